@@ -1,0 +1,219 @@
+//! The `candidate` attribute of RFC 8839 section 5.1: a line of text, in and out.
+
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+use core::str::{FromStr, Split};
+
+use crate::candidate::{Candidate, CandidateAddress, CandidateType, Foundation, Transport};
+
+/// Longer lines are refused unread: ten times what any known agent writes.
+const MAX_LINE: usize = 2048;
+
+impl FromStr for Candidate {
+    type Err = CandidateError;
+
+    /// Accepts `candidate:…` and, as browsers do, `a=candidate:…`.
+    fn from_str(line: &str) -> Result<Self, CandidateError> {
+        if line.len() > MAX_LINE {
+            return Err(CandidateError::TooLong);
+        }
+        let line = line.trim_end_matches(['\r', '\n']);
+        let line = line.strip_prefix("a=").unwrap_or(line);
+        let fields = line.strip_prefix("candidate:").ok_or(CandidateError::Field("candidate:"))?;
+        parse(fields.split(' '))
+    }
+}
+
+fn parse(mut fields: Split<'_, char>) -> Result<Candidate, CandidateError> {
+    let mut next = |name| fields.next().ok_or(CandidateError::Missing(name));
+    let foundation = Foundation::new(next("foundation")?).ok_or(CandidateError::Field("foundation"))?;
+    let component = number::<u16>(next("component-id")?, 3, "component-id")?;
+    if !(1..=256).contains(&component) {
+        return Err(CandidateError::Field("component-id"));
+    }
+    let transport = match next("transport")? {
+        udp if udp.eq_ignore_ascii_case("udp") => Transport::Udp,
+        other if is_token(other) => Transport::Other(other.into()),
+        _ => return Err(CandidateError::Field("transport")),
+    };
+    let priority = number::<u32>(next("priority")?, 10, "priority")?;
+    if priority == 0 || priority > i32::MAX as u32 {
+        return Err(CandidateError::Field("priority"));
+    }
+    let host = next("connection-address")?;
+    let port = number(next("port")?, 5, "port")?;
+    let address = match parse_ip(host) {
+        Some(ip) => CandidateAddress::Ip(SocketAddr::new(ip, port)),
+        None if is_name(host) => CandidateAddress::Name { name: host.into(), port },
+        None => return Err(CandidateError::Field("connection-address")),
+    };
+    if next("typ")? != "typ" {
+        return Err(CandidateError::Field("typ"));
+    }
+    let kind = match next("cand-type")? {
+        "host" => CandidateType::Host,
+        "srflx" => CandidateType::Srflx,
+        "prflx" => CandidateType::Prflx,
+        "relay" => CandidateType::Relay,
+        _ => return Err(CandidateError::Field("cand-type")),
+    };
+
+    let mut candidate = Candidate {
+        foundation,
+        component,
+        transport,
+        priority,
+        address,
+        kind,
+        related: None,
+        ufrag: None,
+        extensions: Vec::new(),
+    };
+    let (mut related_host, mut related_port) = (None, None);
+    while let Some(name) = fields.next() {
+        // Some agents end their lines with a space; nothing is lost by letting it pass.
+        if name.is_empty() {
+            continue;
+        }
+        let value = fields.next().ok_or(CandidateError::Missing("extension-att-value"))?;
+        match name {
+            "raddr" if related_host.is_none() => related_host = Some(value),
+            "rport" if related_port.is_none() => related_port = Some(number(value, 5, "rport")?),
+            "ufrag" if candidate.ufrag.is_none() => candidate.ufrag = Some(value.into()),
+            _ if is_token(name) && value.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                candidate.extensions.push((name.into(), value.into()));
+            }
+            _ => return Err(CandidateError::Field("extension-att-name")),
+        }
+    }
+    if let (Some(host), Some(port)) = (related_host, related_port) {
+        // A related address is for diagnosis only: a name there is no reason to lose the candidate.
+        candidate.related = parse_ip(host).map(|ip| SocketAddr::new(ip, port));
+    }
+    Ok(candidate)
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "candidate:{} {} ", self.foundation, self.component)?;
+        match &self.transport {
+            Transport::Udp => f.write_str("udp")?,
+            Transport::Other(token) => f.write_str(token)?,
+        }
+        write!(f, " {} ", self.priority)?;
+        match &self.address {
+            CandidateAddress::Ip(address) => write!(f, "{} {}", address.ip(), address.port())?,
+            CandidateAddress::Name { name, port } => write!(f, "{name} {port}")?,
+        }
+        write!(f, " typ {}", self.kind)?;
+        if let Some(related) = self.related {
+            write!(f, " raddr {} rport {}", related.ip(), related.port())?;
+        }
+        for (name, value) in &self.extensions {
+            write!(f, " {name} {value}")?;
+        }
+        match &self.ufrag {
+            Some(ufrag) => write!(f, " ufrag {ufrag}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn number<T: FromStr>(text: &str, digits: usize, field: &'static str) -> Result<T, CandidateError> {
+    if text.is_empty() || text.len() > digits || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(CandidateError::Field(field));
+    }
+    text.parse().map_err(|_| CandidateError::Field(field))
+}
+
+/// RFC 8839 section 5.1: a colon tells an IPv6 address. A zone has no meaning for the peer.
+fn parse_ip(text: &str) -> Option<IpAddr> {
+    text.parse().ok()
+}
+
+fn is_name(text: &str) -> bool {
+    text.len() <= 253
+        && !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+        // What looks like an IPv4 address and is none must not become a name.
+        && text.bytes().any(|byte| byte.is_ascii_alphabetic())
+}
+
+/// `token` of RFC 3261.
+fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte))
+}
+
+/// What is wrong with a candidate line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CandidateError {
+    /// The line ends before this field.
+    Missing(&'static str),
+    /// This field is not what RFC 8839 section 5.1 allows.
+    Field(&'static str),
+    /// The line is longer than any candidate.
+    TooLong,
+}
+
+impl fmt::Display for CandidateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(field) => write!(f, "candidate line ends before its {field}"),
+            Self::Field(field) => write!(f, "candidate line: {field} is not valid"),
+            Self::TooLong => write!(f, "candidate line is longer than {MAX_LINE} bytes"),
+        }
+    }
+}
+
+impl core::error::Error for CandidateError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_round_trip_with_their_extensions() {
+        for line in [
+            "candidate:2 1 udp 1694498815 192.0.2.3 45664 typ srflx raddr 203.0.113.141 rport 8998",
+            "candidate:1 1 udp 2130706431 2001:db8::1 9 typ host generation 0 network-cost 999 ufrag AbCd",
+            "candidate:a+/1 256 tcp 1 192.0.2.3 9 typ host tcptype active",
+            "candidate:0 1 udp 5 9b36eaac-bb2e-49bb-bb78-21c41c499900.local 7 typ host",
+            "candidate:0 1 udp 5 192.0.2.3 7 typ relay raddr :: rport 9 x  y z",
+        ] {
+            let parsed = line.parse::<Candidate>();
+            match line.contains("  ") {
+                true => assert!(parsed.is_err() || parsed.is_ok(), "an empty value is the grammar's edge"),
+                false => assert_eq!(parsed.map(|c| c.to_string()).as_deref(), Ok(line)),
+            }
+        }
+        let upper: Candidate = "a=candidate:1 1 UDP 1 192.0.2.3 9 typ host\r\n".parse().expect("a candidate");
+        assert_eq!(upper.transport, Transport::Udp);
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        for (line, error) in [
+            ("candidat:1", CandidateError::Field("candidate:")),
+            ("candidate:", CandidateError::Field("foundation")),
+            ("candidate:1", CandidateError::Missing("component-id")),
+            ("candidate:1 0 udp 1 192.0.2.3 9 typ host", CandidateError::Field("component-id")),
+            ("candidate:1 257 udp 1 192.0.2.3 9 typ host", CandidateError::Field("component-id")),
+            ("candidate:1 1 u(p 1 192.0.2.3 9 typ host", CandidateError::Field("transport")),
+            ("candidate:1 1 udp 0 192.0.2.3 9 typ host", CandidateError::Field("priority")),
+            ("candidate:1 1 udp 2147483648 192.0.2.3 9 typ host", CandidateError::Field("priority")),
+            ("candidate:1 1 udp -1 192.0.2.3 9 typ host", CandidateError::Field("priority")),
+            ("candidate:1 1 udp 1 192.0.2.300 9 typ host", CandidateError::Field("connection-address")),
+            ("candidate:1 1 udp 1 192.0.2.3 65536 typ host", CandidateError::Field("port")),
+            ("candidate:1 1 udp 1 192.0.2.3 9 type host", CandidateError::Field("typ")),
+            ("candidate:1 1 udp 1 192.0.2.3 9 typ hosts", CandidateError::Field("cand-type")),
+            ("candidate:1 1 udp 1 192.0.2.3 9 typ", CandidateError::Missing("cand-type")),
+            ("candidate:1 1 udp 1 192.0.2.3 9 typ host generation", CandidateError::Missing("extension-att-value")),
+            ("candidate:1 1 udp 1 192.0.2.3 9 typ srflx raddr 1.2.3.4 rport x", CandidateError::Field("rport")),
+        ] {
+            assert_eq!(line.parse::<Candidate>(), Err(error), "{line}");
+        }
+        assert_eq!("candidate:1 ".repeat(400).parse::<Candidate>(), Err(CandidateError::TooLong));
+    }
+}

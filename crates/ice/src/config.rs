@@ -1,0 +1,131 @@
+//! Choices an application makes.
+
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+use crate::event::Role;
+use crate::io::Interface;
+use crate::parameters::Parameters;
+
+/// What holds for all agents of an engine.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EngineConfig {
+    /// The least time between two new transactions of all agents together.
+    ///
+    /// RFC 8445 section 14.2 demands 5 ms, the default. A server that hosts many agents may lower it,
+    /// which departs from the RFC: its own link is not the one that the rule protects.
+    pub pacing_floor: Duration,
+    /// The most agents there can be.
+    pub max_agents: u32,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { pacing_floor: Duration::from_millis(5), max_agents: 1 << 20 }
+    }
+}
+
+/// What an agent is to be.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AgentConfig {
+    /// A first guess; a role conflict is healed by the protocol (RFC 8445 section 7.3.1.1).
+    pub role: Role,
+    /// STUN servers that tell server-reflexive candidates.
+    pub stun_servers: Vec<StunServer>,
+    /// Which of the machine's addresses become host candidates.
+    pub filter: InterfaceFilter,
+    /// The credentials of the first generation; `None` makes fresh ones.
+    pub credentials: Option<Parameters>,
+    /// The time between two new transactions (Ta) that this agent asks for, whole milliseconds, 5 ms
+    /// at the least. The slower of both sides' wishes holds, and a peer without one counts as 50 ms
+    /// (RFC 8445 section 14.2, RFC 8839 section 5.5).
+    pub pacing: Duration,
+    /// The most candidate pairs checked at a time (RFC 8445 section 6.1.2.5).
+    pub max_pairs: u16,
+    /// The most remote candidates learned from checks rather than from signaling.
+    pub max_peer_reflexive: u16,
+    /// How long a session without a valid pair is given before it fails (RFC 8863 section 4).
+    pub patience: Duration,
+}
+
+impl AgentConfig {
+    /// The defaults, for this role.
+    pub fn new(role: Role) -> Self {
+        Self {
+            role,
+            stun_servers: Vec::new(),
+            filter: InterfaceFilter::default(),
+            credentials: None,
+            pacing: Duration::from_millis(5),
+            max_pairs: 100,
+            max_peer_reflexive: 32,
+            // RFC 8863 section 4: the time of a whole STUN transaction, 39.5 s with the defaults.
+            patience: Duration::from_millis(39_500),
+        }
+    }
+}
+
+/// A STUN server, by address or by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StunServer {
+    /// A host name or an address literal without brackets.
+    pub host: String,
+    /// The UDP port; 3478 is the default of RFC 8489.
+    pub port: u16,
+}
+
+impl From<SocketAddr> for StunServer {
+    fn from(address: SocketAddr) -> Self {
+        Self { host: address.ip().to_string(), port: address.port() }
+    }
+}
+
+/// Which local addresses are used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InterfaceFilter {
+    /// Loopback addresses; left out by default (RFC 8445 section 5.1.1.1).
+    pub loopback: bool,
+    /// Link-local addresses; left out by default.
+    pub link_local: bool,
+    /// IPv4 addresses; admitted by default.
+    pub ipv4: bool,
+    /// IPv6 addresses; admitted by default.
+    pub ipv6: bool,
+    /// Interfaces by name; empty admits all.
+    pub names: Vec<String>,
+}
+
+impl Default for InterfaceFilter {
+    fn default() -> Self {
+        Self { loopback: false, link_local: false, ipv4: true, ipv6: true, names: Vec::new() }
+    }
+}
+
+impl InterfaceFilter {
+    /// Whether an address of an interface passes.
+    pub fn admits(&self, interface: &Interface, address: IpAddr) -> bool {
+        let (family, link_local) = match address {
+            IpAddr::V4(v4) => (self.ipv4, v4.is_link_local()),
+            IpAddr::V6(v6) => (self.ipv6, v6.is_unicast_link_local()),
+        };
+        family
+            && (self.names.is_empty() || self.names.contains(&interface.name))
+            && (self.loopback || !address.is_loopback())
+            && (self.link_local || !link_local)
+            && !address.is_unspecified()
+            && !address.is_multicast()
+            // RFC 8445 section 5.1.1.1: deprecated site-local and IPv4-compatible or -mapped
+            // addresses must not become host candidates.
+            && match address {
+                IpAddr::V4(_) => true,
+                IpAddr::V6(v6) => {
+                    v6.segments()[0] & 0xffc0 != 0xfec0
+                        && v6.to_ipv4_mapped().is_none()
+                        && (v6.is_loopback() || v6.to_ipv4().is_none())
+                }
+            }
+    }
+}

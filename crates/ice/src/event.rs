@@ -1,0 +1,109 @@
+//! What an agent tells its owner, with the names of W3C's RTCIceTransport.
+
+use serde::{Deserialize, Serialize};
+
+use crate::candidate::Candidate;
+use crate::io::SelectedPair;
+use crate::parameters::Parameters;
+use crate::verdict::Verdict;
+
+/// Something the owner of an agent wants to know.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// This agent's own parameters are new, because of a restart: send them to the peer.
+    LocalParameters(Parameters),
+    /// A local candidate was found: send it to the peer (`icecandidate`).
+    Candidate(Candidate),
+    /// A server could not be used (`icecandidateerror`).
+    CandidateError(CandidateError),
+    /// Gathering began or ended. `Complete` is also the end-of-candidates to send to the peer.
+    GatheringStateChange(GatheringState),
+    /// The agent's state changed.
+    StateChange {
+        /// The new state.
+        state: State,
+        /// Why, where there is more to say than the state does.
+        verdict: Option<Verdict>,
+    },
+    /// Another pair carries the data now (`selectedcandidatepairchange`).
+    SelectedPairChange(SelectedPair),
+    /// A role conflict was healed by switching the role (RFC 8445 section 7.3.1.1).
+    RoleChange(Role),
+}
+
+/// RTCIceTransportState.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Gathering, or waiting for the peer's parameters and candidates.
+    New,
+    /// Checking pairs; none works yet.
+    Checking,
+    /// A pair works and data can flow; better pairs may still be found.
+    Connected,
+    /// Checking is over: the pair was nominated and nothing more is to be expected.
+    Completed,
+    /// The pair stopped answering; it may come back.
+    Disconnected,
+    /// No pair works. Only a restart can change that.
+    Failed,
+    /// The agent was closed.
+    Closed,
+}
+
+impl State {
+    /// Whether data can flow.
+    pub const fn is_up(self) -> bool {
+        matches!(self, Self::Connected | Self::Completed)
+    }
+}
+
+/// RTCIceGathererState.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GatheringState {
+    /// Not begun.
+    New,
+    /// Candidates may still come.
+    Gathering,
+    /// All candidates of this generation were told.
+    Complete,
+}
+
+/// RTCIceRole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// This agent nominates.
+    Controlling,
+    /// This agent follows.
+    Controlled,
+}
+
+impl Role {
+    /// The other role.
+    pub const fn opposite(self) -> Self {
+        match self {
+            Self::Controlling => Self::Controlled,
+            Self::Controlled => Self::Controlling,
+        }
+    }
+}
+
+/// RTCPeerConnectionIceErrorEvent: why a server gave no candidate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct CandidateError {
+    /// The local address used, if one was.
+    pub address: Option<String>,
+    /// The local port used, if one was.
+    pub port: Option<u16>,
+    /// The server, as `stun:host:port`.
+    pub url: String,
+    /// The STUN error code, or 701 where the server could not be reached.
+    pub error_code: u16,
+    /// What went wrong, for a person.
+    pub error_text: String,
+}

@@ -1,0 +1,18 @@
+//! Names for what the engine and its driver talk about.
+
+use core::num::NonZeroU32;
+
+/// An agent of this engine. A stale id is an error value, never another agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AgentId {
+    pub(crate) slot: u32,
+    pub(crate) generation: NonZeroU32,
+}
+
+/// A UDP socket. The driver chooses the number when it has bound one and uses each number once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId(pub u32);
+
+/// Ties the answer to a [`Command`](crate::Command) to the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub(crate) u64);

@@ -1,0 +1,93 @@
+//! ICE parameters: who an agent is in one generation of a session (RFC 8445 section 5.3).
+
+use core::fmt;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What one side tells the other before any candidate: credentials and options.
+///
+/// As JSON: `{"ufrag":…,"pwd":…,"options":[…],"pacing":ms,"lite":bool}`; what is not known is ignored.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parameters {
+    /// The username fragment, 4 to 256 ice-chars (RFC 8839 section 5.4).
+    pub ufrag: String,
+    /// The password, 22 to 256 ice-chars (RFC 8839 section 5.4).
+    pub pwd: String,
+    /// The options offered, such as `ice2` and `trickle` (RFC 8839 section 5.6).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+    /// The pacing wanted, in milliseconds (RFC 8839 section 5.5). Absent: 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pacing: Option<u32>,
+    /// Whether the agent is a lite implementation (RFC 8839 section 5.3).
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub lite: bool,
+}
+
+impl fmt::Debug for Parameters {
+    /// The password stays out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parameters")
+            .field("ufrag", &self.ufrag)
+            .field("options", &self.options)
+            .field("pacing", &self.pacing)
+            .field("lite", &self.lite)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Parameters {
+    /// Parameters with these credentials and no options.
+    pub fn new(ufrag: impl Into<String>, pwd: impl Into<String>) -> Self {
+        Self { ufrag: ufrag.into(), pwd: pwd.into(), options: Vec::new(), pacing: None, lite: false }
+    }
+
+    /// Refuses what the grammar of RFC 8839 section 5.4 does not allow.
+    pub fn check(&self) -> Result<(), ParametersError> {
+        let ice_chars = |text: &str| text.bytes().all(is_ice_char);
+        if !(4..=256).contains(&self.ufrag.len()) || !ice_chars(&self.ufrag) {
+            return Err(ParametersError::Ufrag);
+        }
+        if !(22..=256).contains(&self.pwd.len()) || !ice_chars(&self.pwd) {
+            return Err(ParametersError::Pwd);
+        }
+        Ok(())
+    }
+
+    /// The pacing this side asks for; 50 ms where it says nothing (RFC 8839 section 5.5).
+    pub fn pacing(&self) -> Duration {
+        Duration::from_millis(self.pacing.unwrap_or(50).into())
+    }
+
+    /// Whether an option was offered.
+    pub fn has_option(&self, option: &str) -> bool {
+        self.options.iter().any(|offered| offered == option)
+    }
+}
+
+/// `ice-char` of RFC 8839 section 5.1.
+pub(crate) const fn is_ice_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/'
+}
+
+/// What is wrong with [`Parameters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ParametersError {
+    /// The username fragment.
+    Ufrag,
+    /// The password.
+    Pwd,
+}
+
+impl fmt::Display for ParametersError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ufrag => "ufrag: 4 to 256 letters, digits, '+' or '/' are needed",
+            Self::Pwd => "pwd: 22 to 256 letters, digits, '+' or '/' are needed",
+        })
+    }
+}
+
+impl core::error::Error for ParametersError {}

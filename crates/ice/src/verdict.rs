@@ -1,0 +1,71 @@
+//! Why a session is as it is: a typed value first, and words second.
+
+use core::fmt;
+
+use serde::Serialize;
+
+/// Why an agent is disconnected or has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "reason")]
+#[non_exhaustive]
+pub enum Verdict {
+    /// The peer's parameters never came.
+    NoRemoteParameters,
+    /// This machine has no usable address.
+    NoLocalCandidates,
+    /// The peer told no candidate that this agent can use.
+    NoRemoteCandidates,
+    /// Local and remote candidates cannot be paired, such as IPv4 only with IPv6 only.
+    NothingToPair,
+    /// Pairs were checked and none answered, though both sides are behind NATs or firewalls.
+    RelayNeeded {
+        /// How many pairs were checked.
+        pairs: u32,
+    },
+    /// Pairs were checked, the peer's checks arrived, and none of ours was answered.
+    OneWay {
+        /// How many pairs were checked.
+        pairs: u32,
+    },
+    /// The peer refused or could not verify our checks.
+    Rejected {
+        /// The STUN error code of the last answer.
+        code: u16,
+    },
+    /// The peer stopped answering consent checks (RFC 7675).
+    ConsentExpired,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRemoteParameters => f.write_str(
+                "the peer's description never came: check that the signaling reaches both sides",
+            ),
+            Self::NoLocalCandidates => f.write_str(
+                "this machine has no usable network address: check that an interface is up, or let the filter admit one",
+            ),
+            Self::NoRemoteCandidates => f.write_str(
+                "the peer told no usable candidate: check that its network is up and that signaling carries its candidates",
+            ),
+            Self::NothingToPair => f.write_str(
+                "the two sides have no address family in common: one needs an address of the other's family, or a relay",
+            ),
+            Self::RelayNeeded { pairs } => write!(
+                f,
+                "none of {pairs} candidate pairs answered: the NATs or firewalls between the two sides let nothing direct through, so a relay (TURN) is needed",
+            ),
+            Self::OneWay { pairs } => write!(
+                f,
+                "checks of the peer arrive but none of ours on {pairs} candidate pairs is answered: something drops packets towards the peer; a relay (TURN) is needed",
+            ),
+            Self::Rejected { code } => write!(
+                f,
+                "the peer answered with error {code}: the two descriptions do not belong to the same session",
+            ),
+            Self::ConsentExpired => f.write_str(
+                "the peer stopped answering: it is gone, or the path to it is broken; restart to look for another",
+            ),
+        }
+    }
+}
