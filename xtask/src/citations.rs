@@ -1,0 +1,290 @@
+//! Every citation of an RFC section in the sources and the documents, checked against the index.
+//!
+//! The one form is `RFC NNNN section X.Y` (or `RFC NNNN appendix B.1`), also when a comment breaks the line inside it.
+//! Near misses are findings too, because a citation in another form would escape the check.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::protocol_map;
+use crate::sections::{Index, is_section_number};
+use crate::workspace::Workspace;
+
+/// Where sources and documents lie. xtask itself is left out: its tests hold wrong citations on purpose.
+const SCANNED: [&str; 7] = ["crates", "lab", "interop", "fuzz", "bench", "docs", "."];
+
+/// A section of an RFC named at a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Citation {
+    pub(crate) rfc: u32,
+    pub(crate) section: String,
+    /// Relative to the root of the checkout.
+    pub(crate) file: PathBuf,
+    pub(crate) line: usize,
+}
+
+/// Something wrong at a place, as a person reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) file: PathBuf,
+    pub(crate) line: usize,
+    pub(crate) text: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file.display(), self.line, self.text)
+    }
+}
+
+/// Checks citations and the protocol map. Ok and Err are both text for a person.
+pub(crate) fn check(workspace: &Workspace) -> Result<String, String> {
+    let index = Index::load(workspace)?;
+    let (mut citations, mut findings) = (Vec::new(), Vec::new());
+    for file in sources(workspace.root())? {
+        let text = read(&workspace.root().join(&file))?;
+        let (cited, malformed) = scan(&file, &text);
+        findings.extend(
+            cited
+                .iter()
+                .filter_map(|citation| unknown(&index, citation)),
+        );
+        findings.extend(malformed);
+        citations.extend(cited);
+    }
+    let rows = protocol_map::check(workspace.root(), &index, &citations, &mut findings)?;
+    if findings.is_empty() {
+        return Ok(format!(
+            "{} citations and {rows} rows of {} point somewhere",
+            citations.len(),
+            protocol_map::PATH
+        ));
+    }
+    let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    Err(lines.join("\n"))
+}
+
+fn unknown(index: &Index, citation: &Citation) -> Option<Finding> {
+    let Citation { rfc, section, .. } = citation;
+    let text = if index.sections(*rfc).is_none() {
+        format!("RFC {rfc} is not in xtask/rfc-sections: add it with cargo xtask rfc-index")
+    } else if index.title(*rfc, section).is_none() {
+        format!("RFC {rfc} has no section {section}")
+    } else {
+        return None;
+    };
+    Some(Finding {
+        file: citation.file.clone(),
+        line: citation.line,
+        text,
+    })
+}
+
+/// Finds the citations in a text, and what looks like one but is not in the one form.
+pub(crate) fn scan(file: &Path, text: &str) -> (Vec<Citation>, Vec<Finding>) {
+    let words = words(text);
+    let word = |at: usize| words.get(at).map_or("", |(word, _)| *word);
+    let (mut citations, mut findings) = (Vec::new(), Vec::new());
+    for (at, &(first, line)) in words.iter().enumerate() {
+        let malformed = || Finding {
+            file: file.to_path_buf(),
+            line,
+            text: format!(
+                "\"{first} {} {} {}\": cite one section as \"RFC NNNN section X.Y\"",
+                word(at + 1),
+                word(at + 2),
+                word(at + 3)
+            ),
+        };
+        let backwards =
+            names_section(first) && word(at + 2) == "of" && open(word(at + 3)).starts_with("RFC");
+        if backwards && word(at + 1).starts_with(|c: char| c.is_ascii_digit()) {
+            findings.push(malformed());
+        }
+        let Some(glued) = open(first).strip_prefix("RFC") else {
+            continue;
+        };
+        if !glued.is_empty() {
+            if glued.starts_with(|c: char| c.is_ascii_digit()) && names_section(word(at + 1)) {
+                findings.push(malformed());
+            }
+            continue;
+        }
+        let number = word(at + 1);
+        let kind = word(at + 2);
+        if !number.starts_with(|c: char| c.is_ascii_digit()) || !names_section(kind) {
+            continue;
+        }
+        match (number.parse(), kind, section_of(word(at + 3))) {
+            (Ok(rfc), "section" | "appendix", Some(section)) => {
+                citations.push(Citation {
+                    rfc,
+                    section: section.to_owned(),
+                    file: file.to_path_buf(),
+                    line,
+                });
+            }
+            _ => findings.push(malformed()),
+        }
+    }
+    (citations, findings)
+}
+
+fn names_section(word: &str) -> bool {
+    let word = open(word);
+    let lower = word
+        .trim_end_matches(|c: char| c.is_ascii_punctuation())
+        .to_ascii_lowercase();
+    word.starts_with('§') || matches!(lower.as_str(), "section" | "sections" | "appendix" | "sec")
+}
+
+/// The section number at the start of a word; none where it goes on as a range.
+fn section_of(word: &str) -> Option<&str> {
+    let end = word
+        .find(|c: char| !(c.is_ascii_digit() || c.is_ascii_uppercase() || c == '.'))
+        .unwrap_or(word.len());
+    let (number, rest) = word.split_at(end);
+    let number = number.trim_end_matches('.');
+    let range = rest.starts_with(['-', '–', '/']) && rest.contains(|c: char| c.is_ascii_digit());
+    (is_section_number(number) && !range).then_some(number)
+}
+
+/// Without the punctuation that may stand before a word.
+fn open(word: &str) -> &str {
+    word.trim_start_matches(['(', '[', '{', '"', '\'', '`', '*', '_', '<', '|'])
+}
+
+/// The words of a text with their line numbers, the marks of comments left out.
+fn words(text: &str) -> Vec<(&str, usize)> {
+    text.lines()
+        .enumerate()
+        .flat_map(|(number, line)| {
+            let line = line
+                .trim_start()
+                .trim_start_matches(['/', '!', '*', '>', '#']);
+            line.split_whitespace().map(move |word| (word, number + 1))
+        })
+        .collect()
+}
+
+/// The Rust and Markdown files of the checkout, relative to it, in a steady order.
+pub(crate) fn sources(root: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut files = Vec::new();
+    for directory in SCANNED {
+        let deep = directory != ".";
+        if root.join(directory).is_dir() {
+            walk(root, Path::new(directory), deep, &mut files)?;
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn walk(root: &Path, directory: &Path, deep: bool, files: &mut Vec<PathBuf>) -> Result<(), String> {
+    let explain = |error: std::io::Error| format!("{}: {error}", directory.display());
+    for entry in fs::read_dir(root.join(directory)).map_err(explain)? {
+        let entry = entry.map_err(explain)?;
+        let kind = entry.file_type().map_err(explain)?;
+        let path = directory.join(entry.file_name());
+        let path = path
+            .strip_prefix(".")
+            .map(Path::to_path_buf)
+            .unwrap_or(path);
+        if kind.is_dir() {
+            let built = ["target", "corpus", "artifacts"]
+                .iter()
+                .any(|name| path.ends_with(name));
+            if deep && !built {
+                walk(root, &path, deep, files)?;
+            }
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "rs" || extension == "md")
+        {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scanned(text: &str) -> (Vec<(u32, String, usize)>, Vec<usize>) {
+        let (citations, findings) = scan(Path::new("a.rs"), text);
+        (
+            citations
+                .into_iter()
+                .map(|c| (c.rfc, c.section, c.line))
+                .collect(),
+            findings.into_iter().map(|finding| finding.line).collect(),
+        )
+    }
+
+    #[test]
+    fn the_one_form_is_found_wherever_it_stands() {
+        let text = "// RFC 8445 section 7.3.1.4: text\nlet x = 1; // see (RFC 8489 section 14.5).\n//! RFC 8489 appendix B.1";
+        let (citations, findings) = scanned(text);
+        let expected = [(8445, "7.3.1.4", 1), (8489, "14.5", 2), (8489, "B.1", 3)];
+        assert_eq!(
+            citations,
+            expected.map(|(rfc, section, line)| (rfc, section.to_owned(), line))
+        );
+        assert!(findings.is_empty());
+    }
+
+    #[test]
+    fn a_citation_over_two_lines_of_a_comment_counts() {
+        for text in [
+            "/// as RFC 8445\n    /// section 9 says",
+            "// as RFC\n// 8445 section 9",
+        ] {
+            assert_eq!(scanned(text).0, [(8445, "9".to_owned(), 1)]);
+        }
+    }
+
+    #[test]
+    fn near_misses_are_findings() {
+        for text in [
+            "RFC 8445 Section 7.1",
+            "RFC 8445, section 7.1",
+            "RFC8445 section 7.1",
+            "RFC 8445 §7.1",
+            "RFC 8445 sections 7.1 and 7.2",
+            "RFC 8445 section 7.1-7.3",
+            "RFC 8445 section 14.5..14.7",
+            "section 7.1 of RFC 8445",
+        ] {
+            let (citations, findings) = scanned(text);
+            assert!(citations.is_empty(), "{text}");
+            assert_eq!(findings, [1], "{text}");
+        }
+    }
+
+    #[test]
+    fn an_rfc_without_a_section_is_no_citation() {
+        let (citations, findings) =
+            scanned("RFC 8445 says so; RFC 8838 and RFC 8863 too. This section 3 is ours.");
+        assert!(citations.is_empty() && findings.is_empty());
+    }
+
+    #[test]
+    fn a_section_that_does_not_exist_is_found() {
+        let index = Index::of(&[(8445, &[("7.1", "STUN Extensions")])]);
+        let cited = |text| scan(Path::new("a.rs"), text).0;
+        assert!(unknown(&index, &cited("RFC 8445 section 7.1")[0]).is_none());
+        let wrong = unknown(&index, &cited("\nRFC 8445 section 7.9")[0]);
+        assert_eq!(
+            wrong.map(|w| w.to_string()).as_deref(),
+            Some("a.rs:2: RFC 8445 has no section 7.9")
+        );
+        let unindexed = unknown(&index, &cited("RFC 1 section 7.1")[0]);
+        assert!(unindexed.is_some_and(|u| u.text.contains("not in xtask/rfc-sections")));
+    }
+}
