@@ -1,0 +1,288 @@
+//! MESSAGE-INTEGRITY and MESSAGE-INTEGRITY-SHA256 (RFC 8489 sections 14.5 and 14.6).
+
+use alloc::boxed::Box;
+use core::fmt;
+use core::ops::Deref;
+
+use hmac::block_api::HmacCore;
+use hmac::digest::Output;
+use hmac::digest::block_api::{Buffer, CoreProxy};
+use hmac::{Hmac, KeyInit, Mac};
+use sha1::Sha1;
+use sha2::Sha256;
+
+use crate::attribute::{ATTRIBUTE_HEADER_LENGTH, AttributeType};
+use crate::header::HEADER_LENGTH;
+use crate::message::Message;
+
+/// Length of the value of MESSAGE-INTEGRITY in bytes.
+pub(crate) const SHA1_LENGTH: usize = 20;
+/// Length of the value of MESSAGE-INTEGRITY-SHA256 in bytes, unless it is truncated.
+pub(crate) const SHA256_LENGTH: usize = 32;
+/// RFC 8489 section 14.6: the shortest truncation of MESSAGE-INTEGRITY-SHA256.
+pub(crate) const SHA256_MINIMUM_LENGTH: usize = 16;
+
+/// An HMAC key, prepared once per credential: both inner and outer hash have taken it in already.
+///
+/// See [`credential`](crate::credential) for the constructors that start from passwords. The state
+/// for SHA-256 exists only in keys that were made for it, and lies apart, so that ICE's keys stay
+/// small.
+#[derive(Clone)]
+pub struct Key {
+    sha1: HmacCore<Sha1>,
+    sha256: Option<Box<HmacCore<Sha256>>>,
+}
+
+impl Key {
+    /// A key from the bytes that HMAC takes, such as a stored H(A1), for MESSAGE-INTEGRITY only.
+    #[must_use]
+    pub fn from_hmac_key(bytes: &[u8]) -> Self {
+        Self {
+            sha1: hmac_state(bytes),
+            sha256: None,
+        }
+    }
+
+    /// A key from the bytes that HMAC takes, for MESSAGE-INTEGRITY and MESSAGE-INTEGRITY-SHA256.
+    #[must_use]
+    pub fn from_hmac_key_with_sha256(bytes: &[u8]) -> Self {
+        Self {
+            sha1: hmac_state(bytes),
+            sha256: Some(Box::new(hmac_state(bytes))),
+        }
+    }
+
+    /// Whether the key can make and check MESSAGE-INTEGRITY-SHA256.
+    #[must_use]
+    pub const fn has_sha256(&self) -> bool {
+        self.sha256.is_some()
+    }
+
+    /// HMAC-SHA1 of a message's type, an adjusted length and everything behind the length.
+    pub(crate) fn hmac_sha1(&self, covered: Covered<'_>) -> Output<Hmac<Sha1>> {
+        covered.finish_sha1(self)
+    }
+
+    fn mac_sha1(&self) -> Hmac<Sha1> {
+        Hmac::compose(self.sha1.clone(), Buffer::<HmacCore<Sha1>>::default())
+    }
+
+    pub(crate) fn hmac_sha256(&self, covered: Covered<'_>) -> Option<Output<Hmac<Sha256>>> {
+        let mac = self.mac_sha256()?;
+        Some(covered.feed(mac).finalize().into_bytes())
+    }
+
+    fn mac_sha256(&self) -> Option<Hmac<Sha256>> {
+        let state = self.sha256.as_ref()?;
+        Some(Hmac::compose(
+            HmacCore::clone(state),
+            Buffer::<HmacCore<Sha256>>::default(),
+        ))
+    }
+}
+
+impl fmt::Debug for Key {
+    /// Prints no secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key")
+            .field("sha256", &self.has_sha256())
+            .finish_non_exhaustive()
+    }
+}
+
+fn hmac_state<D: hmac::EagerHash>(bytes: &[u8]) -> HmacCore<D> {
+    // HMAC hashes a key longer than a block and pads a shorter one: RFC 2104 knows no wrong length.
+    HmacCore::new_from_slice(bytes).expect("HMAC takes keys of any length")
+}
+
+/// What an integrity attribute covers: the message before it, with an adjusted length field.
+#[derive(Clone, Copy)]
+pub(crate) struct Covered<'a> {
+    start: [u8; 4],
+    rest: &'a [u8],
+}
+
+impl<'a> Covered<'a> {
+    /// `before` is the message up to the attribute, at least a header; `value_length` the length
+    /// of the attribute's value.
+    pub(crate) fn new(before: &'a [u8], value_length: usize) -> Self {
+        // RFC 8489 section 14.5 and section 14.6: the length field points to the end of the
+        // attribute while the HMAC is computed, whatever follows later. It fits: the attribute lies
+        // inside a message whose length does.
+        let length = before.len() - HEADER_LENGTH + ATTRIBUTE_HEADER_LENGTH + value_length;
+        let [length_high, length_low] = (length as u16).to_be_bytes();
+        Self {
+            start: [before[0], before[1], length_high, length_low],
+            rest: &before[4..],
+        }
+    }
+
+    fn feed<M: Mac>(self, mut mac: M) -> M {
+        mac.update(&self.start);
+        mac.update(self.rest);
+        mac
+    }
+
+    fn finish_sha1(self, key: &Key) -> Output<Hmac<Sha1>> {
+        self.feed(key.mac_sha1()).finalize().into_bytes()
+    }
+}
+
+/// Which attribute protects a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "RFC 8489 section 9: exactly these two"
+)]
+pub enum IntegrityAlgorithm {
+    /// MESSAGE-INTEGRITY: HMAC-SHA1.
+    Sha1,
+    /// MESSAGE-INTEGRITY-SHA256: HMAC-SHA256.
+    Sha256,
+}
+
+/// Proof that a message passed its integrity check; only [`Message::authenticate`] makes one.
+///
+/// Everything the message's accessors report was covered by the check.
+#[derive(Clone, Copy, Debug)]
+pub struct Authenticated<'a> {
+    message: Message<'a>,
+    algorithm: IntegrityAlgorithm,
+}
+
+impl<'a> Authenticated<'a> {
+    /// Which attribute was checked. A response must use the algorithm of its request
+    /// (RFC 8489 sections 9.1.3 and 9.1.4).
+    #[must_use]
+    pub const fn algorithm(&self) -> IntegrityAlgorithm {
+        self.algorithm
+    }
+
+    /// The message itself.
+    #[must_use]
+    pub const fn message(&self) -> Message<'a> {
+        self.message
+    }
+}
+
+impl<'a> Deref for Authenticated<'a> {
+    type Target = Message<'a>;
+
+    fn deref(&self) -> &Message<'a> {
+        &self.message
+    }
+}
+
+impl<'a> Message<'a> {
+    /// Checks the message's integrity, in constant time, against a key.
+    ///
+    /// MESSAGE-INTEGRITY-SHA256 decides if it is present and the key can check it, otherwise
+    /// MESSAGE-INTEGRITY. A truncated MESSAGE-INTEGRITY-SHA256 is refused; a usage that allows it
+    /// calls [`authenticate_truncated`](Self::authenticate_truncated).
+    ///
+    /// # Errors
+    /// [`IntegrityError`] says whether the check failed or could not be made.
+    pub fn authenticate(&self, key: &Key) -> Result<Authenticated<'a>, IntegrityError> {
+        // RFC 8489 section 14.6: the full 32 bytes unless the usage allows truncation.
+        self.authenticate_truncated(key, SHA256_LENGTH)
+    }
+
+    /// [`authenticate`](Self::authenticate) for a usage that allows MESSAGE-INTEGRITY-SHA256 to be
+    /// truncated to `minimum_length` bytes, at least 16 whatever is given.
+    ///
+    /// # Errors
+    /// [`IntegrityError`] says whether the check failed or could not be made.
+    pub fn authenticate_truncated(
+        &self,
+        key: &Key,
+        minimum_length: usize,
+    ) -> Result<Authenticated<'a>, IntegrityError> {
+        // RFC 8489 section 9.1.3 and section 9.2.4: MESSAGE-INTEGRITY-SHA256 if present. A key
+        // without SHA-256 is an agent of RFC 5389, to which the attribute is one of those to ignore.
+        if let Some(offset) = self.message_integrity_sha256_offset()
+            && let Some(mac) = key.mac_sha256()
+        {
+            self.verify_sha256(mac, offset, minimum_length)?;
+            return Ok(Authenticated {
+                message: *self,
+                algorithm: IntegrityAlgorithm::Sha256,
+            });
+        }
+        let Some(offset) = self.message_integrity_offset() else {
+            return Err(if self.message_integrity_sha256_offset().is_some() {
+                IntegrityError::UnsupportedAlgorithm
+            } else {
+                IntegrityError::Missing
+            });
+        };
+        self.verify_sha1(key, offset)?;
+        Ok(Authenticated {
+            message: *self,
+            algorithm: IntegrityAlgorithm::Sha1,
+        })
+    }
+
+    fn verify_sha1(&self, key: &Key, offset: usize) -> Result<(), IntegrityError> {
+        let Some(value) = self.value(AttributeType::MESSAGE_INTEGRITY) else {
+            return Err(IntegrityError::Missing);
+        };
+        // RFC 8489 section 14.5: "the HMAC will be 20 bytes".
+        if value.len() != SHA1_LENGTH {
+            return Err(IntegrityError::WrongLength);
+        }
+        Covered::new(&self.bytes()[..offset], SHA1_LENGTH)
+            .feed(key.mac_sha1())
+            .verify_slice(value)
+            .map_err(|_| IntegrityError::Mismatch)
+    }
+
+    fn verify_sha256(
+        &self,
+        mac: Hmac<Sha256>,
+        offset: usize,
+        minimum_length: usize,
+    ) -> Result<(), IntegrityError> {
+        let Some(value) = self.value(AttributeType::MESSAGE_INTEGRITY_SHA256) else {
+            return Err(IntegrityError::Missing);
+        };
+        // RFC 8489 section 14.6: from 16 to 32 bytes, a multiple of four, and not shorter than the
+        // usage allows.
+        let shortest = minimum_length.max(SHA256_MINIMUM_LENGTH);
+        if !(shortest..=SHA256_LENGTH).contains(&value.len()) || !value.len().is_multiple_of(4) {
+            return Err(IntegrityError::WrongLength);
+        }
+        Covered::new(&self.bytes()[..offset], value.len())
+            .feed(mac)
+            .verify_truncated_left(value)
+            .map_err(|_| IntegrityError::Mismatch)
+    }
+}
+
+/// Why a message is not authenticated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[non_exhaustive]
+pub enum IntegrityError {
+    /// Neither MESSAGE-INTEGRITY nor MESSAGE-INTEGRITY-SHA256.
+    Missing,
+    /// The HMAC has a length that is not allowed.
+    WrongLength,
+    /// The HMAC is not that of this message under this key.
+    Mismatch,
+    /// Only MESSAGE-INTEGRITY-SHA256 is there and the key was not made for it.
+    UnsupportedAlgorithm,
+}
+
+impl fmt::Display for IntegrityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "the message carries no MESSAGE-INTEGRITY",
+            Self::WrongLength => "the message integrity has a length that is not allowed",
+            Self::Mismatch => "the message integrity does not match: wrong password, or changed on the way",
+            Self::UnsupportedAlgorithm => {
+                "the message carries only MESSAGE-INTEGRITY-SHA256, which this credential was not prepared for"
+            }
+        })
+    }
+}
+
+impl core::error::Error for IntegrityError {}
