@@ -1,3 +1,28 @@
 //! The real network for nilas: what the sans-I/O crates leave out.
+//!
+//! The engine of `nilas-ice` names no socket, no clock and no system. This crate is where its commands
+//! meet the operating system, one small piece for each thing that only the outside can do; the driver in
+//! the crate `nilas` puts them together.
+//!
+//! # The rooms
+//!
+//! - `socket`: UDP sockets that send and receive many datagrams per system call, and what their errors
+//!   mean to the engine.
+//! - `interfaces`: the machine's addresses.
+//! - `resolve`: host names.
+//! - `clock` and `seed`: time and randomness.
+//! - [`signaling`]: how peers find each other before any path between them exists. Client and server
+//!   share its messages.
 
+mod clock;
+mod interfaces;
+mod resolve;
+mod seed;
 pub mod signaling;
+mod socket;
+
+pub use clock::Clock;
+pub use interfaces::interfaces;
+pub use resolve::resolve;
+pub use seed::os_seed;
+pub use socket::{ReceiveBatch, UdpSocket, bind_error, send_error};

@@ -1,0 +1,259 @@
+//! UDP sockets that send and receive many datagrams with one system call.
+
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+use nilas_ice::{BindError, SendError};
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use tokio::io::Interest;
+
+/// Asked of the system for each socket and direction, so that a burst is not lost while the driver is
+/// busy elsewhere. The system grants what it allows; memory is used only while datagrams wait.
+const BUFFER_BYTES: usize = 1 << 20;
+/// What fits in one UDP datagram over IPv4, and so in one segmented send.
+const MAX_PAYLOAD: usize = 65_507;
+/// Room for one datagram of any size, or for as many as the kernel joins into one.
+const SLOT_BYTES: usize = 1 << 16;
+
+/// A UDP socket on tokio.
+///
+/// It must be made, and is awaited, inside a tokio runtime with I/O enabled.
+#[derive(Debug)]
+pub struct UdpSocket {
+    io: tokio::net::UdpSocket,
+    state: UdpSocketState,
+    local: SocketAddr,
+}
+
+impl UdpSocket {
+    /// Binds a socket to an address (port 0: any). An IPv6 socket takes no IPv4.
+    ///
+    /// # Errors
+    /// The system's; [`bind_error`] sorts it.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        // A refusal leaves the system's default sizes, which work.
+        let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
+        let _ = socket.set_send_buffer_size(BUFFER_BYTES);
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        let io = tokio::net::UdpSocket::from_std(socket.into())?;
+        let state = UdpSocketState::new((&io).into())?;
+        let local = io.local_addr()?;
+        Ok(Self { io, state, local })
+    }
+
+    /// The address it is bound to.
+    pub fn local_address(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Sends one datagram, if the socket can take it now.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when it cannot; others are sorted by [`send_error`].
+    pub fn try_send(&self, destination: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        // A plain `sendto`: without the control messages that batches need it is the cheaper call.
+        SockRef::from(&self.io)
+            .send_to(datagram, &SockAddr::from(destination))
+            .map(drop)
+    }
+
+    /// Sends datagrams of `segment` bytes each, the last one possibly shorter, that stand one after
+    /// another in `datagrams`: as many from the front as one system call takes. Returns the bytes sent,
+    /// a multiple of `segment` until all are. An empty slice is nothing to send.
+    ///
+    /// # Errors
+    /// As of [`try_send`](Self::try_send), when not even the first was sent;
+    /// [`io::ErrorKind::InvalidInput`] for a `segment` of zero.
+    pub fn try_send_segments(
+        &self,
+        destination: SocketAddr,
+        datagrams: &[u8],
+        segment: usize,
+    ) -> io::Result<usize> {
+        if segment == 0 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let most = self
+            .state
+            .max_gso_segments()
+            .min(MAX_PAYLOAD / segment)
+            .max(1);
+        let chunk = &datagrams[..datagrams.len().min(most * segment)];
+        if chunk.len() <= segment {
+            if !chunk.is_empty() {
+                self.try_send(destination, chunk)?;
+            }
+            return Ok(chunk.len());
+        }
+        let transmit = Transmit {
+            destination,
+            ecn: None,
+            contents: chunk,
+            segment_size: Some(segment),
+            src_ip: None,
+        };
+        match self.state.try_send((&self.io).into(), &transmit) {
+            Ok(()) => Ok(chunk.len()),
+            Err(error) if may_be_segmentation(&error) => {
+                self.send_singly(destination, chunk, segment)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Some interfaces refuse segmentation offload, and say so only when it is used: the same
+    /// datagrams may still go one by one. If the fault is another one, the first of them tells.
+    fn send_singly(
+        &self,
+        destination: SocketAddr,
+        datagrams: &[u8],
+        segment: usize,
+    ) -> io::Result<usize> {
+        let mut sent = 0;
+        for datagram in datagrams.chunks(segment) {
+            match self.try_send(destination, datagram) {
+                Ok(()) => sent += datagram.len(),
+                Err(error) if sent == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Does `send`, at once or as soon as the socket can take more.
+    ///
+    /// # Errors
+    /// Those of `send`, but for [`io::ErrorKind::WouldBlock`].
+    pub async fn when_writable<T>(&self, mut send: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        match send() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.io.async_io(Interest::WRITABLE, send).await
+            }
+            done => done,
+        }
+    }
+
+    /// Whether there may be something to receive. One task at a time can wait for it.
+    ///
+    /// # Errors
+    /// When the runtime shuts down.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.poll_recv_ready(cx)
+    }
+
+    /// Fills `batch` with what has arrived, in place of what it held.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when nothing has; `batch` is empty then.
+    pub fn try_receive(&self, batch: &mut ReceiveBatch) -> io::Result<()> {
+        batch.count = 0;
+        let mut slots = batch.bytes.chunks_exact_mut(SLOT_BYTES);
+        // `bytes` holds exactly one slot for each message.
+        let mut slices: [_; BATCH_SIZE] =
+            std::array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
+        let received = self.io.try_io(Interest::READABLE, || {
+            self.state
+                .recv((&self.io).into(), &mut slices, &mut batch.meta)
+        });
+        batch.count = received?;
+        Ok(())
+    }
+}
+
+/// Room for what one call of [`UdpSocket::try_receive`] brings.
+///
+/// Two mebibytes of address space; memory is used as far as datagrams fill it.
+#[derive(Debug)]
+pub struct ReceiveBatch {
+    bytes: Vec<u8>,
+    meta: [RecvMeta; BATCH_SIZE],
+    count: usize,
+}
+
+impl Default for ReceiveBatch {
+    fn default() -> Self {
+        Self {
+            bytes: vec![0; BATCH_SIZE * SLOT_BYTES],
+            meta: [RecvMeta::default(); BATCH_SIZE],
+            count: 0,
+        }
+    }
+}
+
+impl ReceiveBatch {
+    /// The datagrams in the order of arrival: who sent it, and where in [`bytes`](Self::bytes) it stands.
+    pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, std::ops::Range<usize>)> {
+        self.meta[..self.count]
+            .iter()
+            .enumerate()
+            .flat_map(|(slot, meta)| {
+                let (start, end) = (
+                    slot * SLOT_BYTES,
+                    slot * SLOT_BYTES + meta.len.min(SLOT_BYTES),
+                );
+                // An empty datagram is one, too.
+                let stride = meta.stride.max(1);
+                let first = start..end.min(start + stride);
+                let more = (start + stride..end)
+                    .step_by(stride)
+                    .map(move |at| at..end.min(at + stride));
+                std::iter::once(first)
+                    .chain(more)
+                    .map(|range| (meta.addr, range))
+            })
+    }
+
+    /// The bytes that the ranges are of.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether there was room for more, so that the socket is likely to be empty now.
+    pub fn is_partial(&self) -> bool {
+        self.count < BATCH_SIZE
+    }
+}
+
+/// EIO comes from drivers without checksum offload, EINVAL from those that cannot segment at all.
+fn may_be_segmentation(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    error.kind() == io::ErrorKind::InvalidInput || (cfg!(unix) && error.raw_os_error() == Some(EIO))
+}
+
+/// Why a socket could not be bound, in the engine's terms.
+pub fn bind_error(error: &io::Error) -> BindError {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => BindError::AddressInUse,
+        io::ErrorKind::AddrNotAvailable => BindError::AddressNotAvailable,
+        io::ErrorKind::PermissionDenied => BindError::PermissionDenied,
+        _ => BindError::Other,
+    }
+}
+
+/// Why a datagram could not be sent, in the engine's terms.
+pub fn send_error(error: &io::Error) -> SendError {
+    if quinn_udp::is_msg_size_err(error) {
+        return SendError::TooLarge;
+    }
+    match error.kind() {
+        io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkDown
+        | io::ErrorKind::AddrNotAvailable
+        // What Linux says when the source address, such as a loopback one, cannot go there.
+        | io::ErrorKind::InvalidInput => SendError::Unreachable,
+        io::ErrorKind::PermissionDenied => SendError::PermissionDenied,
+        _ => SendError::Other,
+    }
+}
