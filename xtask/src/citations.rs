@@ -1,6 +1,7 @@
 //! Every citation of an RFC section in the sources and the documents, checked against the index.
 //!
-//! The one form is `RFC NNNN section X.Y` (or `RFC NNNN appendix B.1`), also when a comment breaks the line inside it.
+//! The one form is `RFC NNNN section X.Y` (or `RFC NNNN appendix B.1`, or `RFC NNNN sections X, Y and Z`), also when a
+//! comment breaks the line inside it.
 //! Near misses are findings too, because a citation in another form would escape the check.
 
 use std::fmt;
@@ -116,14 +117,20 @@ pub(crate) fn scan(file: &Path, text: &str) -> (Vec<Citation>, Vec<Finding>) {
         if !number.starts_with(|c: char| c.is_ascii_digit()) || !names_section(kind) {
             continue;
         }
-        match (number.parse(), kind, section_of(word(at + 3))) {
-            (Ok(rfc), "section" | "appendix", Some(section)) => {
-                citations.push(Citation {
+        let sections = match (kind, section_of(word(at + 3))) {
+            ("section" | "appendix", Some(section)) => vec![section],
+            ("sections", Some(_)) => enumeration(&words[at + 3..]),
+            _ => Vec::new(),
+        };
+        match number.parse() {
+            Ok(rfc) if !sections.is_empty() => {
+                let cited = |section: &str| Citation {
                     rfc,
                     section: section.to_owned(),
                     file: file.to_path_buf(),
                     line,
-                });
+                };
+                citations.extend(sections.into_iter().map(cited));
             }
             _ => findings.push(malformed()),
         }
@@ -137,6 +144,31 @@ fn names_section(word: &str) -> bool {
         .trim_end_matches(|c: char| c.is_ascii_punctuation())
         .to_ascii_lowercase();
     word.starts_with('§') || matches!(lower.as_str(), "section" | "sections" | "appendix" | "sec")
+}
+
+/// The sections of `5, 14.3 and 14.5 to 14.7`; of a range its ends. None when it names one only.
+fn enumeration<'a>(words: &[(&'a str, usize)]) -> Vec<&'a str> {
+    let mut sections = Vec::new();
+    let mut words = words.iter().map(|(word, _)| *word).peekable();
+    while let Some(word) = words.next() {
+        let Some(section) = section_of(word) else {
+            break;
+        };
+        sections.push(section);
+        let joined = words
+            .next_if(|next| matches!(*next, "and" | "or" | "to"))
+            .is_some();
+        if !joined && &word[section.len()..] != "," {
+            break;
+        }
+        // The last comma of an enumeration may be followed by an "and".
+        words.next_if(|next| !joined && *next == "and");
+    }
+    if sections.len() < 2 {
+        Vec::new()
+    } else {
+        sections
+    }
 }
 
 /// The section number at the start of a word; none where it goes on as a range.
@@ -250,13 +282,36 @@ mod tests {
     }
 
     #[test]
+    fn each_section_of_an_enumeration_counts() {
+        for (text, expected) in [
+            ("RFC 8489 sections 14.5 and 14.6).", &["14.5", "14.6"][..]),
+            (
+                "RFC 8489 sections 14.3, 14.8 to 14.10, 14.14) and 9",
+                &["14.3", "14.8", "14.10", "14.14"],
+            ),
+            (
+                "RFC 8489 sections 5, 7, and 9: and 3 more",
+                &["5", "7", "9"],
+            ),
+        ] {
+            let (citations, findings) = scanned(text);
+            let sections: Vec<&str> = citations
+                .iter()
+                .map(|(_, section, _)| section.as_str())
+                .collect();
+            assert_eq!(sections, expected, "{text}");
+            assert!(findings.is_empty(), "{text}");
+        }
+    }
+
+    #[test]
     fn near_misses_are_findings() {
         for text in [
             "RFC 8445 Section 7.1",
             "RFC 8445, section 7.1",
             "RFC8445 section 7.1",
             "RFC 8445 §7.1",
-            "RFC 8445 sections 7.1 and 7.2",
+            "RFC 8445 sections 7.1",
             "RFC 8445 section 7.1-7.3",
             "RFC 8445 section 14.5..14.7",
             "section 7.1 of RFC 8445",

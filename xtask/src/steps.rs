@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::prerequisites::{self, Need};
 use crate::workspace::Workspace;
-use crate::{citations, sans_io};
+use crate::{citations, documents, sans_io};
 
 /// One line of the list that `cargo xtask test` works through.
 pub(crate) struct Step {
@@ -44,7 +44,7 @@ pub(crate) fn chosen(only: &[String]) -> Result<Vec<&'static Step>, String> {
     Ok(STEPS.iter().filter(wanted).collect())
 }
 
-static STEPS: [Step; 15] = [
+static STEPS: [Step; 16] = [
     Step {
         name: "prerequisites",
         about: "finds and installs what the machine lacks for the steps below",
@@ -65,6 +65,13 @@ static STEPS: [Step; 15] = [
         needs: &[],
         gate: false,
         work: Work::Check(citations::check),
+    },
+    Step {
+        name: "documents",
+        about: "links lead somewhere; every dependency has a reason in ARCHITECTURE.md",
+        needs: &[],
+        gate: false,
+        work: Work::Check(documents::check),
     },
     Step {
         name: "sans-io",
@@ -134,7 +141,7 @@ static STEPS: [Step; 15] = [
     },
     Step {
         name: "cli",
-        about: "the program's JSON, sentences and exit codes",
+        about: "the program's JSON, sentences and exit codes; what nilas agent promises",
         needs: prerequisites::LABORATORY,
         gate: false,
         work: Work::Commands(cli),
@@ -219,22 +226,26 @@ fn lab(workspace: &Workspace) -> Vec<Command> {
 }
 
 fn cli(workspace: &Workspace) -> Vec<Command> {
-    vec![interop(workspace, "cli")]
+    interop(workspace, &["--test", "cli", "--test", "agent"])
 }
 
 fn rows(workspace: &Workspace) -> Vec<Command> {
-    vec![interop(workspace, "lab_rows")]
+    interop(workspace, &["--test", "lab_rows"])
 }
 
 fn peers(workspace: &Workspace) -> Vec<Command> {
-    vec![interop(workspace, "aioice")]
+    interop(workspace, &["--test", "aioice"])
 }
 
-fn interop(workspace: &Workspace, suite: &str) -> Command {
-    let mut command = test_runner(workspace, &["--package", "nilas-interop", "--test", suite]);
-    command.env("NILAS_BIN", workspace.nilas());
-    command.env("NILAS_INTEROP_PYTHON", workspace.python());
-    command
+fn interop(workspace: &Workspace, suites: &[&str]) -> Vec<Command> {
+    let mut suite = test_runner(
+        workspace,
+        &[&["--package", "nilas-interop"], suites].concat(),
+    );
+    suite.env("NILAS_BIN", workspace.nilas());
+    suite.env("NILAS_INTEROP_PYTHON", workspace.python());
+    // By itself a step judges the sources as they are, not the program that was built last.
+    vec![workspace.cargo(&["build", "--package", "nilas-cli"]), suite]
 }
 
 /// Every target replays its corpus: a libFuzzer program that is given files runs each once.
