@@ -1,4 +1,4 @@
-//! Transport addresses in attributes, plain and XORed (RFC 8489 sections 14.1 and 14.2).
+//! Transport addresses in attributes, plain and XORed (RFC 8489 section 14.1, RFC 8489 section 14.2).
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -10,10 +10,6 @@ pub(crate) const MAX_ADDRESS_LENGTH: usize = 20;
 
 /// The address families of STUN (RFC 8489 section 14.1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[expect(
-    clippy::exhaustive_enums,
-    reason = "the RFC names these two and no registry adds more"
-)]
 pub enum AddressFamily {
     /// 0x01.
     Ipv4,

@@ -140,14 +140,24 @@ impl<'a> Iterator for TlvIterator<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let (header, tail) = self.rest.split_first_chunk::<ATTRIBUTE_HEADER_LENGTH>()?;
-        let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        let (attribute_type, length) = split_attribute_header(*header);
         let value = tail.get(..length)?;
         self.rest = tail.get(padded(length)..)?;
         Some(RawAttribute {
-            attribute_type: AttributeType(u16::from_be_bytes([header[0], header[1]])),
+            attribute_type,
             value,
         })
     }
+}
+
+/// The type and the length of the value.
+#[inline]
+pub(crate) const fn split_attribute_header(
+    header: [u8; ATTRIBUTE_HEADER_LENGTH],
+) -> (AttributeType, usize) {
+    // One load and one swap of bytes; both halves have 16 bits.
+    let word = u32::from_be_bytes(header);
+    (AttributeType((word >> 16) as u16), (word & 0xFFFF) as usize)
 }
 
 /// A length rounded up to the 32-bit boundary on which every attribute ends.

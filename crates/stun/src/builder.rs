@@ -1,4 +1,4 @@
-//! Writing a message into the caller's buffer (RFC 8489 sections 5, 14.5 to 14.7).
+//! Writing a message into the caller's buffer (RFC 8489 section 5, RFC 8489 section 14).
 
 use core::fmt;
 

@@ -10,10 +10,6 @@ pub const MAGIC_COOKIE: u32 = 0x2112_A442;
 
 /// What a message is for (RFC 8489 section 5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-#[expect(
-    clippy::exhaustive_enums,
-    reason = "two bits on the wire, all four values assigned"
-)]
 pub enum Class {
     /// Asks for a response.
     Request,

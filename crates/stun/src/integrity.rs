@@ -1,4 +1,4 @@
-//! MESSAGE-INTEGRITY and MESSAGE-INTEGRITY-SHA256 (RFC 8489 sections 14.5 and 14.6).
+//! MESSAGE-INTEGRITY and MESSAGE-INTEGRITY-SHA256 (RFC 8489 section 14.5, RFC 8489 section 14.6).
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -11,7 +11,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 use sha2::Sha256;
 
-use crate::attribute::{ATTRIBUTE_HEADER_LENGTH, AttributeType};
+use crate::attribute::ATTRIBUTE_HEADER_LENGTH;
 use crate::header::HEADER_LENGTH;
 use crate::message::Message;
 
@@ -19,6 +19,8 @@ use crate::message::Message;
 pub(crate) const SHA1_LENGTH: usize = 20;
 /// Length of the value of MESSAGE-INTEGRITY-SHA256 in bytes, unless it is truncated.
 pub(crate) const SHA256_LENGTH: usize = 32;
+/// Block length of SHA-1 and of SHA-256 in bytes.
+const HASH_BLOCK_LENGTH: usize = 64;
 /// RFC 8489 section 14.6: the shortest truncation of MESSAGE-INTEGRITY-SHA256.
 pub(crate) const SHA256_MINIMUM_LENGTH: usize = 16;
 
@@ -58,9 +60,8 @@ impl Key {
         self.sha256.is_some()
     }
 
-    /// HMAC-SHA1 of a message's type, an adjusted length and everything behind the length.
     pub(crate) fn hmac_sha1(&self, covered: Covered<'_>) -> Output<Hmac<Sha1>> {
-        covered.finish_sha1(self)
+        covered.feed(self.mac_sha1()).finalize().into_bytes()
     }
 
     fn mac_sha1(&self) -> Hmac<Sha1> {
@@ -98,42 +99,44 @@ fn hmac_state<D: hmac::EagerHash>(bytes: &[u8]) -> HmacCore<D> {
 /// What an integrity attribute covers: the message before it, with an adjusted length field.
 #[derive(Clone, Copy)]
 pub(crate) struct Covered<'a> {
-    start: [u8; 4],
-    rest: &'a [u8],
+    before: &'a [u8],
+    length: [u8; 2],
 }
 
 impl<'a> Covered<'a> {
     /// `before` is the message up to the attribute, at least a header; `value_length` the length
     /// of the attribute's value.
+    #[inline]
     pub(crate) fn new(before: &'a [u8], value_length: usize) -> Self {
-        // RFC 8489 section 14.5 and section 14.6: the length field points to the end of the
+        // RFC 8489 section 14.5, RFC 8489 section 14.6: the length field points to the end of the
         // attribute while the HMAC is computed, whatever follows later. It fits: the attribute lies
         // inside a message whose length does.
         let length = before.len() - HEADER_LENGTH + ATTRIBUTE_HEADER_LENGTH + value_length;
-        let [length_high, length_low] = (length as u16).to_be_bytes();
         Self {
-            start: [before[0], before[1], length_high, length_low],
-            rest: &before[4..],
+            before,
+            length: (length as u16).to_be_bytes(),
         }
     }
 
+    #[inline]
     fn feed<M: Mac>(self, mut mac: M) -> M {
-        mac.update(&self.start);
-        mac.update(self.rest);
+        // A whole block of the hash at once, if there is one, spares its buffer three copies.
+        if let Some((start, rest)) = self.before.split_first_chunk::<HASH_BLOCK_LENGTH>() {
+            let mut block = *start;
+            block[2..4].copy_from_slice(&self.length);
+            mac.update(&block);
+            mac.update(rest);
+        } else {
+            mac.update(&self.before[..2]);
+            mac.update(&self.length);
+            mac.update(&self.before[4..]);
+        }
         mac
-    }
-
-    fn finish_sha1(self, key: &Key) -> Output<Hmac<Sha1>> {
-        self.feed(key.mac_sha1()).finalize().into_bytes()
     }
 }
 
 /// Which attribute protects a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-#[expect(
-    clippy::exhaustive_enums,
-    reason = "RFC 8489 section 9: exactly these two"
-)]
 pub enum IntegrityAlgorithm {
     /// MESSAGE-INTEGRITY: HMAC-SHA1.
     Sha1,
@@ -152,7 +155,7 @@ pub struct Authenticated<'a> {
 
 impl<'a> Authenticated<'a> {
     /// Which attribute was checked. A response must use the algorithm of its request
-    /// (RFC 8489 sections 9.1.3 and 9.1.4).
+    /// (RFC 8489 section 9.1.3, RFC 8489 section 9.1.4).
     #[must_use]
     pub const fn algorithm(&self) -> IntegrityAlgorithm {
         self.algorithm
@@ -197,65 +200,55 @@ impl<'a> Message<'a> {
         key: &Key,
         minimum_length: usize,
     ) -> Result<Authenticated<'a>, IntegrityError> {
-        // RFC 8489 section 9.1.3 and section 9.2.4: MESSAGE-INTEGRITY-SHA256 if present. A key
+        // RFC 8489 section 9.1.3, RFC 8489 section 9.2.4: MESSAGE-INTEGRITY-SHA256 if present. A key
         // without SHA-256 is an agent of RFC 5389, to which the attribute is one of those to ignore.
-        if let Some(offset) = self.message_integrity_sha256_offset()
-            && let Some(mac) = key.mac_sha256()
-        {
-            self.verify_sha256(mac, offset, minimum_length)?;
+        let sha256 = self.message_integrity_sha256();
+        if let (Some((before, value)), Some(mac)) = (sha256, key.mac_sha256()) {
+            verify_sha256(mac, before, value, minimum_length)?;
             return Ok(Authenticated {
                 message: *self,
                 algorithm: IntegrityAlgorithm::Sha256,
             });
         }
-        let Some(offset) = self.message_integrity_offset() else {
-            return Err(if self.message_integrity_sha256_offset().is_some() {
-                IntegrityError::UnsupportedAlgorithm
-            } else {
-                IntegrityError::Missing
-            });
-        };
-        self.verify_sha1(key, offset)?;
+        match self.message_integrity() {
+            Some((before, value)) => verify_sha1(key, before, value)?,
+            None if sha256.is_some() => return Err(IntegrityError::UnsupportedAlgorithm),
+            None => return Err(IntegrityError::Missing),
+        }
         Ok(Authenticated {
             message: *self,
             algorithm: IntegrityAlgorithm::Sha1,
         })
     }
+}
 
-    fn verify_sha1(&self, key: &Key, offset: usize) -> Result<(), IntegrityError> {
-        let Some(value) = self.value(AttributeType::MESSAGE_INTEGRITY) else {
-            return Err(IntegrityError::Missing);
-        };
-        // RFC 8489 section 14.5: "the HMAC will be 20 bytes".
-        if value.len() != SHA1_LENGTH {
-            return Err(IntegrityError::WrongLength);
-        }
-        Covered::new(&self.bytes()[..offset], SHA1_LENGTH)
-            .feed(key.mac_sha1())
-            .verify_slice(value)
-            .map_err(|_| IntegrityError::Mismatch)
+fn verify_sha1(key: &Key, before: &[u8], value: &[u8]) -> Result<(), IntegrityError> {
+    // RFC 8489 section 14.5: "the HMAC will be 20 bytes".
+    if value.len() != SHA1_LENGTH {
+        return Err(IntegrityError::WrongLength);
     }
+    Covered::new(before, SHA1_LENGTH)
+        .feed(key.mac_sha1())
+        .verify_slice(value)
+        .map_err(|_| IntegrityError::Mismatch)
+}
 
-    fn verify_sha256(
-        &self,
-        mac: Hmac<Sha256>,
-        offset: usize,
-        minimum_length: usize,
-    ) -> Result<(), IntegrityError> {
-        let Some(value) = self.value(AttributeType::MESSAGE_INTEGRITY_SHA256) else {
-            return Err(IntegrityError::Missing);
-        };
-        // RFC 8489 section 14.6: from 16 to 32 bytes, a multiple of four, and not shorter than the
-        // usage allows.
-        let shortest = minimum_length.max(SHA256_MINIMUM_LENGTH);
-        if !(shortest..=SHA256_LENGTH).contains(&value.len()) || !value.len().is_multiple_of(4) {
-            return Err(IntegrityError::WrongLength);
-        }
-        Covered::new(&self.bytes()[..offset], value.len())
-            .feed(mac)
-            .verify_truncated_left(value)
-            .map_err(|_| IntegrityError::Mismatch)
+fn verify_sha256(
+    mac: Hmac<Sha256>,
+    before: &[u8],
+    value: &[u8],
+    minimum_length: usize,
+) -> Result<(), IntegrityError> {
+    // RFC 8489 section 14.6: from 16 to 32 bytes, a multiple of four, and not shorter than the
+    // usage allows.
+    let shortest = minimum_length.max(SHA256_MINIMUM_LENGTH);
+    if !(shortest..=SHA256_LENGTH).contains(&value.len()) || !value.len().is_multiple_of(4) {
+        return Err(IntegrityError::WrongLength);
     }
+    Covered::new(before, value.len())
+        .feed(mac)
+        .verify_truncated_left(value)
+        .map_err(|_| IntegrityError::Mismatch)
 }
 
 /// Why a message is not authenticated.

@@ -50,6 +50,7 @@ mod header;
 mod integrity;
 mod message;
 mod nonce;
+pub mod uri;
 
 pub use address::AddressFamily;
 pub use attribute::{AttributeError, AttributeType, RawAttribute};

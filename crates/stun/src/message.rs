@@ -2,7 +2,10 @@
 
 use core::fmt;
 
-use crate::attribute::{ATTRIBUTE_HEADER_LENGTH, AttributeType, RawAttribute, TlvIterator, padded};
+use crate::attribute::{
+    ATTRIBUTE_HEADER_LENGTH, AttributeType, RawAttribute, TlvIterator, padded,
+    split_attribute_header,
+};
 use crate::header::{
     Class, HEADER_LENGTH, MAGIC_COOKIE, Method, TransactionId, split_message_type,
 };
@@ -35,13 +38,27 @@ pub struct Message<'a> {
     present: u64,
     /// Where the attributes that carry meaning end: at the first of MESSAGE-INTEGRITY,
     /// MESSAGE-INTEGRITY-SHA256 and FINGERPRINT, or at the end of the message.
-    scope_end: u32,
-    /// Offset of MESSAGE-INTEGRITY, or 0.
-    message_integrity: u32,
-    /// Offset of MESSAGE-INTEGRITY-SHA256, or 0.
-    message_integrity_sha256: u32,
-    /// Offset of FINGERPRINT, or 0.
-    fingerprint: u32,
+    scope_end: Place,
+    message_integrity: Place,
+    message_integrity_sha256: Place,
+    fingerprint: Place,
+}
+
+/// Where an attribute begins, in words of four bytes, on which attributes are aligned: a message
+/// has at most 16,388 of them. Zero, where the header is, stands for an absent attribute.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place(u16);
+
+impl Place {
+    const ABSENT: Self = Self(0);
+
+    const fn at(offset: usize) -> Self {
+        Self((offset / 4) as u16)
+    }
+
+    const fn offset(self) -> usize {
+        self.0 as usize * 4
+    }
 }
 
 impl<'a> Message<'a> {
@@ -49,7 +66,7 @@ impl<'a> Message<'a> {
     /// one pass and without an allocation. Values are looked at when they are asked for.
     ///
     /// # Errors
-    /// Says which rule of RFC 8489 section 5 or 14 the bytes break.
+    /// Says which rule of RFC 8489 section 5 or RFC 8489 section 14 the bytes break.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
         let (header, attributes) = bytes
             .split_first_chunk::<HEADER_LENGTH>()
@@ -68,54 +85,49 @@ impl<'a> Message<'a> {
         let mut message = Self {
             bytes,
             present: 0,
-            scope_end: 0,
-            message_integrity: 0,
-            message_integrity_sha256: 0,
-            fingerprint: 0,
+            scope_end: Place::at(bytes.len()),
+            message_integrity: Place::ABSENT,
+            message_integrity_sha256: Place::ABSENT,
+            fingerprint: Place::ABSENT,
         };
         let mut rest = attributes;
-        // At most 65,532 bytes of attributes follow the header, so every offset fits into a u32.
-        let mut offset = HEADER_LENGTH as u32;
-        while let Some((tlv, tail)) = rest.split_first_chunk::<ATTRIBUTE_HEADER_LENGTH>() {
-            let value_length = padded(usize::from(u16::from_be_bytes([tlv[2], tlv[3]])));
-            rest = tail
-                .get(value_length..)
-                .ok_or(ParseError::TruncatedAttribute)?;
-            message.note(AttributeType(u16::from_be_bytes([tlv[0], tlv[1]])), offset);
-            offset += (ATTRIBUTE_HEADER_LENGTH + value_length) as u32;
-        }
-        if message.scope_end == 0 {
-            message.scope_end = offset;
+        while let Some((attribute_type, tail)) = split_tlv(rest)? {
+            if is_about_integrity(attribute_type) {
+                message.scope_end = Place::at(bytes.len() - rest.len());
+                message.note_trailer(rest)?;
+                break;
+            }
+            message.present |= presence_bit(attribute_type);
+            rest = tail;
         }
         Ok(message)
     }
 
-    /// Remembers what the structure of the message depends on.
-    #[inline]
-    fn note(&mut self, attribute_type: AttributeType, offset: u32) {
-        // RFC 8489 section 14.7: FINGERPRINT is the last attribute; nothing behind it is looked at.
-        if self.fingerprint != 0 {
-            return;
-        }
-        let place = match attribute_type {
-            AttributeType::MESSAGE_INTEGRITY => &mut self.message_integrity,
-            AttributeType::MESSAGE_INTEGRITY_SHA256 => &mut self.message_integrity_sha256,
-            AttributeType::FINGERPRINT => &mut self.fingerprint,
-            _ => {
+    /// Notes the attributes about integrity in what follows the scope, and checks its structure.
+    fn note_trailer(&mut self, mut rest: &[u8]) -> Result<(), ParseError> {
+        while let Some((attribute_type, tail)) = split_tlv(rest)? {
+            let place = match attribute_type {
+                AttributeType::MESSAGE_INTEGRITY => &mut self.message_integrity,
+                AttributeType::MESSAGE_INTEGRITY_SHA256 => &mut self.message_integrity_sha256,
+                AttributeType::FINGERPRINT => &mut self.fingerprint,
                 // RFC 8489 section 9: ignore all other attributes behind the integrity.
-                if self.scope_end == 0 {
-                    self.present |= presence_bit(attribute_type);
-                }
-                return;
+                _ => &mut Place::at(0),
+            };
+            // RFC 8489 section 14: of several, the first counts.
+            if *place == Place::ABSENT {
+                *place = Place::at(self.bytes.len() - rest.len());
             }
-        };
-        // RFC 8489 section 14: of several, the first counts.
-        if *place == 0 {
-            *place = offset;
-            if self.scope_end == 0 {
-                self.scope_end = offset;
+            rest = tail;
+            // RFC 8489 section 14.7: FINGERPRINT is the last attribute; of what is behind it only
+            // the structure counts.
+            if self.fingerprint != Place::ABSENT {
+                break;
             }
         }
+        while let Some((_, tail)) = split_tlv(rest)? {
+            rest = tail;
+        }
+        Ok(())
     }
 
     /// The whole message as it was parsed.
@@ -155,12 +167,11 @@ impl<'a> Message<'a> {
             self.fingerprint,
         ];
         trailer.sort_unstable();
-        let bytes = self.bytes;
+        let message = *self;
         self.ordinary_attributes().chain(
             trailer
                 .into_iter()
-                .filter(|offset| *offset != 0)
-                .filter_map(move |offset| TlvIterator::new(&bytes[offset as usize..]).next()),
+                .filter_map(move |place| message.attribute_at(place)),
         )
     }
 
@@ -188,15 +199,16 @@ impl<'a> Message<'a> {
     /// Whether FINGERPRINT is there and right.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
-        let offset = self.fingerprint as usize;
-        if offset == 0 {
+        if self.fingerprint == Place::ABSENT {
             return Fingerprint::Absent;
         }
+        let (before, attribute) = self.bytes.split_at(self.fingerprint.offset());
         // RFC 8489 section 14.7: FINGERPRINT is the last attribute. Being last, the length field of
         // the header already counts it, as the CRC demands.
-        let expected = fingerprint_of(&self.bytes[..offset]);
-        match self.bytes[offset..] {
-            [_, _, 0, 4, a, b, c, d] if u32::from_be_bytes([a, b, c, d]) == expected => {
+        match *attribute {
+            [_, _, 0, 4, a, b, c, d]
+                if u32::from_be_bytes([a, b, c, d]) == fingerprint_of(before) =>
+            {
                 Fingerprint::Valid
             }
             _ => Fingerprint::Invalid,
@@ -207,18 +219,13 @@ impl<'a> Message<'a> {
     /// MESSAGE-INTEGRITY, MESSAGE-INTEGRITY-SHA256 and FINGERPRINT too.
     #[must_use]
     pub fn value(&self, attribute_type: AttributeType) -> Option<&'a [u8]> {
-        let offset = match attribute_type {
+        let place = match attribute_type {
             AttributeType::MESSAGE_INTEGRITY => self.message_integrity,
             AttributeType::MESSAGE_INTEGRITY_SHA256 => self.message_integrity_sha256,
             AttributeType::FINGERPRINT => self.fingerprint,
             _ => return self.ordinary_value(attribute_type),
         };
-        if offset == 0 {
-            return None;
-        }
-        TlvIterator::new(&self.bytes[offset as usize..])
-            .next()
-            .map(|attribute| attribute.value)
+        self.attribute_at(place).map(|attribute| attribute.value)
     }
 
     /// [`value`](Self::value) of an attribute that is not about integrity: the accessors' way.
@@ -234,17 +241,29 @@ impl<'a> Message<'a> {
 
     /// All attributes in scope but the three about integrity.
     pub(crate) fn ordinary_attributes(&self) -> TlvIterator<'a> {
-        TlvIterator::new(&self.bytes[HEADER_LENGTH..self.scope_end as usize])
+        TlvIterator::new(&self.bytes[HEADER_LENGTH..self.scope_end.offset()])
     }
 
-    /// Offset of MESSAGE-INTEGRITY, if any.
-    pub(crate) fn message_integrity_offset(&self) -> Option<usize> {
-        (self.message_integrity != 0).then_some(self.message_integrity as usize)
+    /// MESSAGE-INTEGRITY, if any: the message before it and its value.
+    pub(crate) fn message_integrity(&self) -> Option<(&'a [u8], &'a [u8])> {
+        self.split_before(self.message_integrity)
     }
 
-    /// Offset of MESSAGE-INTEGRITY-SHA256, if any.
-    pub(crate) fn message_integrity_sha256_offset(&self) -> Option<usize> {
-        (self.message_integrity_sha256 != 0).then_some(self.message_integrity_sha256 as usize)
+    /// MESSAGE-INTEGRITY-SHA256, if any: the message before it and its value.
+    pub(crate) fn message_integrity_sha256(&self) -> Option<(&'a [u8], &'a [u8])> {
+        self.split_before(self.message_integrity_sha256)
+    }
+
+    fn split_before(&self, place: Place) -> Option<(&'a [u8], &'a [u8])> {
+        let attribute = self.attribute_at(place)?;
+        Some((&self.bytes[..place.offset()], attribute.value))
+    }
+
+    fn attribute_at(&self, place: Place) -> Option<RawAttribute<'a>> {
+        if place == Place::ABSENT {
+            return None;
+        }
+        TlvIterator::new(&self.bytes[place.offset()..]).next()
     }
 
     fn message_type(&self) -> u16 {
@@ -274,7 +293,6 @@ impl fmt::Debug for Message<'_> {
 
 /// Whether a message carries FINGERPRINT, and a correct one (RFC 8489 section 14.7).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(clippy::exhaustive_enums, reason = "there is no fourth outcome")]
 pub enum Fingerprint {
     /// No FINGERPRINT.
     Absent,
@@ -282,6 +300,31 @@ pub enum Fingerprint {
     Valid,
     /// The CRC is wrong, or FINGERPRINT is not the last attribute.
     Invalid,
+}
+
+/// The type of the attribute at the start of `bytes` and what follows the attribute, or `None` at
+/// the end. The length of `bytes` is a multiple of four.
+#[inline]
+fn split_tlv(bytes: &[u8]) -> Result<Option<(AttributeType, &[u8])>, ParseError> {
+    let Some((header, tail)) = bytes.split_first_chunk::<ATTRIBUTE_HEADER_LENGTH>() else {
+        return Ok(None);
+    };
+    let (attribute_type, length) = split_attribute_header(*header);
+    let rest = tail
+        .get(padded(length)..)
+        .ok_or(ParseError::TruncatedAttribute)?;
+    Ok(Some((attribute_type, rest)))
+}
+
+/// Whether the attribute ends the scope of the ordinary ones.
+#[inline]
+const fn is_about_integrity(attribute_type: AttributeType) -> bool {
+    matches!(
+        attribute_type,
+        AttributeType::MESSAGE_INTEGRITY
+            | AttributeType::MESSAGE_INTEGRITY_SHA256
+            | AttributeType::FINGERPRINT
+    )
 }
 
 /// The value of a FINGERPRINT that follows `bytes`.

@@ -16,7 +16,7 @@ pub struct SecurityFeatures(u32);
 /// What every nonce cookie begins with.
 const COOKIE_PREFIX: &[u8; 9] = b"obMatJos2";
 
-/// The alphabet of RFC 4648 section 4.
+/// The base64 alphabet of RFC 4648.
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 impl SecurityFeatures {

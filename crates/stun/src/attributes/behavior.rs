@@ -11,10 +11,6 @@ const CHANGE_PORT: u32 = 0x0000_0002;
 
 /// From where a server is asked to respond (RFC 5780 section 7.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[expect(
-    clippy::exhaustive_structs,
-    reason = "RFC 5780 section 7.2 defines exactly two flags"
-)]
 pub struct ChangeRequest {
     /// From another IP address than the one the request came to.
     pub change_ip: bool,

@@ -20,7 +20,7 @@ use crate::attribute::{AttributeError, AttributeType};
 use crate::builder::{BuildError, MessageBuilder};
 use crate::message::Message;
 
-/// The longest text that a receiver has to take (RFC 8489 sections 14.3, 14.8 to 14.10, 14.14).
+/// The longest text that a receiver has to take (RFC 8489 section 14.3, and those of other texts).
 const MAX_TEXT_LENGTH_RECEIVED: usize = 763;
 /// The longest text that a sender may send, in bytes.
 const MAX_TEXT_LENGTH_SENT: usize = 509;

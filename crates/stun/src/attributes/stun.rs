@@ -360,7 +360,7 @@ impl MessageBuilder<'_> {
     }
 }
 
-/// A way to derive a key from a password, with its parameters (RFC 8489 sections 14.12 and 18.5).
+/// A way to derive a key from a password, with its parameters (RFC 8489 section 14.12, RFC 8489 section 18.5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct PasswordAlgorithm<'a> {

@@ -24,10 +24,6 @@ pub struct AddressErrorCode<'a> {
 
 /// An ICMP error that a relay received for a datagram it sent (RFC 8656 section 18.13).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(
-    clippy::exhaustive_structs,
-    reason = "the fields of an attribute of fixed form"
-)]
 pub struct Icmp {
     /// The type, of ICMP or ICMPv6 after the family of the peer.
     pub icmp_type: u8,
