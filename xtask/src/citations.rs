@@ -155,10 +155,12 @@ fn enumeration<'a>(words: &[(&'a str, usize)]) -> Vec<&'a str> {
             break;
         };
         sections.push(section);
-        let joined = words
-            .next_if(|next| matches!(*next, "and" | "or" | "to"))
-            .is_some();
-        if !joined && &word[section.len()..] != "," {
+        let rest = &word[section.len()..];
+        let joined = rest.is_empty()
+            && words
+                .next_if(|next| matches!(*next, "and" | "or" | "to"))
+                .is_some();
+        if !joined && rest != "," {
             break;
         }
         // The last comma of an enumeration may be followed by an "and".

@@ -2,7 +2,7 @@
 //! names what the manifest has.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::citations::{Finding, read, sources};
 use crate::workspace::Workspace;
@@ -16,7 +16,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<String, String> {
             let text = read(&root.join(&file))?;
             for (line, target) in relative_links(&text) {
                 links += 1;
-                let path = file.parent().unwrap_or(Path::new("")).join(&target);
+                let path = file.with_file_name("").join(&target);
                 if !root.join(&path).exists() {
                     findings.push(Finding {
                         file: file.clone(),
