@@ -1,0 +1,262 @@
+//! The language of `nilas agent`: JSON lines in, JSON lines out.
+//!
+//! One command is one line, an object with `cmd`; one event is one line, an object with `ev`. A line that is
+//! not understood gets an `error` event and changes nothing else. An option of `start` that this build does
+//! not have gets an `error` event too, and the rest of `start` is carried out; a key that is not known in any
+//! other command is ignored, because the other side's `params` are handed over as they are.
+
+use nilas_ice::{Candidate, Parameters, State, Stats, StunServer};
+use nilas_stun::uri::{Host, StunUri};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// What the driving program wants.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Command {
+    Start(Start),
+    Remote(Parameters),
+    Candidate(Box<Candidate>),
+    EndOfCandidates,
+    Send(String),
+    Restart,
+    Stats,
+    Close,
+}
+
+/// What `start` asks for, and what of it cannot be had.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Start {
+    pub(crate) controlling: bool,
+    pub(crate) stun_servers: Vec<StunServer>,
+    /// Interfaces by name; empty means all.
+    pub(crate) interfaces: Vec<String>,
+    /// A sentence for each option that is not carried out.
+    pub(crate) refused: Vec<String>,
+}
+
+/// What the agent tells.
+#[derive(Debug, Serialize)]
+#[serde(tag = "ev", rename_all = "lowercase")]
+pub(crate) enum Event<'a> {
+    Params(&'a Parameters),
+    Candidate { candidate: &'a str },
+    Eoc,
+    Selected { local: &'a str, remote: &'a str },
+    State { state: State },
+    Data { data: &'a str },
+    Stats { stats: &'a [Stats] },
+    Error { msg: &'a str },
+}
+
+impl Command {
+    /// Understands a line, or says in a sentence why not.
+    pub(crate) fn parse(line: &str) -> Result<Self, String> {
+        let value: Value = serde_json::from_str(line).map_err(|error| format!("the line is not JSON: {error}"))?;
+        let Value::Object(fields) = value else { return Err("the line is not a JSON object".to_owned()) };
+        let command = text(&fields, "cmd")?;
+        match command {
+            "start" => Start::parse(&fields).map(Self::Start),
+            "remote" => {
+                let parameters: Parameters =
+                    serde_json::from_value(Value::Object(fields)).map_err(|error| format!("remote: {error}"))?;
+                parameters.check().map_err(|error| error.to_string())?;
+                Ok(Self::Remote(parameters))
+            }
+            "candidate" => {
+                let candidate: Result<Candidate, _> = text(&fields, "candidate")?.parse();
+                candidate.map(|candidate| Self::Candidate(Box::new(candidate))).map_err(|error| error.to_string())
+            }
+            "remove" => Err("remove: this build cannot take candidates back".to_owned()),
+            "eoc" => Ok(Self::EndOfCandidates),
+            "send" => text(&fields, "data").map(|data| Self::Send(data.to_owned())),
+            "restart" => Ok(Self::Restart),
+            "stats" => Ok(Self::Stats),
+            "close" => Ok(Self::Close),
+            other => Err(format!(
+                "no command is called {other:?}: there are start, remote, candidate, eoc, send, restart, stats, close"
+            )),
+        }
+    }
+}
+
+impl Start {
+    fn parse(fields: &Map<String, Value>) -> Result<Self, String> {
+        let mut start = Self::default();
+        for (key, value) in fields {
+            match key.as_str() {
+                "cmd" => {}
+                "controlling" => start.controlling = boolean(key, value)?,
+                "stun" => start.take_stun(value)?,
+                "iceServers" => start.take_ice_servers(value)?,
+                "interfaces" => start.interfaces = strings(key, value)?,
+                "turn" if !value.is_null() => start.refuse("turn: this build has no relays"),
+                "turn" => {}
+                "relayOnly" | "lite" | "mdns" | "tcp" => {
+                    if boolean(key, value)? {
+                        start.refuse(format!("{key}: this build does not have it"));
+                    }
+                }
+                _ => start.refuse(format!("{key}: this build does not know the option")),
+            }
+        }
+        Ok(start)
+    }
+
+    fn refuse(&mut self, reason: impl Into<String>) {
+        self.refused.push(reason.into());
+    }
+
+    fn take_stun(&mut self, value: &Value) -> Result<(), String> {
+        match value {
+            Value::Null => {}
+            Value::String(text) => match parse_stun_server(text) {
+                Ok(server) => self.stun_servers.push(server),
+                Err(reason) => self.refuse(format!("stun: {reason}")),
+            },
+            _ => return Err("stun: a text \"host:port\" or null is needed".to_owned()),
+        }
+        Ok(())
+    }
+
+    /// RTCIceServer: `urls` is a URL or a list of them.
+    fn take_ice_servers(&mut self, value: &Value) -> Result<(), String> {
+        let Value::Array(servers) = value else { return Err("iceServers: a list is needed".to_owned()) };
+        for server in servers {
+            let urls = match server.get("urls") {
+                Some(Value::String(url)) => vec![url.clone()],
+                Some(list) => strings("iceServers: urls", list)?,
+                None => return Err("iceServers: a server has no urls".to_owned()),
+            };
+            for url in urls {
+                match url.split_once(':') {
+                    Some((scheme, rest)) if scheme.eq_ignore_ascii_case("stun") => match parse_stun_server(rest) {
+                        Ok(server) => self.stun_servers.push(server),
+                        Err(reason) => self.refuse(format!("iceServers: {url}: {reason}")),
+                    },
+                    _ => self.refuse(format!("iceServers: {url}: this build has only stun: servers")),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `host:port` or `[v6]:port`, with or without the port and `stun:` before it.
+pub(crate) fn parse_stun_server(text: &str) -> Result<StunServer, String> {
+    let rest = text.strip_prefix("stun:").unwrap_or(text);
+    let uri: StunUri = format!("stun:{rest}").parse().map_err(|error| format!("{text:?} is no HOST:PORT: {error}"))?;
+    let port = uri.port_or_default();
+    let host = match uri.host {
+        Host::Ipv4(address) => address.to_string(),
+        Host::Ipv6(address) => address.to_string(),
+        Host::Name(name) => name,
+    };
+    Ok(StunServer { host, port })
+}
+
+fn text<'a>(fields: &'a Map<String, Value>, key: &str) -> Result<&'a str, String> {
+    match fields.get(key) {
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => Err(format!("{key}: a text is needed")),
+        None => Err(format!("{key} is missing")),
+    }
+}
+
+fn boolean(key: &str, value: &Value) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| format!("{key}: true or false is needed"))
+}
+
+fn strings(key: &str, value: &Value) -> Result<Vec<String>, String> {
+    let list = value.as_array().ok_or_else(|| format!("{key}: a list of texts is needed"))?;
+    list.iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<_>>().ok_or_else(|| format!("{key}: a list of texts is needed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(line: &str) -> Start {
+        match Command::parse(line) {
+            Ok(Command::Start(start)) => start,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn start_takes_what_it_can_and_names_what_it_cannot() {
+        let judge = r#"{"cmd":"start","controlling":true,"stun":"203.0.113.10:3478","turn":null,"relayOnly":false}"#;
+        let server = |host: &str, port| StunServer { host: host.to_owned(), port };
+        assert_eq!(
+            start(judge),
+            Start { controlling: true, stun_servers: vec![server("203.0.113.10", 3478)], ..Start::default() }
+        );
+        let everything = r#"{"cmd":"start","controlling":false,"stun":null,
+            "turn":{"host":"h","port":1,"transport":"udp","user":"u","pass":"p"},"relayOnly":true,"lite":true,"mdns":true,
+            "tcp":false,"interfaces":["eth0"],"colour":"red",
+            "iceServers":[{"urls":"stun:[2001:db8::1]:5"},{"urls":["stun:a.example","turn:b.example"]}]}"#;
+        let start = start(everything);
+        assert_eq!(start.stun_servers, [server("2001:db8::1", 5), server("a.example", 3478)]);
+        assert_eq!(start.interfaces, ["eth0"]);
+        for option in ["turn:", "relayOnly:", "lite:", "mdns:", "colour:", "iceServers: turn:b.example"] {
+            assert_eq!(start.refused.iter().filter(|why| why.starts_with(option)).count(), 1, "{option}");
+        }
+        assert_eq!(start.refused.len(), 6);
+    }
+
+    #[test]
+    fn a_line_that_is_not_understood_says_why() {
+        for (line, why) in [
+            ("", "not JSON"),
+            ("{", "not JSON"),
+            ("[1]", "not a JSON object"),
+            ("{}", "cmd is missing"),
+            (r#"{"cmd":1}"#, "cmd: a text"),
+            (r#"{"cmd":"dance"}"#, "no command is called \"dance\""),
+            (r#"{"cmd":"start","controlling":1}"#, "controlling: true or false"),
+            (r#"{"cmd":"start","stun":1}"#, "stun: a text"),
+            (r#"{"cmd":"start","interfaces":"eth0"}"#, "interfaces: a list"),
+            (r#"{"cmd":"start","iceServers":{}}"#, "iceServers: a list"),
+            (r#"{"cmd":"start","iceServers":[{}]}"#, "no urls"),
+            (r#"{"cmd":"remote","ufrag":"abcd"}"#, "pwd"),
+            (r#"{"cmd":"remote","ufrag":"a","pwd":"0123456789012345678901"}"#, "ufrag: 4 to 256"),
+            (r#"{"cmd":"candidate"}"#, "candidate is missing"),
+            (r#"{"cmd":"candidate","candidate":"candidate:1 1 udp x 192.0.2.1 9 typ host"}"#, "priority"),
+            (r#"{"cmd":"remove","candidate":"candidate:1 1 udp 1 192.0.2.1 9 typ host"}"#, "remove"),
+            (r#"{"cmd":"send"}"#, "data is missing"),
+        ] {
+            let error = Command::parse(line).expect_err(line);
+            assert!(error.contains(why), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn params_can_be_handed_over_as_they_are() {
+        let line = r#"{"cmd":"remote","ufrag":"abcd","pwd":"0123456789012345678901","pacing":20,"options":["ice2"],"setup":"actpass"}"#;
+        let Ok(Command::Remote(parameters)) = Command::parse(line) else { panic!("not understood") };
+        assert_eq!(parameters.pacing, Some(20));
+        let json = serde_json::to_string(&Event::Params(&parameters)).expect("plain fields");
+        assert_eq!(json, r#"{"ev":"params","ufrag":"abcd","pwd":"0123456789012345678901","options":["ice2"],"pacing":20}"#);
+    }
+
+    #[test]
+    fn events_are_spelled_as_agreed() {
+        let json = |event: &Event<'_>| serde_json::to_string(event).expect("plain fields");
+        assert_eq!(json(&Event::Eoc), r#"{"ev":"eoc"}"#);
+        assert_eq!(json(&Event::State { state: State::Connected }), r#"{"ev":"state","state":"connected"}"#);
+        assert_eq!(json(&Event::Selected { local: "l", remote: "r" }), r#"{"ev":"selected","local":"l","remote":"r"}"#);
+        assert_eq!(json(&Event::Stats { stats: &[] }), r#"{"ev":"stats","stats":[]}"#);
+        assert_eq!(json(&Event::Error { msg: "m" }), r#"{"ev":"error","msg":"m"}"#);
+    }
+
+    #[test]
+    fn stun_servers_are_parsed_in_every_spelling() {
+        let parse = |text| parse_stun_server(text).map(|server| (server.host, server.port));
+        assert_eq!(parse("192.0.2.1:99"), Ok(("192.0.2.1".to_owned(), 99)));
+        assert_eq!(parse("stun:example.org"), Ok(("example.org".to_owned(), 3478)));
+        assert_eq!(parse("[2001:db8::1]:7"), Ok(("2001:db8::1".to_owned(), 7)));
+        assert_eq!(parse("[2001:db8::1]"), Ok(("2001:db8::1".to_owned(), 3478)));
+        for wrong in ["", ":1", "a:b", "a:0", "a:70000", "[::1", "[::1]x", "[a]:1", "a b", "a:1:2", "2001:db8::1", "stun:"] {
+            assert!(parse_stun_server(wrong).is_err(), "{wrong}");
+        }
+    }
+}

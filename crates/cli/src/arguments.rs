@@ -1,0 +1,197 @@
+//! The command line: what may be typed, defined once for the parser, `--help`, completions and the manual page.
+
+use std::net::SocketAddr;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  no connection, or a failed check; the verdict says why
+  2  wrong usage or configuration
+  3  an internal error
+
+Set NO_COLOR to print without colours, and NILAS_LOG (for example to `debug`) to log to standard error.";
+
+/// Find a path between two machines, and say why it is that one.
+#[derive(Debug, Parser)]
+#[command(name = "nilas", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Connect two peers on this machine, behind NATs if asked, and show how they find each other
+    Demo(Demo),
+    /// Connect to another machine: chat in a terminal, or pipe standard input to standard output
+    Connect(Connect),
+    /// Show every address under which this machine can be reached, and how each was found
+    Gather(Gather),
+    /// Answer STUN requests and let peers meet under a code
+    Server(Server),
+    /// Drive one ICE agent by JSON lines on standard input and output
+    Agent,
+    /// Build a laboratory of NATs (Linux) and run a command in it
+    Lab(Lab),
+    /// Print a completion script for a shell
+    #[command(hide = true)]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    #[command(hide = true)]
+    Man,
+}
+
+/// Connect two peers on this machine, behind NATs if asked, and show how they find each other.
+///
+/// Both peers and a server for STUN and rendezvous run in this process. With --nat, on Linux, each peer lives
+/// in a network namespace of its own behind the kernel's NAT; nothing outside of them is touched. Without
+/// root this works where unprivileged user namespaces are allowed.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Demo {
+    /// Put the peers behind these kinds of access, such as `plain,sym`.
+    ///
+    /// Kinds: open, plain, sym, {eim,adm,apdm}-{eif,adf,apdf}, cgn:INNER:OUTER, same, samecgn, v6fw, dual,
+    /// v6broken, nat64, multi. Flags: +hairpin +udpblock +tcp443 +strict443 +to=N +overlap +mtu=N +loss=N
+    /// +lossin=N +lossout=N +rate=KBIT.
+    #[arg(long, value_name = "A,B")]
+    pub(crate) nat: Option<String>,
+    /// Delay every packet by this much, one way, on each side's wire (so 20 means 40 ms from end to end)
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(crate) delay_ms: Option<u32>,
+    /// Lose this share of the packets on each side's wire, in per cent
+    #[arg(long, value_name = "PERCENT", value_parser = per_cent)]
+    pub(crate) loss: Option<f64>,
+    /// Print JSON lines; the last one is the result (schema nilas.demo/1)
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Connect to another machine: chat in a terminal, or pipe standard input to standard output.
+///
+/// Without CODE the server gives a new one, and the line to type on the other machine is shown. What the
+/// other side sends goes to standard output and everything else to standard error, so
+/// `tar c folder | nilas connect` and `nilas connect CODE | tar x` do what they look like.
+/// The data is NOT encrypted in this version.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Connect {
+    /// The code under which the other side waits, or one that you agreed upon
+    #[arg(conflicts_with = "ticket")]
+    pub(crate) code: Option<String>,
+    /// The rendezvous server, as ws://HOST:PORT (see `nilas server`)
+    #[arg(long, env = "NILAS_SERVER", value_name = "URL", value_hint = ValueHint::Url)]
+    pub(crate) server: Option<String>,
+    /// Use no server: exchange one line each way by copy and paste
+    #[arg(long)]
+    pub(crate) ticket: bool,
+    #[command(flatten)]
+    pub(crate) network: Network,
+    /// Print JSON lines (schema nilas.connect-event/1), with what the other side sends as `data` events
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Show every address under which this machine can be reached, and how each was found.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Gather {
+    #[command(flatten)]
+    pub(crate) network: Network,
+    /// Print JSON lines; the last one is a summary (schema nilas.gather/1)
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which addresses and servers an agent uses.
+#[derive(Debug, Args)]
+pub(crate) struct Network {
+    /// A STUN server, which tells the address that the internet sees; may be given several times
+    #[arg(long, value_name = "HOST:PORT", value_hint = ValueHint::Hostname)]
+    pub(crate) stun: Vec<String>,
+    /// Use only this network interface; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) interface: Vec<String>,
+    /// Use loopback addresses too (they are used anyway where there is nothing else)
+    #[arg(long)]
+    pub(crate) loopback: bool,
+}
+
+/// Answer STUN requests over UDP and TCP, and let peers meet under a code over WebSocket.
+///
+/// Prints `ready` with the addresses once it serves, and ends with Ctrl-C or SIGTERM.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Server {
+    /// Where to answer STUN, UDP and TCP; may be given several times [default: port 3478 of all addresses]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Where peers meet, a WebSocket [default: port 3480 of all addresses]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) signal_listen: Option<SocketAddr>,
+    /// Print JSON lines (schema nilas.server/1)
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Build a laboratory of NATs out of network namespaces (Linux) and run a command in one of its machines.
+///
+/// Without COMMAND a shell is started. The laboratory is gone when the command ends.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Lab {
+    /// The two kinds of access, as with `nilas demo --nat`
+    #[arg(value_name = "A,B")]
+    pub(crate) nat: String,
+    /// Delay every packet by this much, one way, on each side's wire
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(crate) delay_ms: Option<u32>,
+    /// Lose this share of the packets on each side's wire, in per cent
+    #[arg(long, value_name = "PERCENT", value_parser = per_cent)]
+    pub(crate) loss: Option<f64>,
+    /// The machine: a, b, srv, core, na, nb, ca, cb or nc
+    #[arg(long, default_value = "a", value_name = "MACHINE")]
+    pub(crate) node: String,
+    /// The command to run there
+    #[arg(last = true, value_hint = ValueHint::CommandWithArguments)]
+    pub(crate) command: Vec<String>,
+}
+
+fn per_cent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=100.0).contains(&value) => Ok(value),
+        _ => Err("a number from 0 to 100 is needed".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_share_is_a_finite_per_cent() {
+        assert_eq!(per_cent("3.5"), Ok(3.5));
+        for wrong in ["-1", "101", "NaN", "inf", "x", ""] {
+            assert!(per_cent(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_code_and_a_ticket_exclude_each_other() {
+        assert!(Arguments::try_parse_from(["nilas", "connect", "7-amber-canyon", "--ticket"]).is_err());
+        assert!(Arguments::try_parse_from(["nilas", "connect", "--ticket"]).is_ok());
+    }
+}

@@ -1,0 +1,64 @@
+//! What the commands tell while they run.
+
+use nilas_ice::{Candidate, CandidateType, State};
+use serde::Serialize;
+
+use super::pairs::PairView;
+
+/// One thing to tell. As JSON it is an object with `event`, and `peer` where there are several.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Event {
+    /// A sentence that a person should read.
+    Note { text: String },
+    /// A local candidate was found.
+    Candidate(CandidateView),
+    /// A server gave no candidate.
+    ServerError { url: String, error_code: u16, text: String },
+    /// A pair appeared, or its state changed.
+    Pair(PairView),
+    /// The agent's state changed.
+    State {
+        state: State,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        verdict: Option<String>,
+    },
+    /// Data takes this pair from now on.
+    Selected {
+        #[serde(flatten)]
+        pair: PairView,
+        why: String,
+    },
+}
+
+/// A local candidate and where it comes from.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct CandidateView {
+    #[serde(rename = "type")]
+    pub(crate) kind: CandidateType,
+    pub(crate) address: String,
+    /// The address of the local socket, where it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) base: Option<String>,
+    /// The server that told it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) server: Option<String>,
+    /// The round-trip time to that server, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rtt_ms: Option<f64>,
+    pub(crate) priority: u32,
+}
+
+impl CandidateView {
+    /// The candidate as it is known without its server. The ufrag is left out: it is half of a credential.
+    pub(crate) fn new(candidate: &Candidate) -> Self {
+        Self {
+            kind: candidate.kind,
+            address: candidate.address.to_string(),
+            base: candidate.related.map(|related| related.to_string()),
+            server: None,
+            rtt_ms: None,
+            priority: candidate.priority,
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! What users see: lines for people, live rows on a terminal, JSON for programs.
+//!
+//! The rooms: [`event`] is what can be told and how it reads as JSON, [`reporter`] puts it where it belongs,
+//! [`pairs`] turns an agent's statistics into pairs, [`reason`] says why a pair won, [`text`] words it all.
+
+pub(crate) mod event;
+pub(crate) mod pairs;
+pub(crate) mod reason;
+pub(crate) mod reporter;
+mod text;
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+pub(crate) use event::{CandidateView, Event};
+pub(crate) use pairs::{Endpoint, PairView};
+pub(crate) use reporter::{Format, Reporter, Stream};
+
+/// Writes a JSON object as one line of standard output, at once.
+pub(crate) fn json_line(value: &impl Serialize) -> Result<(), Failure> {
+    let mut line = serde_json::to_string(value).map_err(Failure::internal)?;
+    line.push('\n');
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(line.as_bytes())?;
+    stdout.flush()?;
+    Ok(())
+}
+
+/// Tells the user why the program ends badly.
+pub(crate) fn complain(failure: &Failure) {
+    let label = console::Style::new().red().bold().for_stderr().apply_to("nilas:");
+    // Where standard error is gone too, there is nobody left to tell.
+    let _ = writeln!(io::stderr(), "{label} {failure}");
+}
