@@ -1,1 +1,20 @@
-//! Skeleton.
+//! Drives `nilas agent` and real peers, and judges what comes of it.
+//!
+//! Every peer is a process that speaks the JSON lines of `nilas agent` (docs/agent.md) in a network namespace of
+//! its own; one runner pairs any two and hands each what the other says, as signaling would.
+//!
+//! | room | what lives there |
+//! |---|---|
+//! | `peer` | one process and its lines |
+//! | `pair` | two peers, the relaying between them, and what was seen |
+//! | `server` | `nilas server` in the middle of a laboratory |
+//! | `programs` | where the programs are that take part |
+//! | `tests/` | the suites: aioice, agents among themselves, the rows of NATs, the program's own words |
+
+pub mod pair;
+pub mod peer;
+pub mod programs;
+pub mod server;
+
+/// Longer than anything here takes: what is not there by then never comes. No test measures time by it.
+pub const HANG_GUARD: std::time::Duration = std::time::Duration::from_secs(60);

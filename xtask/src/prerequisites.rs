@@ -26,6 +26,7 @@ pub(crate) enum Need {
 #[derive(Debug)]
 pub(crate) struct Missing(pub(crate) String);
 
+/// What `nilas-lab` calls: tayga for the kind `nat64` only, but its tests build that too.
 pub(crate) const LABORATORY: &[Need] = &[
     Need::Program {
         program: "nft",
@@ -34,14 +35,6 @@ pub(crate) const LABORATORY: &[Need] = &[
     Need::Program {
         program: "ip",
         package: "iproute2",
-    },
-    Need::Program {
-        program: "conntrack",
-        package: "conntrack",
-    },
-    Need::Program {
-        program: "ethtool",
-        package: "ethtool",
     },
     Need::Program {
         program: "tayga",
@@ -218,7 +211,8 @@ fn install_cargo_deny(workspace: &Workspace) -> Result<(), Missing> {
     Ok(())
 }
 
-fn is_root() -> bool {
+/// Whether packages may be installed and namespaces made.
+pub(crate) fn is_root() -> bool {
     let id = Command::new("id").arg("-u").output();
     id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }

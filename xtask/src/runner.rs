@@ -1,5 +1,6 @@
 //! How a step is run, timed, judged and summed up. What a step's programs print goes straight to the terminal.
 
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -49,7 +50,10 @@ pub(crate) fn run(workspace: &Workspace, steps: &[&Step]) -> ExitCode {
 
 /// Runs a program to its end; anything but exit code 0 is an error in words.
 pub(crate) fn execute(mut command: Command) -> Result<(), String> {
-    let words: Vec<String> = std::iter::once(command.get_program())
+    let program = Path::new(command.get_program())
+        .file_name()
+        .unwrap_or_else(|| command.get_program());
+    let words: Vec<String> = std::iter::once(program)
         .chain(command.get_args())
         .map(|word| word.to_string_lossy().into_owned())
         .collect();

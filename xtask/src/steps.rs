@@ -222,7 +222,10 @@ fn doctests(workspace: &Workspace) -> Vec<Command> {
 }
 
 fn lab(workspace: &Workspace) -> Vec<Command> {
-    vec![test_runner(workspace, &["--package", "nilas-lab"])]
+    vec![privileged(
+        workspace,
+        test_runner(workspace, &["--package", "nilas-lab"]),
+    )]
 }
 
 fn cli(workspace: &Workspace) -> Vec<Command> {
@@ -238,10 +241,8 @@ fn peers(workspace: &Workspace) -> Vec<Command> {
 }
 
 fn interop(workspace: &Workspace, suites: &[&str]) -> Vec<Command> {
-    let mut suite = test_runner(
-        workspace,
-        &[&["--package", "nilas-interop"], suites].concat(),
-    );
+    let arguments = [&["--package", "nilas-interop"], suites].concat();
+    let mut suite = privileged(workspace, test_runner(workspace, &arguments));
     suite.env("NILAS_BIN", workspace.nilas());
     suite.env("NILAS_INTEROP_PYTHON", workspace.python());
     // By itself a step judges the sources as they are, not the program that was built last.
@@ -255,13 +256,25 @@ fn fuzz(workspace: &Workspace) -> Vec<Command> {
 
 /// cargo-nextest where it is installed (a hung test is ended, see .config/nextest.toml), else cargo test.
 fn test_runner(workspace: &Workspace, arguments: &[&str]) -> Command {
-    let mut command = if prerequisites::has_nextest(workspace) {
-        workspace.cargo(&["nextest", "run", "--no-fail-fast"])
+    let runner: &[&str] = if prerequisites::has_nextest(workspace) {
+        &["nextest", "run", "--no-fail-fast"]
     } else {
-        workspace.cargo(&["test", "--no-fail-fast", "--lib", "--bins", "--tests"])
+        &["test", "--no-fail-fast", "--lib", "--bins", "--tests"]
     };
-    command.args(arguments);
-    command
+    workspace.cargo(&[runner, arguments].concat())
+}
+
+/// Runs a program where it may make network namespaces: as it is for root, else as the root of a user namespace.
+fn privileged(workspace: &Workspace, command: Command) -> Command {
+    if prerequisites::is_root() {
+        return command;
+    }
+    let mut wrapped = workspace.program("unshare");
+    wrapped
+        .args(["--user", "--map-root-user", "--"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    wrapped
 }
 
 #[cfg(test)]

@@ -1,0 +1,77 @@
+//! `nilas server` in the middle of a laboratory.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+
+use nilas_lab::{Lab, Node, SERVER_V4, SERVER_V6};
+
+use crate::{HANG_GUARD, programs};
+
+/// A running server. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+}
+
+impl Server {
+    /// Where it answers STUN over IPv4.
+    #[must_use]
+    pub fn stun_v4() -> String {
+        format!("{}:3478", SERVER_V4[0])
+    }
+
+    /// Where it answers STUN over IPv6.
+    #[must_use]
+    pub fn stun_v6() -> String {
+        format!("[{}]:3478", SERVER_V6[0])
+    }
+
+    /// Starts it and waits until it says that it is ready.
+    ///
+    /// # Errors
+    /// A sentence, when it ends before that or does not start.
+    pub fn start(lab: &Lab) -> Result<Self, String> {
+        let mut command = lab
+            .command(Node::Server, programs::nilas()?)
+            .map_err(|error| error.to_string())?;
+        command.args([
+            "server",
+            "--listen",
+            &Self::stun_v4(),
+            "--listen",
+            &Self::stun_v6(),
+        ]);
+        let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut child = spawned.map_err(|error| format!("nilas server does not start: {error}"))?;
+        let output = child.stdout.take();
+        let server = Self { child };
+        let (ready, is_ready) = channel();
+        thread::spawn(move || {
+            // Read to the end, so that the server never waits for a reader.
+            for line in output
+                .into_iter()
+                .flat_map(|output| BufReader::new(output).lines())
+                .map_while(Result::ok)
+            {
+                if line.contains("ready") {
+                    // Told once; later lines that say so again find nobody waiting.
+                    let _ = ready.send(());
+                }
+            }
+        });
+        is_ready
+            .recv_timeout(HANG_GUARD)
+            .map_err(|_| "nilas server never said that it is ready".to_owned())?;
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have exited already; then there is nothing to kill and the status is collected.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

@@ -1,0 +1,171 @@
+//! `nilas demo --nat A,B` behind kernel NATs: each row finds the expected kind of path and carries data both ways.
+
+use std::process::Command;
+
+use nilas_interop::programs::{self, Said};
+use serde_json::Value;
+
+/// What a side's local candidate may be. Behind a NAT whose mapping does not depend on the remote, it is the
+/// server-reflexive candidate, or a peer-reflexive one when the check was answered before the STUN server.
+const HOST: &[&str] = &["host"];
+const MAPPED: &[&str] = &["srflx", "prflx"];
+/// A mapping for each remote: the STUN server's answer names one that the peer never sees.
+const MAPPED_BY_REMOTE: &[&str] = &["prflx"];
+
+#[test]
+fn same_lan() {
+    direct("plain,same", &[], [HOST, HOST]);
+}
+
+#[test]
+fn open_and_plain() {
+    direct("open,plain", &[], [HOST, MAPPED]);
+}
+
+#[test]
+fn plain_and_plain() {
+    direct("plain,plain", &[], [MAPPED, MAPPED]);
+}
+
+#[test]
+fn endpoint_independent_and_symmetric() {
+    direct("eim-eif,sym", &[], [MAPPED, MAPPED_BY_REMOTE]);
+}
+
+#[test]
+fn port_filtered_and_address_filtered() {
+    direct("eim-apdf,eim-adf", &[], [MAPPED, MAPPED]);
+}
+
+#[test]
+fn overlapping_private_prefixes() {
+    direct("eim-apdf,plain+overlap", &[], [MAPPED, MAPPED]);
+}
+
+#[test]
+fn two_levels_of_nat() {
+    direct("cgn:plain:eim-apdf,eim-apdf", &[], [MAPPED, MAPPED]);
+}
+
+#[test]
+fn ipv6_firewalls() {
+    direct("v6fw,v6fw", &[], [HOST, HOST]);
+}
+
+#[test]
+fn delay_and_loss() {
+    let result = direct(
+        "plain,plain",
+        &["--delay-ms", "20", "--loss", "3"],
+        [MAPPED, MAPPED],
+    );
+    for peer in peers(&result) {
+        // Twice 20 ms each way: no packet is faster than the wire.
+        assert!(
+            peer["rtt_ms"].as_f64().is_some_and(|rtt| rtt >= 79.0),
+            "{peer}"
+        );
+    }
+}
+
+#[test]
+fn two_symmetric_nats_need_a_relay() {
+    let said = demo("sym,sym", &[]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let result = last_line(&said);
+    assert_eq!(result["ok"], false, "{result}");
+    for peer in peers(&result) {
+        assert_eq!(peer["state"], "failed", "{peer}");
+    }
+    let mut sentences = Vec::new();
+    texts(&result, &mut sentences);
+    let says_so = |text: &&&str| text.contains(' ') && text.contains("relay");
+    assert!(
+        sentences.iter().find(says_so).is_some(),
+        "no sentence says that a relay is needed: {result}"
+    );
+}
+
+/// Runs the demo and checks that both sides found a path of the expected kind that carries data both ways.
+#[track_caller]
+fn direct(kinds: &str, more: &[&str], expected: [&[&str]; 2]) -> Value {
+    let said = demo(kinds, more);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let result = last_line(&said);
+    assert_eq!(result["ok"], true, "{result}");
+    for (peer, (name, allowed)) in peers(&result).iter().zip(["a", "b"].iter().zip(expected)) {
+        assert_eq!(peer["name"], **name, "{peer}");
+        let state = peer["state"].as_str().unwrap_or_default();
+        assert!(["connected", "completed"].contains(&state), "{peer}");
+        let local = peer["local"].as_str().unwrap_or_default();
+        assert!(
+            allowed.contains(&local),
+            "{name} has a local candidate of type {local}, not of {allowed:?}: {result}"
+        );
+        assert!(
+            peer["remote"]
+                .as_str()
+                .is_some_and(|remote| !remote.is_empty()),
+            "{peer}"
+        );
+        for figure in ["first_path_ms", "selected_ms", "rtt_ms"] {
+            assert!(
+                peer[figure].as_f64().is_some_and(|figure| figure >= 0.0),
+                "{figure}: {peer}"
+            );
+        }
+    }
+    let count = |name: &str| result["echo"][name].as_u64().unwrap_or_default();
+    assert!(count("sent") >= 2 && count("received") >= 2, "{result}");
+    if more.is_empty() {
+        assert_eq!(
+            count("received"),
+            count("sent"),
+            "nothing is lost here: {result}"
+        );
+    }
+    result
+}
+
+fn demo(kinds: &str, more: &[&str]) -> Said {
+    let mut command = Command::new(programs::nilas().expect("it is built"));
+    command.args(["demo", "--json", "--nat", kinds]).args(more);
+    programs::run(command)
+}
+
+/// The result; every line before it is JSON with a schema too.
+#[track_caller]
+fn last_line(said: &Said) -> Value {
+    let parse = |line: &str| {
+        serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    };
+    let lines: Vec<Value> = said.output.lines().map(parse).collect();
+    let unnamed = lines.iter().find(|line| {
+        line["schema"]
+            .as_str()
+            .is_none_or(|schema| !schema.contains('/'))
+    });
+    assert!(unnamed.is_none(), "a line without a schema: {unnamed:?}");
+    let last = lines
+        .last()
+        .unwrap_or_else(|| panic!("it printed nothing: {said:?}"));
+    assert_eq!(last["schema"], "nilas.demo/1");
+    last.clone()
+}
+
+#[track_caller]
+fn peers(result: &Value) -> Vec<Value> {
+    let peers = result["peers"].as_array().cloned().unwrap_or_default();
+    assert_eq!(peers.len(), 2, "{result}");
+    peers
+}
+
+/// Every text anywhere in a value.
+fn texts<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+    match value {
+        Value::String(text) => found.push(text),
+        Value::Array(values) => values.iter().for_each(|value| texts(value, found)),
+        Value::Object(fields) => fields.values().for_each(|value| texts(value, found)),
+        _ => {}
+    }
+}
