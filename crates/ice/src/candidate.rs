@@ -33,7 +33,12 @@ pub struct Candidate {
 
 impl Candidate {
     /// A candidate of component 1 over UDP without extensions.
-    pub fn new(kind: CandidateType, address: SocketAddr, priority: u32, foundation: Foundation) -> Self {
+    pub fn new(
+        kind: CandidateType,
+        address: SocketAddr,
+        priority: u32,
+        foundation: Foundation,
+    ) -> Self {
         Self {
             foundation,
             component: 1,
@@ -138,7 +143,11 @@ pub enum Transport {
 /// assert_eq!(priority(CandidateType::Host, 65535, 1), 2130706431);
 /// ```
 pub const fn priority(kind: CandidateType, local_preference: u16, component: u16) -> u32 {
-    let component = if component > 256 { 256 } else { component as u32 };
+    let component = if component > 256 {
+        256
+    } else {
+        component as u32
+    };
     (kind.preference() << 24) + ((local_preference as u32) << 8) + (256 - component)
 }
 
@@ -165,7 +174,10 @@ impl Foundation {
         }
         let mut bytes = [0; 32];
         bytes[..text.len()].copy_from_slice(text.as_bytes());
-        Some(Self { length: text.len() as u8, bytes })
+        Some(Self {
+            length: text.len() as u8,
+            bytes,
+        })
     }
 
     /// The foundation that is this number in decimal.
@@ -182,7 +194,10 @@ impl Foundation {
         }
         let mut bytes = [0; 32];
         bytes[..10 - at].copy_from_slice(&digits[at..]);
-        Self { length: (10 - at) as u8, bytes }
+        Self {
+            length: (10 - at) as u8,
+            bytes,
+        }
     }
 
     /// Its text.
@@ -234,7 +249,10 @@ mod tests {
     fn foundations_keep_to_the_grammar() {
         assert_eq!(Foundation::from_number(0).as_str(), "0");
         assert_eq!(Foundation::from_number(u32::MAX).as_str(), "4294967295");
-        assert_eq!(Foundation::new("a+/9").map(|f| f.to_string()).as_deref(), Some("a+/9"));
+        assert_eq!(
+            Foundation::new("a+/9").map(|f| f.to_string()).as_deref(),
+            Some("a+/9")
+        );
         for wrong in ["", "a b", "ä", "123456789012345678901234567890123"] {
             assert_eq!(Foundation::new(wrong), None, "{wrong}");
         }

@@ -19,14 +19,17 @@ impl FromStr for Candidate {
         }
         let line = line.trim_end_matches(['\r', '\n']);
         let line = line.strip_prefix("a=").unwrap_or(line);
-        let fields = line.strip_prefix("candidate:").ok_or(CandidateError::Field("candidate:"))?;
+        let fields = line
+            .strip_prefix("candidate:")
+            .ok_or(CandidateError::Field("candidate:"))?;
         parse(fields.split(' '))
     }
 }
 
 fn parse(mut fields: Split<'_, char>) -> Result<Candidate, CandidateError> {
     let mut next = |name| fields.next().ok_or(CandidateError::Missing(name));
-    let foundation = Foundation::new(next("foundation")?).ok_or(CandidateError::Field("foundation"))?;
+    let foundation =
+        Foundation::new(next("foundation")?).ok_or(CandidateError::Field("foundation"))?;
     let component = number::<u16>(next("component-id")?, 3, "component-id")?;
     if !(1..=256).contains(&component) {
         return Err(CandidateError::Field("component-id"));
@@ -44,7 +47,10 @@ fn parse(mut fields: Split<'_, char>) -> Result<Candidate, CandidateError> {
     let port = number(next("port")?, 5, "port")?;
     let address = match parse_ip(host) {
         Some(ip) => CandidateAddress::Ip(SocketAddr::new(ip, port)),
-        None if is_name(host) => CandidateAddress::Name { name: host.into(), port },
+        None if is_name(host) => CandidateAddress::Name {
+            name: host.into(),
+            port,
+        },
         None => return Err(CandidateError::Field("connection-address")),
     };
     if next("typ")? != "typ" {
@@ -75,7 +81,9 @@ fn parse(mut fields: Split<'_, char>) -> Result<Candidate, CandidateError> {
         if name.is_empty() {
             continue;
         }
-        let value = fields.next().ok_or(CandidateError::Missing("extension-att-value"))?;
+        let value = fields
+            .next()
+            .ok_or(CandidateError::Missing("extension-att-value"))?;
         match name {
             "raddr" if related_host.is_none() => related_host = Some(value),
             "rport" if related_port.is_none() => related_port = Some(number(value, 5, "rport")?),
@@ -142,7 +150,9 @@ fn is_name(text: &str) -> bool {
 /// `token` of RFC 3261.
 fn is_token(text: &str) -> bool {
     !text.is_empty()
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte))
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte))
 }
 
 /// What is wrong with a candidate line.
@@ -184,11 +194,16 @@ mod tests {
         ] {
             let parsed = line.parse::<Candidate>();
             match line.contains("  ") {
-                true => assert!(parsed.is_err() || parsed.is_ok(), "an empty value is the grammar's edge"),
+                true => assert!(
+                    parsed.is_err() || parsed.is_ok(),
+                    "an empty value is the grammar's edge"
+                ),
                 false => assert_eq!(parsed.map(|c| c.to_string()).as_deref(), Ok(line)),
             }
         }
-        let upper: Candidate = "a=candidate:1 1 UDP 1 192.0.2.3 9 typ host\r\n".parse().expect("a candidate");
+        let upper: Candidate = "a=candidate:1 1 UDP 1 192.0.2.3 9 typ host\r\n"
+            .parse()
+            .expect("a candidate");
         assert_eq!(upper.transport, Transport::Udp);
     }
 
@@ -198,22 +213,64 @@ mod tests {
             ("candidat:1", CandidateError::Field("candidate:")),
             ("candidate:", CandidateError::Field("foundation")),
             ("candidate:1", CandidateError::Missing("component-id")),
-            ("candidate:1 0 udp 1 192.0.2.3 9 typ host", CandidateError::Field("component-id")),
-            ("candidate:1 257 udp 1 192.0.2.3 9 typ host", CandidateError::Field("component-id")),
-            ("candidate:1 1 u(p 1 192.0.2.3 9 typ host", CandidateError::Field("transport")),
-            ("candidate:1 1 udp 0 192.0.2.3 9 typ host", CandidateError::Field("priority")),
-            ("candidate:1 1 udp 2147483648 192.0.2.3 9 typ host", CandidateError::Field("priority")),
-            ("candidate:1 1 udp -1 192.0.2.3 9 typ host", CandidateError::Field("priority")),
-            ("candidate:1 1 udp 1 192.0.2.300 9 typ host", CandidateError::Field("connection-address")),
-            ("candidate:1 1 udp 1 192.0.2.3 65536 typ host", CandidateError::Field("port")),
-            ("candidate:1 1 udp 1 192.0.2.3 9 type host", CandidateError::Field("typ")),
-            ("candidate:1 1 udp 1 192.0.2.3 9 typ hosts", CandidateError::Field("cand-type")),
-            ("candidate:1 1 udp 1 192.0.2.3 9 typ", CandidateError::Missing("cand-type")),
-            ("candidate:1 1 udp 1 192.0.2.3 9 typ host generation", CandidateError::Missing("extension-att-value")),
-            ("candidate:1 1 udp 1 192.0.2.3 9 typ srflx raddr 1.2.3.4 rport x", CandidateError::Field("rport")),
+            (
+                "candidate:1 0 udp 1 192.0.2.3 9 typ host",
+                CandidateError::Field("component-id"),
+            ),
+            (
+                "candidate:1 257 udp 1 192.0.2.3 9 typ host",
+                CandidateError::Field("component-id"),
+            ),
+            (
+                "candidate:1 1 u(p 1 192.0.2.3 9 typ host",
+                CandidateError::Field("transport"),
+            ),
+            (
+                "candidate:1 1 udp 0 192.0.2.3 9 typ host",
+                CandidateError::Field("priority"),
+            ),
+            (
+                "candidate:1 1 udp 2147483648 192.0.2.3 9 typ host",
+                CandidateError::Field("priority"),
+            ),
+            (
+                "candidate:1 1 udp -1 192.0.2.3 9 typ host",
+                CandidateError::Field("priority"),
+            ),
+            (
+                "candidate:1 1 udp 1 192.0.2.300 9 typ host",
+                CandidateError::Field("connection-address"),
+            ),
+            (
+                "candidate:1 1 udp 1 192.0.2.3 65536 typ host",
+                CandidateError::Field("port"),
+            ),
+            (
+                "candidate:1 1 udp 1 192.0.2.3 9 type host",
+                CandidateError::Field("typ"),
+            ),
+            (
+                "candidate:1 1 udp 1 192.0.2.3 9 typ hosts",
+                CandidateError::Field("cand-type"),
+            ),
+            (
+                "candidate:1 1 udp 1 192.0.2.3 9 typ",
+                CandidateError::Missing("cand-type"),
+            ),
+            (
+                "candidate:1 1 udp 1 192.0.2.3 9 typ host generation",
+                CandidateError::Missing("extension-att-value"),
+            ),
+            (
+                "candidate:1 1 udp 1 192.0.2.3 9 typ srflx raddr 1.2.3.4 rport x",
+                CandidateError::Field("rport"),
+            ),
         ] {
             assert_eq!(line.parse::<Candidate>(), Err(error), "{line}");
         }
-        assert_eq!("candidate:1 ".repeat(400).parse::<Candidate>(), Err(CandidateError::TooLong));
+        assert_eq!(
+            "candidate:1 ".repeat(400).parse::<Candidate>(),
+            Err(CandidateError::TooLong)
+        );
     }
 }

@@ -22,7 +22,10 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { pacing_floor: Duration::from_millis(5), max_agents: 1 << 20 }
+        Self {
+            pacing_floor: Duration::from_millis(5),
+            max_agents: 1 << 20,
+        }
     }
 }
 
@@ -78,7 +81,10 @@ pub struct StunServer {
 
 impl From<SocketAddr> for StunServer {
     fn from(address: SocketAddr) -> Self {
-        Self { host: address.ip().to_string(), port: address.port() }
+        Self {
+            host: address.ip().to_string(),
+            port: address.port(),
+        }
     }
 }
 
@@ -100,7 +106,13 @@ pub struct InterfaceFilter {
 
 impl Default for InterfaceFilter {
     fn default() -> Self {
-        Self { loopback: false, link_local: false, ipv4: true, ipv6: true, names: Vec::new() }
+        Self {
+            loopback: false,
+            link_local: false,
+            ipv4: true,
+            ipv6: true,
+            names: Vec::new(),
+        }
     }
 }
 

@@ -1,54 +1,423 @@
 //! The engine: many agents in one thread, without locks.
 
+use core::net::{SocketAddr, SocketAddrV6};
+use core::time::Duration;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
+use nilas_stun::{Class, ErrorCode, Fingerprint, Message, MessageBuilder, Method, is_stun};
+use rand_chacha::ChaCha12Rng;
+use rand_core::SeedableRng;
+
+use crate::agent::Agent;
+use crate::arena::{Arena, Key};
 use crate::candidate::Candidate;
 use crate::config::{AgentConfig, EngineConfig};
+use crate::counters::Counters;
 use crate::error::AgentError;
 use crate::event::{GatheringState, Role, State};
-use crate::ids::AgentId;
-use crate::io::{Handled, Input, Output, SelectedPair};
+use crate::ids::{AgentId, SocketId};
+use crate::io::{Command, Handled, Input, Output, SelectedPair, Transmit};
 use crate::parameters::Parameters;
 use crate::path::PathCell;
+use crate::shared::{Answer, Queued, Response, Shared};
 use crate::stats::Stats;
 use crate::time::Time;
 use crate::verdict::Verdict;
 
 /// Hosts agents. See the [crate's front page](crate).
 #[derive(Debug)]
-pub struct Engine {}
+pub struct Engine {
+    agents: Arena<Agent>,
+    shared: Shared,
+    /// One live entry for each agent that waits for a time; entries that its agent does not know as
+    /// its own are stale.
+    timers: BinaryHeap<core::cmp::Reverse<(Time, u32)>>,
+    /// Agents that have a check to send and wait for a pacing slot of the engine, in turn.
+    awaiting: VecDeque<u32>,
+    now: Time,
+}
 
 impl Engine {
-    /// An engine without agents. The seed must come from the operating system's generator: all
-    /// passwords and transaction ids come from it.
+    /// An engine without agents.
+    ///
+    /// The seed must come from the operating system's generator: all passwords and transaction ids
+    /// come from it. The same seed and inputs give the same outputs.
     pub fn new(config: EngineConfig, seed: [u8; 32]) -> Self {
-        let _ = (config, seed);
-        todo!()
+        Self {
+            agents: Arena::new(),
+            shared: Shared::new(config, ChaCha12Rng::from_seed(seed)),
+            timers: BinaryHeap::new(),
+            awaiting: VecDeque::new(),
+            now: Time::ZERO,
+        }
     }
 
     /// A new agent. It does nothing until [`AgentMut::gather`].
     pub fn add_agent(&mut self, now: Time, config: AgentConfig) -> Result<AgentId, AgentError> {
-        let _ = (now, config);
-        todo!()
+        self.advance(now);
+        if self.agents.len() >= self.shared.config.max_agents as usize {
+            return Err(AgentError::TooManyAgents);
+        }
+        let shared = &mut self.shared;
+        self.agents
+            .try_insert_with(|key| Agent::new(AgentId(key), config, shared))
+            .map(AgentId)
     }
 
     /// An agent, to be told something or asked.
     pub fn agent(&mut self, id: AgentId) -> Result<AgentMut<'_>, AgentError> {
-        let _ = id;
-        todo!()
+        match self.agents.get(id.0) {
+            Some(_) => Ok(AgentMut {
+                engine: self,
+                key: id.0,
+            }),
+            None => Err(AgentError::UnknownAgent),
+        }
     }
 
-    /// Takes in what happened outside.
+    /// Takes in what happened outside. Call [`poll`](Self::poll) afterwards.
     pub fn handle(&mut self, now: Time, input: Input<'_>) -> Handled {
-        let _ = (now, input);
-        todo!()
+        let now = self.advance(now);
+        match input {
+            Input::Datagram {
+                socket,
+                remote,
+                payload,
+            } => self.handle_datagram(now, socket, remote, payload),
+            Input::Bound { request, result } => {
+                let owner = self.shared.answered(request);
+                let agent = owner.and_then(|id| self.agents.get_mut(id.0));
+                let taken =
+                    agent.is_some_and(|agent| agent.bound(&mut self.shared, request, result));
+                if let (false, Ok((socket, _))) = (taken, result) {
+                    // Whoever asked is gone.
+                    self.shared.command(Command::CloseSocket(socket));
+                }
+                self.rearm_all(owner)
+            }
+            Input::Resolved { request, result } => {
+                let owner = self.shared.answered(request);
+                if let Some(agent) = owner.and_then(|id| self.agents.get_mut(id.0)) {
+                    agent.resolved(&mut self.shared, request, result);
+                }
+                self.rearm_all(owner)
+            }
+            Input::SendError { .. } => {
+                // The error may be passing, and ICMP errors can be forged (RFC 8445 section
+                // 7.2.5.2.2): like a lost datagram, it is left to retransmission.
+                self.shared.counters.send_errors += 1;
+                Handled::Consumed
+            }
+            Input::Interfaces(interfaces) => {
+                self.shared.interfaces = Some(interfaces.to_vec());
+                let mut slots = Vec::new();
+                for (key, agent) in self.agents.iter_mut() {
+                    agent.look_at_interfaces(&mut self.shared);
+                    slots.push(key.slot);
+                }
+                for slot in slots {
+                    self.rearm(slot);
+                }
+                Handled::Consumed
+            }
+        }
     }
 
-    /// Gives one thing to do; to be called until it says [`Output::Idle`]. Datagrams are written into
-    /// `buffer`, which needs 1,280 bytes.
+    /// Gives one thing to do; to be called until it says [`Output::Idle`].
+    ///
+    /// A datagram is written into `buffer`, for which 1,280 bytes are enough; one that does not fit is
+    /// lost.
     pub fn poll(&mut self, now: Time, buffer: &mut [u8]) -> Output {
-        let _ = (now, buffer);
-        todo!()
+        let now = self.advance(now);
+        loop {
+            while let Some(queued) = self.shared.next_queued() {
+                match queued {
+                    Queued::Event(agent, event) => return Output::Event(agent, event),
+                    Queued::Command(command) => return Output::Command(command),
+                    Queued::Response(response) => {
+                        if let Some(transmit) = self.write_response(&response, buffer) {
+                            return Output::Transmit(transmit);
+                        }
+                    }
+                }
+            }
+            let Some(slot) = self.next_due(now) else {
+                return Output::Idle(self.deadline());
+            };
+            let Some(agent) = self.agents.by_slot_mut(slot) else {
+                continue;
+            };
+            let transmit = agent.poll(&mut self.shared, now, buffer);
+            if agent.awaits_slot {
+                self.awaiting.push_back(slot);
+            }
+            match transmit {
+                Some(transmit) => {
+                    self.rearm(slot);
+                    return Output::Transmit(transmit);
+                }
+                None => self.rearm_after(slot, now),
+            }
+        }
+    }
+
+    /// What was dropped so far, by reason.
+    pub const fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// When [`poll`](Self::poll) has something to do, as far as is known.
+    fn deadline(&self) -> Option<Time> {
+        let slot = (!self.awaiting.is_empty()).then_some(self.shared.pace_at);
+        self.timers
+            .peek()
+            .map(|entry| entry.0.0)
+            .into_iter()
+            .chain(slot)
+            .min()
+    }
+
+    /// Time that runs backwards stands still.
+    fn advance(&mut self, now: Time) -> Time {
+        self.now = self.now.max(now);
+        self.now
+    }
+
+    /// The next agent with something to do now.
+    fn next_due(&mut self, now: Time) -> Option<u32> {
+        while let Some(&core::cmp::Reverse((at, slot))) = self.timers.peek() {
+            let live = self
+                .agents
+                .by_slot_mut(slot)
+                .filter(|agent| agent.armed == Some(at));
+            match live {
+                Some(agent) if at <= now => {
+                    agent.armed = None;
+                    self.timers.pop();
+                    return Some(slot);
+                }
+                Some(_) => break,
+                None => {
+                    self.timers.pop();
+                }
+            }
+        }
+        if self.shared.pace_at <= now {
+            while let Some(slot) = self.awaiting.pop_front() {
+                if let Some(agent) = self
+                    .agents
+                    .by_slot_mut(slot)
+                    .filter(|agent| agent.awaits_slot)
+                {
+                    agent.awaits_slot = false;
+                    return Some(slot);
+                }
+            }
+        }
+        None
+    }
+
+    /// Sets an agent's timer to its deadline, if that is earlier than the timer it has.
+    fn rearm(&mut self, slot: u32) {
+        let Some(agent) = self.agents.by_slot_mut(slot) else {
+            return;
+        };
+        let Some(at) = agent.deadline() else { return };
+        if agent.armed.is_none_or(|armed| at < armed) {
+            agent.armed = Some(at);
+            self.timers.push(core::cmp::Reverse((at, slot)));
+        }
+    }
+
+    /// As `rearm`, for an agent that has just found nothing to do: whatever it says, it is not asked
+    /// again at this very moment, so that no mistake can make the engine spin.
+    fn rearm_after(&mut self, slot: u32, now: Time) {
+        let Some(agent) = self.agents.by_slot_mut(slot) else {
+            return;
+        };
+        let Some(at) = agent.deadline() else { return };
+        let at = if at <= now {
+            now + Duration::from_millis(1)
+        } else {
+            at
+        };
+        if agent.armed.is_none_or(|armed| at < armed) {
+            agent.armed = Some(at);
+            self.timers.push(core::cmp::Reverse((at, slot)));
+        }
+    }
+
+    fn rearm_all(&mut self, agent: Option<AgentId>) -> Handled {
+        if let Some(id) = agent {
+            self.rearm(id.0.slot);
+        }
+        Handled::Consumed
+    }
+
+    fn handle_datagram(
+        &mut self,
+        now: Time,
+        socket: SocketId,
+        remote: SocketAddr,
+        payload: &[u8],
+    ) -> Handled {
+        let remote = without_flow(remote);
+        if is_stun(payload) {
+            match Message::parse(payload) {
+                Ok(message) => {
+                    if let Some(handled) = self.handle_stun(now, socket, remote, &message) {
+                        return handled;
+                    }
+                }
+                Err(_) => self.shared.counters.malformed += 1,
+            }
+        }
+        // Everything else from a known remote is the application's, whatever its first byte.
+        let Some(agent) = self
+            .shared
+            .demux
+            .by_remote(socket, remote)
+            .and_then(|slot| self.agents.by_slot_mut(slot))
+        else {
+            self.shared.counters.unknown_remote += 1;
+            return Handled::NotOurs;
+        };
+        agent.received(now, payload.len());
+        Handled::Application {
+            agent: agent.id,
+            component: 1,
+            range: 0..payload.len(),
+        }
+    }
+
+    /// `None` if it only looks like STUN: the messages of ICE carry a valid FINGERPRINT (RFC 8445
+    /// section 7.3), and the answers of servers the id of a transaction.
+    fn handle_stun(
+        &mut self,
+        now: Time,
+        socket: SocketId,
+        remote: SocketAddr,
+        message: &Message<'_>,
+    ) -> Option<Handled> {
+        if matches!(
+            message.class(),
+            Class::SuccessResponse | Class::ErrorResponse
+        ) {
+            let slot = self.shared.demux.slot_of(message.transaction_id());
+            if let Some(agent) = self
+                .agents
+                .by_slot_mut(slot)
+                .filter(|agent| agent.has_transaction(message.transaction_id()))
+            {
+                agent.handle_response(&mut self.shared, now, socket, remote, message);
+                self.rearm(slot);
+                return Some(Handled::Consumed);
+            }
+            if message.fingerprint() != Fingerprint::Valid {
+                return None;
+            }
+            self.shared.counters.unknown_transaction += 1;
+            return Some(Handled::NotOurs);
+        }
+        if message.fingerprint() != Fingerprint::Valid {
+            return None;
+        }
+        match (message.class(), message.method()) {
+            (Class::Request, Method::BINDING) => {
+                Some(self.handle_request(now, socket, remote, message))
+            }
+            // RFC 8445 section 11: a keepalive; it needs no integrity and causes nothing.
+            (Class::Indication, Method::BINDING)
+                if self.shared.demux.by_remote(socket, remote).is_some() =>
+            {
+                Some(Handled::Consumed)
+            }
+            _ => {
+                self.shared.counters.unexpected += 1;
+                Some(Handled::NotOurs)
+            }
+        }
+    }
+
+    /// A check. What cannot be authenticated is dropped without a word.
+    ///
+    /// RFC 8489 section 9.1.3 has it answered with 400 or 401; an agent that does tells anyone that
+    /// it is there, and answers packets with forged sources.
+    fn handle_request(
+        &mut self,
+        now: Time,
+        socket: SocketId,
+        remote: SocketAddr,
+        message: &Message<'_>,
+    ) -> Handled {
+        let ufrag = match message.username() {
+            Ok(Some(username)) => username.split_once(':').map(|(ours, _)| ours),
+            _ => None,
+        };
+        let Some(ufrag) = ufrag else {
+            self.shared.counters.unauthenticated += 1;
+            return Handled::NotOurs;
+        };
+        let Some(owner) = self.shared.demux.by_ufrag(ufrag) else {
+            self.shared.counters.unknown_ufrag += 1;
+            return Handled::NotOurs;
+        };
+        let Some(agent) = self.agents.by_slot_mut(owner.slot) else {
+            return Handled::NotOurs;
+        };
+        let check = agent
+            .local_key(owner.generation)
+            .and_then(|key| message.authenticate(key).ok());
+        let Some(check) = check.filter(|_| agent.owns(socket)) else {
+            self.shared.counters.unauthenticated += 1;
+            return Handled::NotOurs;
+        };
+        agent.handle_check(
+            &mut self.shared,
+            now,
+            owner.generation,
+            socket,
+            remote,
+            check,
+        );
+        self.rearm(owner.slot);
+        Handled::Consumed
+    }
+
+    fn write_response(&mut self, response: &Response, buffer: &mut [u8]) -> Option<Transmit> {
+        let key = self
+            .agents
+            .by_slot_mut(response.slot)?
+            .local_key(response.generation)?;
+        let class = match response.answer {
+            Answer::Success => Class::SuccessResponse,
+            _ => Class::ErrorResponse,
+        };
+        // Building can only fail for lack of room, and then like a lost datagram.
+        let mut message = MessageBuilder::new(buffer, class, Method::BINDING, response.id).ok()?;
+        match response.answer {
+            // RFC 8445 section 7.3.1.2.
+            Answer::Success => message.xor_mapped_address(response.remote),
+            Answer::RoleConflict => {
+                message.error_code(ErrorCode::ROLE_CONFLICT.code(), "Role Conflict")
+            }
+            Answer::BadRequest => message.error_code(ErrorCode::BAD_REQUEST.code(), "Bad Request"),
+            Answer::UnknownAttributes { count, types } => {
+                message
+                    .error_code(ErrorCode::UNKNOWN_ATTRIBUTE.code(), "Unknown Attribute")
+                    .ok()?;
+                message.unknown_attributes(&types[..usize::from(count)])
+            }
+        }
+        .ok()?;
+        message.message_integrity(key).ok()?;
+        message.fingerprint().ok()?;
+        Some(Transmit {
+            socket: response.socket,
+            destination: response.remote,
+            size: message.finish(),
+        })
     }
 }
 
@@ -56,27 +425,126 @@ impl Engine {
 #[derive(Debug)]
 pub struct AgentMut<'e> {
     engine: &'e mut Engine,
+    key: Key,
 }
 
-#[allow(unused, missing_docs, clippy::todo, clippy::needless_pass_by_ref_mut)]
 impl AgentMut<'_> {
-    /// Begins to gather, from the latest [`Input::Interfaces`]; may be called before those came.
-    pub fn gather(&mut self, now: Time) { todo!() }
-    /// The peer's parameters. New ones after the first are the peer's restart (RFC 8445 section 9).
-    pub fn set_remote_parameters(&mut self, now: Time, parameters: &Parameters) -> Result<(), AgentError> { todo!() }
-    pub fn add_remote_candidate(&mut self, now: Time, candidate: Candidate) -> Result<(), AgentError> { todo!() }
-    pub fn end_of_remote_candidates(&mut self, now: Time) { todo!() }
-    /// Restarts ICE: the event `LocalParameters` follows; gathers again by itself.
-    pub fn restart(&mut self, now: Time) { todo!() }
-    pub fn local_parameters(&self) -> Parameters { todo!() }
-    pub fn state(&self) -> State { todo!() }
-    pub fn gathering_state(&self) -> GatheringState { todo!() }
-    pub fn role(&self) -> Role { todo!() }
-    pub fn selected_pair(&self) -> Option<SelectedPair> { todo!() }
-    pub fn verdict(&self) -> Option<Verdict> { todo!() }
-    /// Where data is to be sent.
-    pub fn path(&self) -> Arc<PathCell> { todo!() }
-    pub fn stats(&self, now: Time) -> Vec<Stats> { todo!() }
+    /// Begins to gather candidates, on the addresses of the latest [`Input::Interfaces`] or, if there
+    /// was none, when it comes.
+    pub fn gather(&mut self, now: Time) {
+        self.change(now, |agent, shared, _| agent.gather(shared));
+    }
+
+    /// The peer's parameters. Others than before are the peer's restart (RFC 8445 section 9): the event
+    /// `LocalParameters` follows with what is to be sent in answer.
+    pub fn set_remote_parameters(
+        &mut self,
+        now: Time,
+        parameters: &Parameters,
+    ) -> Result<(), AgentError> {
+        self.change(now, |agent, shared, now| {
+            agent.set_remote_parameters(shared, now, parameters)
+        })
+    }
+
+    /// A candidate of the peer.
+    pub fn add_remote_candidate(
+        &mut self,
+        now: Time,
+        candidate: Candidate,
+    ) -> Result<(), AgentError> {
+        self.change(now, |agent, shared, _| {
+            agent.add_remote_candidate(shared, candidate)
+        })
+    }
+
+    /// The peer has no more candidates (RFC 8838 section 14).
+    pub fn end_of_remote_candidates(&mut self, now: Time) {
+        self.change(now, |agent, shared, now| {
+            agent.end_of_remote_candidates(shared, now)
+        });
+    }
+
+    /// Restarts ICE: the event `LocalParameters` follows with what is to be sent to the peer, and
+    /// candidates are gathered anew. The old pair carries the data until a new one is found.
+    pub fn restart(&mut self, now: Time) {
+        self.change(now, |agent, shared, now| agent.restart(shared, now));
+    }
+
     /// Ends the session: the state `Closed` is told and the sockets are closed.
-    pub fn close(self, now: Time) { todo!() }
+    pub fn close(mut self, now: Time) {
+        self.change(now, |agent, shared, _| agent.close(shared));
+        self.engine.agents.remove(self.key);
+    }
+
+    /// This agent's own parameters, to be sent to the peer before any candidate.
+    pub fn local_parameters(&self) -> Parameters {
+        self.get().local_parameters()
+    }
+
+    /// The state.
+    pub fn state(&self) -> State {
+        self.get().state
+    }
+
+    /// The state of gathering.
+    pub fn gathering_state(&self) -> GatheringState {
+        self.get().gathering
+    }
+
+    /// The role, as it is now.
+    pub fn role(&self) -> Role {
+        self.get().role
+    }
+
+    /// The pair that carries the data, if there is one.
+    pub fn selected_pair(&self) -> Option<SelectedPair> {
+        self.get().selected_pair()
+    }
+
+    /// Why there is no path, as far as is known now; `None` where there is one.
+    pub fn verdict(&self) -> Option<Verdict> {
+        let agent = self.get();
+        match agent.state {
+            State::Connected | State::Completed | State::Closed => None,
+            _ => agent.verdict.or_else(|| Some(agent.diagnose())),
+        }
+    }
+
+    /// Where data is to be sent. The cell stays the same as long as the agent lives.
+    pub fn path(&self) -> Arc<PathCell> {
+        self.get().path()
+    }
+
+    /// The statistics of the transport, its candidates and its pairs.
+    pub fn stats(&self, now: Time) -> Vec<Stats> {
+        self.get().stats(now)
+    }
+
+    fn change<T>(&mut self, now: Time, what: impl FnOnce(&mut Agent, &mut Shared, Time) -> T) -> T {
+        let now = self.engine.advance(now);
+        let Some(agent) = self.engine.agents.get_mut(self.key) else {
+            unreachable!("the agent lives as long as this borrow of its engine")
+        };
+        let result = what(agent, &mut self.engine.shared, now);
+        self.engine.rearm(self.key.slot);
+        result
+    }
+
+    fn get(&self) -> &Agent {
+        let Some(agent) = self.engine.agents.get(self.key) else {
+            unreachable!("the agent lives as long as this borrow of its engine")
+        };
+        agent
+    }
+}
+
+/// The flow label is not part of who the sender is.
+const fn without_flow(remote: SocketAddr) -> SocketAddr {
+    match remote {
+        SocketAddr::V6(v6) => {
+            SocketAddr::V6(SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()))
+        }
+        v4 => v4,
+    }
 }

@@ -28,6 +28,8 @@ pub enum Event {
     },
     /// Another pair carries the data now (`selectedcandidatepairchange`).
     SelectedPairChange(SelectedPair),
+    /// The checks are concluded: this pair was nominated (RFC 8445 section 8.1.2).
+    Nominated(SelectedPair),
     /// A role conflict was healed by switching the role (RFC 8445 section 7.3.1.1).
     RoleChange(Role),
 }

@@ -1,13 +1,10 @@
 //! Names for what the engine and its driver talk about.
 
-use core::num::NonZeroU32;
+use crate::arena::Key;
 
 /// An agent of this engine. A stale id is an error value, never another agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AgentId {
-    pub(crate) slot: u32,
-    pub(crate) generation: NonZeroU32,
-}
+pub struct AgentId(pub(crate) Key);
 
 /// A UDP socket. The driver chooses the number when it has bound one and uses each number once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

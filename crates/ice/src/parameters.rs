@@ -40,7 +40,13 @@ impl fmt::Debug for Parameters {
 impl Parameters {
     /// Parameters with these credentials and no options.
     pub fn new(ufrag: impl Into<String>, pwd: impl Into<String>) -> Self {
-        Self { ufrag: ufrag.into(), pwd: pwd.into(), options: Vec::new(), pacing: None, lite: false }
+        Self {
+            ufrag: ufrag.into(),
+            pwd: pwd.into(),
+            options: Vec::new(),
+            pacing: None,
+            lite: false,
+        }
     }
 
     /// Refuses what the grammar of RFC 8839 section 5.4 does not allow.

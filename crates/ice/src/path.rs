@@ -37,7 +37,9 @@ impl fmt::Display for NoPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotConnected => "there is no path yet: wait until the session is connected",
-            Self::ConsentExpired => "the peer no longer consents to receive: wait for another path, or restart",
+            Self::ConsentExpired => {
+                "the peer no longer consents to receive: wait for another path, or restart"
+            }
             Self::Failed => "the session has failed: restart it",
             Self::Closed => "the session is closed",
         })
@@ -94,7 +96,10 @@ impl PathCell {
         loop {
             let before = self.version.load(Ordering::Acquire);
             let head = self.head.load(Ordering::Relaxed);
-            let address = [self.address[0].load(Ordering::Relaxed), self.address[1].load(Ordering::Relaxed)];
+            let address = [
+                self.address[0].load(Ordering::Relaxed),
+                self.address[1].load(Ordering::Relaxed),
+            ];
             let scope = self.scope.load(Ordering::Relaxed);
             fence(Ordering::Acquire);
             if before & 1 == 1 || self.version.load(Ordering::Relaxed) != before {
@@ -130,13 +135,15 @@ impl PathCell {
     pub(crate) fn publish(&self, path: Result<(SocketId, SocketAddr), NoPath>) {
         let (head, address, scope) = encode(path);
         let version = self.version.load(Ordering::Relaxed);
-        self.version.store(version.wrapping_add(1), Ordering::Relaxed);
+        self.version
+            .store(version.wrapping_add(1), Ordering::Relaxed);
         fence(Ordering::Release);
         self.head.store(head, Ordering::Relaxed);
         self.address[0].store(address[0], Ordering::Relaxed);
         self.address[1].store(address[1], Ordering::Relaxed);
         self.scope.store(scope, Ordering::Relaxed);
-        self.version.store(version.wrapping_add(2), Ordering::Release);
+        self.version
+            .store(version.wrapping_add(2), Ordering::Release);
     }
 }
 
@@ -169,7 +176,11 @@ fn decode(version: u64, head: u64, address: [u64; 2], scope: u64) -> Result<Path
         }
         _ => return Err(NoPath::Closed),
     };
-    Ok(Path { socket: SocketId((head >> 32) as u32), destination, epoch: (version / 2) as u32 })
+    Ok(Path {
+        socket: SocketId((head >> 32) as u32),
+        destination,
+        epoch: (version / 2) as u32,
+    })
 }
 
 #[cfg(test)]
@@ -180,13 +191,22 @@ mod tests {
     fn what_is_published_is_loaded() {
         let cell = PathCell::new();
         assert_eq!(cell.load(), Err(NoPath::NotConnected));
-        for (socket, address) in [(7, "192.0.2.1:65535"), (u32::MAX, "[2001:db8::1%9]:1"), (0, "0.0.0.0:0")] {
+        for (socket, address) in [
+            (7, "192.0.2.1:65535"),
+            (u32::MAX, "[2001:db8::1%9]:1"),
+            (0, "0.0.0.0:0"),
+        ] {
             let address: SocketAddr = address.parse().expect("an address");
             cell.publish(Ok((SocketId(socket), address)));
             let path = cell.load().expect("a path");
             assert_eq!((path.socket, path.destination), (SocketId(socket), address));
         }
-        for reason in [NoPath::NotConnected, NoPath::ConsentExpired, NoPath::Failed, NoPath::Closed] {
+        for reason in [
+            NoPath::NotConnected,
+            NoPath::ConsentExpired,
+            NoPath::Failed,
+            NoPath::Closed,
+        ] {
             cell.publish(Err(reason));
             assert_eq!(cell.load(), Err(reason));
         }
@@ -197,11 +217,16 @@ mod tests {
         let cell = PathCell::new();
         let address = |n: u16| SocketAddr::from(([(n >> 8) as u8, n as u8, 0, 0], n));
         std::thread::scope(|scope| {
-            scope.spawn(|| (1..20_000u16).for_each(|n| cell.publish(Ok((SocketId(n.into()), address(n))))));
+            scope.spawn(|| {
+                (1..20_000u16).for_each(|n| cell.publish(Ok((SocketId(n.into()), address(n)))))
+            });
             for _ in 0..20_000 {
                 if let Ok(path) = cell.load() {
                     let n = path.destination.port();
-                    assert_eq!((path.socket, path.destination), (SocketId(n.into()), address(n)));
+                    assert_eq!(
+                        (path.socket, path.destination),
+                        (SocketId(n.into()), address(n))
+                    );
                 }
             }
         });

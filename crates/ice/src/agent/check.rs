@@ -1,0 +1,377 @@
+//! Connectivity checks go out (RFC 8445 sections 6.1.4, 7.2.2 and 14).
+
+use core::time::Duration;
+
+use nilas_stun::{BuildError, Class, MessageBuilder, Method};
+
+use super::generation::{Generation, LocalCredentials, RemoteCredentials};
+use super::pair::PairId;
+use super::transaction::{Due, Purpose, RTO, Schedule, Transaction};
+use super::trickle::scoped;
+use super::{Agent, Socket};
+use crate::candidate::{CandidateType, priority};
+use crate::event::Role;
+use crate::io::Transmit;
+use crate::path::NoPath;
+use crate::shared::Shared;
+use crate::stats::PairState;
+use crate::time::Time;
+
+/// What a free pacing slot is used for, most urgent first.
+enum Work {
+    Triggered(PairId),
+    Gather {
+        job: u16,
+        socket: u16,
+        server: core::net::SocketAddr,
+    },
+    Ordinary(PairId),
+    Repeat(PairId),
+}
+
+impl Agent {
+    /// Retransmits, and ends what has timed out.
+    pub(super) fn fire_transactions(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        while let Some(index) = self
+            .transactions
+            .iter()
+            .position(|transaction| transaction.due <= now)
+        {
+            if self.transactions[index].fire(now) == Due::TimedOut {
+                let transaction = self.transactions.swap_remove(index);
+                self.timed_out(shared, now, &transaction);
+                continue;
+            }
+            let transaction = self.transactions[index].clone();
+            if let Some(transmit) = self.encode(&transaction, buffer) {
+                return Some(transmit);
+            }
+        }
+        None
+    }
+
+    /// Uses a pacing slot, if this agent and the engine have one and there is work for it.
+    pub(super) fn fire_paced(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        // RFC 8445 section 14.2: a new transaction every Ta, and none sooner, engine-wide as well.
+        if self.paced_deadline().is_none_or(|at| at > now) {
+            return None;
+        }
+        if shared.pace_at > now {
+            self.awaits_slot = true;
+            return None;
+        }
+        let transaction = match self.next_work(now)? {
+            Work::Triggered(pair) => self.begin_check(shared, now, pair, true),
+            Work::Ordinary(pair) => self.begin_check(shared, now, pair, true),
+            Work::Repeat(pair) => self.begin_check(shared, now, pair, false),
+            Work::Gather {
+                job,
+                socket,
+                server,
+            } => {
+                let id = shared.demux.transaction_id(&mut shared.rng, self.id.0.slot);
+                let purpose = Purpose::Gather {
+                    generation: self.current.number,
+                    job,
+                };
+                Some(Transaction::new(
+                    id,
+                    purpose,
+                    socket,
+                    server,
+                    now,
+                    Schedule::Short,
+                ))
+            }
+        }?;
+        self.pace_at = now + self.pacing();
+        shared.pace_at = now + shared.config.pacing_floor;
+        let transmit = self.encode(&transaction, buffer);
+        self.transactions.push(transaction);
+        transmit
+    }
+
+    fn next_work(&mut self, now: Time) -> Option<Work> {
+        if self.current.remote.is_some()
+            && let Some(pair) = self.current.next_triggered()
+        {
+            return Some(Work::Triggered(pair));
+        }
+        if let Some((job, socket, server)) = self.next_job(now) {
+            return Some(Work::Gather {
+                job,
+                socket,
+                server,
+            });
+        }
+        self.current.remote.as_ref()?;
+        if let Some(pair) = self.current.next_ordinary() {
+            return Some(Work::Ordinary(pair));
+        }
+        let due = |generation: &Generation| {
+            generation
+                .pairs
+                .iter()
+                .filter_map(|(id, pair)| pair.repeat.at.filter(|at| *at <= now).map(|at| (at, id)))
+                .min()
+        };
+        due(&self.current).map(|(_, pair)| Work::Repeat(pair))
+    }
+
+    /// When `fire_paced` has work and a slot of this agent's own.
+    pub(super) fn paced_deadline(&self) -> Option<Time> {
+        let generation = &self.current;
+        let mut work = self.jobs_deadline();
+        if generation.remote.is_some() {
+            if !generation.triggered.is_empty() || generation.has_ordinary() {
+                work = Some(Time::ZERO);
+            } else {
+                let repeats = generation
+                    .pairs
+                    .iter()
+                    .filter_map(|(_, pair)| pair.repeat.at);
+                work = work.into_iter().chain(repeats).min();
+            }
+        }
+        work.map(|at| at.max(self.pace_at))
+    }
+
+    /// A check of a pair of the current generation, as a transaction of its own.
+    ///
+    /// One that leads is retransmitted and its timing out is the pair's failure; a repeated one is
+    /// sent once and only shortens the wait.
+    fn begin_check(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        id: PairId,
+        leads: bool,
+    ) -> Option<Transaction> {
+        // RFC 8445 section 14.3, for the one checklist there is.
+        let open =
+            self.current.pairs.iter().filter(|(_, pair)| {
+                matches!(pair.state, PairState::Waiting | PairState::InProgress)
+            });
+        let rto = (self.pacing() * open.count() as u32).max(RTO);
+        if leads {
+            self.cancel_checks(id);
+        }
+        let round_trip = self.round_trip;
+        let destination = self.current.remote_address(self.current.pairs.get(id)?);
+        let pair = self.current.pairs.get_mut(id)?;
+        let (socket, nominate) = (pair.socket, pair.nominate);
+        pair.requests_sent += 1;
+        if pair.state != PairState::Succeeded {
+            pair.state = PairState::InProgress;
+        }
+        let estimate = pair.round_trip.or(round_trip);
+        if leads {
+            pair.checked_at = now;
+            pair.repeat.start(now, estimate);
+        } else {
+            pair.repeat.advance(now);
+        }
+        let schedule = match leads {
+            true => Schedule::Retransmitted { rto },
+            // As long as the one that leads may take.
+            false => Schedule::Once { wait: RTO * 79 },
+        };
+        let purpose = Purpose::Check {
+            generation: self.current.number,
+            pair: id,
+            role: self.role,
+            nominate,
+            leads,
+        };
+        let destination = scoped(destination, self.sockets[usize::from(socket)].address);
+        let transaction_id = shared.demux.transaction_id(&mut shared.rng, self.id.0.slot);
+        Some(Transaction::new(
+            transaction_id,
+            purpose,
+            socket,
+            destination,
+            now,
+            schedule,
+        ))
+    }
+
+    /// RFC 8445 section 7.3.1.4: cancels the checks of a pair that are under way. Late responses still
+    /// count, of the latest few.
+    pub(super) fn cancel_checks(&mut self, id: PairId) {
+        let number = self.current.number;
+        let is_of_pair = |transaction: &Transaction| matches!(transaction.purpose, Purpose::Check { generation, pair, .. } if generation == number && pair == id);
+        let mut under_way = 0;
+        for transaction in self
+            .transactions
+            .iter_mut()
+            .filter(|transaction| is_of_pair(transaction))
+        {
+            transaction.cancel();
+            under_way += 1;
+        }
+        if under_way >= MAX_CHECKS_OF_PAIR
+            && let Some(oldest) = self
+                .transactions
+                .iter()
+                .enumerate()
+                .filter(|(_, transaction)| is_of_pair(transaction))
+                .min_by_key(|(_, transaction)| transaction.sent_at)
+                .map(|(index, _)| index)
+        {
+            self.transactions.swap_remove(oldest);
+        }
+    }
+
+    /// Forgets the checks of a pair that are not needed any more.
+    pub(super) fn forget_checks(&mut self, id: PairId) {
+        let number = self.current.number;
+        self.transactions.retain(|transaction| {
+            !matches!(transaction.purpose, Purpose::Check { generation, pair, .. } if generation == number && pair == id)
+        });
+    }
+
+    /// Writes the request of a transaction, for the first time or again.
+    pub(super) fn encode(&self, transaction: &Transaction, buffer: &mut [u8]) -> Option<Transmit> {
+        let socket = &self.sockets[usize::from(transaction.socket)];
+        let size = match transaction.purpose {
+            Purpose::Gather { .. } => Some(encode_question(transaction, buffer)),
+            Purpose::Check {
+                generation,
+                role,
+                nominate,
+                ..
+            } => self.encode_check(transaction, generation, role, nominate, socket, buffer),
+            Purpose::Consent { generation, .. } => {
+                self.encode_check(transaction, generation, self.role, false, socket, buffer)
+            }
+        };
+        // It can only fail for lack of room, and then like a lost datagram.
+        let size = size?.ok()?;
+        Some(Transmit {
+            socket: socket.id,
+            destination: transaction.destination,
+            size,
+        })
+    }
+
+    fn encode_check(
+        &self,
+        transaction: &Transaction,
+        generation: u32,
+        role: Role,
+        nominate: bool,
+        socket: &Socket,
+        buffer: &mut [u8],
+    ) -> Option<Result<usize, BuildError>> {
+        let generation = self.generation(generation)?;
+        let (local, remote) = (&generation.local, generation.remote.as_ref()?);
+        Some(self.write_check(transaction, local, remote, role, nominate, socket, buffer))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the message")]
+    fn write_check(
+        &self,
+        transaction: &Transaction,
+        local: &LocalCredentials,
+        remote: &RemoteCredentials,
+        role: Role,
+        nominate: bool,
+        socket: &Socket,
+        buffer: &mut [u8],
+    ) -> Result<usize, BuildError> {
+        let mut message =
+            MessageBuilder::new(buffer, Class::Request, Method::BINDING, transaction.id)?;
+        // RFC 8445 section 7.2.2: the peer's fragment first.
+        message.username_pair(&remote.ufrag, &local.ufrag)?;
+        // RFC 8445 section 7.1.1: the priority that a peer-reflexive candidate would have.
+        message.priority(priority(CandidateType::Prflx, socket.preference, 1))?;
+        match role {
+            Role::Controlling => message.ice_controlling(self.tie_breaker)?,
+            Role::Controlled => message.ice_controlled(self.tie_breaker)?,
+        };
+        if nominate && role == Role::Controlling {
+            message.use_candidate()?;
+        }
+        message.message_integrity(&remote.key)?;
+        message.fingerprint()?;
+        Ok(message.finish())
+    }
+
+    /// Ta: the slower of both sides' wishes (RFC 8445 section 14.2).
+    pub(super) fn pacing(&self) -> Duration {
+        let own = self.config.pacing.max(Duration::from_millis(5));
+        match &self.current.remote {
+            Some(remote) => own.max(remote.pacing),
+            None => own,
+        }
+    }
+
+    fn timed_out(&mut self, shared: &mut Shared, now: Time, transaction: &Transaction) {
+        match transaction.purpose {
+            Purpose::Check {
+                generation,
+                pair,
+                leads,
+                nominate,
+                ..
+            } if generation == self.current.number => {
+                if leads {
+                    self.check_failed(shared, now, pair, nominate);
+                }
+            }
+            Purpose::Gather { generation, job } => self.job_timed_out(shared, generation, job),
+            Purpose::Check { .. } | Purpose::Consent { .. } => {}
+        }
+    }
+
+    /// RFC 8445 section 7.2.5.2: the pair failed. A nomination that failed leaves the valid list.
+    ///
+    /// Section 7.2.5.3.4 then fails the whole checklist. This agent nominates another valid pair
+    /// instead, if there is one: no nomination has succeeded, so it is still the first.
+    pub(super) fn check_failed(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        id: PairId,
+        nominate: bool,
+    ) {
+        let Some(pair) = self.current.pairs.get_mut(id) else {
+            return;
+        };
+        pair.repeat.stop();
+        if pair.state == PairState::Succeeded && !nominate {
+            return;
+        }
+        pair.state = PairState::Failed;
+        pair.nominate = false;
+        pair.valid_local = None;
+        if self.current.selected == Some(id) {
+            self.current.selected = None;
+            self.current.consent = None;
+            self.path.publish(Err(NoPath::NotConnected));
+            self.publish();
+            self.select(shared, now);
+            self.update_state(shared, now);
+        }
+    }
+}
+
+/// Checks of one pair whose responses would still count.
+const MAX_CHECKS_OF_PAIR: usize = 12;
+
+/// A question for the own address: a Binding request without credentials (RFC 8445 section 5.1.1.2).
+fn encode_question(transaction: &Transaction, buffer: &mut [u8]) -> Result<usize, BuildError> {
+    let mut message = MessageBuilder::new(buffer, Class::Request, Method::BINDING, transaction.id)?;
+    message.fingerprint()?;
+    Ok(message.finish())
+}

@@ -1,0 +1,290 @@
+//! The checklist: forming, pruning and ordering pairs (RFC 8445 section 6.1.2, RFC 8838 section 12).
+
+use core::net::SocketAddr;
+
+use super::generation::Generation;
+use super::pair::{Pair, PairId};
+use super::{Agent, Socket};
+use crate::candidate::{CandidateType, may_pair, pair_priority, priority};
+use crate::counters::Counters;
+use crate::event::Role;
+use crate::stats::PairState;
+
+impl Agent {
+    /// Pairs a new socket with all remote candidates.
+    pub(super) fn pair_socket(&mut self, socket: u16, counters: &mut Counters) {
+        for remote in 0..self.current.remotes.len() as u16 {
+            self.form_pair(socket, remote, counters);
+        }
+    }
+
+    /// Pairs a new remote candidate with all sockets.
+    pub(super) fn pair_remote(&mut self, remote: u16, counters: &mut Counters) {
+        for socket in 0..self.sockets.len() as u16 {
+            self.form_pair(socket, remote, counters);
+        }
+    }
+
+    /// Forms a pair and inserts it into the checklist, if it may be and there is room.
+    ///
+    /// Pairs are formed of bases: a server-reflexive local candidate would be replaced by its base
+    /// and pruned as redundant (RFC 8445 section 6.1.2.4), so it never makes a pair of its own.
+    fn form_pair(&mut self, socket: u16, remote: u16, counters: &mut Counters) -> Option<PairId> {
+        let Socket {
+            address: base,
+            usable,
+            ..
+        } = self.sockets[usize::from(socket)];
+        let generation = &mut self.current;
+        let target = &generation.remotes[usize::from(remote)];
+        if !usable || !reachable(base, target.address) || generation.concluded {
+            return None;
+        }
+        let priority = priority_of(self.role, &self.sockets, generation, socket, remote);
+        if generation.pairs.len() >= usize::from(self.config.max_pairs)
+            && !generation.make_room(priority)
+        {
+            counters.pairs_refused += 1;
+            return None;
+        }
+        let foundation = (
+            foundation_of(&self.sockets, socket),
+            generation.remotes[usize::from(remote)].foundation,
+        );
+        let mut pair = Pair::new(socket, remote, priority, foundation);
+        pair.state = generation.initial_state(foundation);
+        Some(generation.pairs.insert(pair))
+    }
+
+    /// The pair of a check that came, formed if need be (RFC 8445 section 7.3.1.4).
+    pub(super) fn pair_for_check(
+        &mut self,
+        socket: u16,
+        remote: u16,
+        counters: &mut Counters,
+    ) -> Option<PairId> {
+        if let Some(id) = self.current.pair_of(socket, remote) {
+            return Some(id);
+        }
+        let concluded = core::mem::take(&mut self.current.concluded);
+        let id = self.form_pair(socket, remote, counters);
+        self.current.concluded = concluded;
+        id
+    }
+
+    /// RFC 8445 section 7.2.5.1: priorities depend on the role.
+    pub(super) fn reprioritize(&mut self) {
+        let mut pairs = core::mem::replace(&mut self.current.pairs, crate::arena::Arena::new());
+        for (_, pair) in pairs.iter_mut() {
+            pair.priority = priority_of(
+                self.role,
+                &self.sockets,
+                &self.current,
+                pair.socket,
+                pair.remote,
+            );
+        }
+        self.current.pairs = pairs;
+    }
+}
+
+impl Generation {
+    /// RFC 8838 section 12: a pair waits unless one of its foundation is about to show the way.
+    fn initial_state(&self, foundation: (u32, u16)) -> PairState {
+        // A foundation that only one candidate of each side has cannot be another pair's.
+        let shared = self.remotes.iter().enumerate().any(|(index, remote)| {
+            remote.foundation == foundation.1 && index != usize::from(foundation.1)
+        });
+        if !shared && !self.has_foundation_twice(foundation.0) {
+            return PairState::Waiting;
+        }
+        let mut state = PairState::Waiting;
+        for (_, pair) in self
+            .pairs
+            .iter()
+            .filter(|(_, pair)| pair.foundation == foundation)
+        {
+            match pair.state {
+                PairState::Succeeded => return PairState::Waiting,
+                PairState::Waiting | PairState::InProgress => state = PairState::Frozen,
+                PairState::Frozen | PairState::Failed => {}
+            }
+        }
+        state
+    }
+
+    fn has_foundation_twice(&self, foundation: u32) -> bool {
+        self.locals
+            .iter()
+            .filter(|local| local.kind == CandidateType::Host && local.foundation == foundation)
+            .nth(1)
+            .is_some()
+    }
+
+    /// RFC 8445 section 6.1.2.5: over the limit the pair of the lowest priority goes, if it is lower
+    /// than the new one's and nothing has come of it yet.
+    fn make_room(&mut self, priority: u64) -> bool {
+        let lowest = self
+            .pairs
+            .iter()
+            .filter(|(id, pair)| !pair.is_valid() && !pair.queued && self.selected != Some(*id))
+            .map(|(id, pair)| {
+                // A failed pair is worth less than any that was not tried.
+                (
+                    if pair.state == PairState::Failed {
+                        0
+                    } else {
+                        pair.priority
+                    },
+                    id,
+                )
+            })
+            .min();
+        match lowest {
+            Some((least, id)) if least < priority => self.pairs.remove(id).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Puts a pair into the triggered-check queue, in front of the line if it is urgent.
+    pub(super) fn trigger(&mut self, id: PairId, urgent: bool) {
+        let Some(pair) = self.pairs.get_mut(id) else {
+            return;
+        };
+        if pair.queued {
+            return;
+        }
+        pair.queued = true;
+        if urgent {
+            self.triggered.push_front(id);
+        } else {
+            self.triggered.push_back(id);
+        }
+    }
+
+    pub(super) fn next_triggered(&mut self) -> Option<PairId> {
+        while let Some(id) = self.triggered.pop_front() {
+            if let Some(pair) = self.pairs.get_mut(id) {
+                pair.queued = false;
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// The next ordinary check (RFC 8445 section 6.1.4.2): the waiting pair of the highest priority,
+    /// thawing frozen ones where no pair waits.
+    pub(super) fn next_ordinary(&mut self) -> Option<PairId> {
+        if self.concluded {
+            return None;
+        }
+        let best = |generation: &Self, state| {
+            generation
+                .pairs
+                .iter()
+                .filter(|(_, pair)| pair.state == state)
+                .max_by_key(|(_, pair)| pair.priority)
+                .map(|(id, _)| id)
+        };
+        if let Some(id) = best(self, PairState::Waiting) {
+            return Some(id);
+        }
+        let frozen = best(self, PairState::Frozen)?;
+        let foundation = self.pairs.get(frozen)?.foundation;
+        let busy = self
+            .pairs
+            .iter()
+            .any(|(_, pair)| pair.foundation == foundation && pair.state == PairState::InProgress);
+        if busy {
+            // Another foundation's turn, if one has nothing under way.
+            return self.thaw_another();
+        }
+        self.pairs.get_mut(frozen)?.state = PairState::Waiting;
+        Some(frozen)
+    }
+
+    fn thaw_another(&mut self) -> Option<PairId> {
+        let (id, _) = self
+            .pairs
+            .iter()
+            .filter(|(_, pair)| pair.state == PairState::Frozen)
+            .filter(|(_, frozen)| {
+                !self.pairs.iter().any(|(_, pair)| {
+                    pair.foundation == frozen.foundation && pair.state == PairState::InProgress
+                })
+            })
+            .max_by_key(|(_, pair)| pair.priority)?;
+        self.pairs.get_mut(id)?.state = PairState::Waiting;
+        Some(id)
+    }
+
+    /// Whether `next_ordinary` would give one.
+    pub(super) fn has_ordinary(&self) -> bool {
+        !self.concluded
+            && self.pairs.iter().any(|(_, pair)| match pair.state {
+                PairState::Waiting => true,
+                PairState::Frozen => !self.pairs.iter().any(|(_, other)| {
+                    other.foundation == pair.foundation && other.state == PairState::InProgress
+                }),
+                _ => false,
+            })
+    }
+
+    /// RFC 8445 section 7.2.5.3.3: one success thaws the foundation.
+    pub(super) fn thaw(&mut self, foundation: (u32, u16)) {
+        for (_, pair) in self.pairs.iter_mut() {
+            if pair.foundation == foundation && pair.state == PairState::Frozen {
+                pair.state = PairState::Waiting;
+            }
+        }
+    }
+
+    /// RFC 8445 section 8.1.2: with a nominated pair, the others leave the checklist; what was valid
+    /// stays answered and remembered.
+    pub(super) fn conclude(&mut self) {
+        self.concluded = true;
+        self.triggered.clear();
+        self.early = Vec::new();
+        self.pairs.retain(|_, pair| pair.is_valid());
+        for (_, pair) in self.pairs.iter_mut() {
+            pair.queued = false;
+            pair.repeat.stop();
+        }
+    }
+}
+
+/// The priority of the pair whose base is this socket.
+fn priority_of(
+    role: Role,
+    sockets: &[Socket],
+    generation: &Generation,
+    socket: u16,
+    remote: u16,
+) -> u64 {
+    let local = priority(
+        CandidateType::Host,
+        sockets[usize::from(socket)].preference,
+        1,
+    );
+    let remote = generation.remotes[usize::from(remote)].candidate.priority;
+    match role {
+        Role::Controlling => pair_priority(local, remote),
+        Role::Controlled => pair_priority(remote, local),
+    }
+}
+
+/// The foundation of the host candidate of this socket (RFC 8445 section 5.1.1.3): one for each address.
+pub(super) fn foundation_of(sockets: &[Socket], socket: u16) -> u32 {
+    let ip = sockets[usize::from(socket)].address.ip();
+    sockets
+        .iter()
+        .position(|other| other.address.ip() == ip)
+        .unwrap_or_default() as u32
+        + 1
+}
+
+/// Whether a datagram from this base could arrive there. Loopback only talks to loopback: a remote
+/// candidate must not make an agent knock at its own machine's doors.
+fn reachable(base: SocketAddr, remote: SocketAddr) -> bool {
+    may_pair(base.ip(), remote.ip()) && base.ip().is_loopback() == remote.ip().is_loopback()
+}

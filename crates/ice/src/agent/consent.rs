@@ -1,0 +1,213 @@
+//! Consent to send, and keepalives (RFC 7675, RFC 8445 section 11).
+//!
+//! On the pair that carries the data a consent check goes out every 4 to 6 seconds, at random; it is
+//! a keepalive, too. When one is not answered within twice the round trip, and 500 ms at the least,
+//! the path is under suspicion and is probed by connectivity checks after 0.5, 1, 2 and then every
+//! 4 seconds. The agent is **disconnected** 7 seconds after the last answer, and has **failed** 30
+//! seconds after it, when consent expires (RFC 7675 section 5.1).
+
+use core::time::Duration;
+
+use super::Agent;
+use super::generation::Generation;
+use super::pair::PairId;
+use super::transaction::{Purpose, RTO, Schedule, Transaction};
+use super::trickle::scoped;
+use crate::event::State;
+use crate::io::Transmit;
+use crate::path::NoPath;
+use crate::shared::Shared;
+use crate::time::Time;
+use crate::verdict::Verdict;
+
+/// RFC 7675 section 5.1: 5 s, randomised between 0.8 and 1.2 times of it.
+const LEAST_INTERVAL: Duration = Duration::from_secs(4);
+const GREATEST_INTERVAL: Duration = Duration::from_secs(6);
+/// RFC 7675 section 5.1.
+const EXPIRY: Duration = Duration::from_secs(30);
+/// A check was missed and the probes after it, too.
+const DISCONNECTED: Duration = Duration::from_secs(7);
+const GREATEST_PROBE: Duration = Duration::from_secs(4);
+
+/// The state of consent on a generation's selected pair.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Consent {
+    confirmed_at: Time,
+    next_request: Time,
+    /// When the path is probed, unless an answer comes first.
+    probe_at: Option<Time>,
+    probe_interval: Duration,
+    lost: bool,
+}
+
+impl Generation {
+    pub(super) fn consent_lost(&self) -> bool {
+        self.consent.is_some_and(|consent| consent.lost)
+    }
+}
+
+impl Agent {
+    /// Begins to watch a pair that was just found to answer.
+    pub(super) fn watch(&mut self, shared: &mut Shared, now: Time, _selected: PairId) {
+        let next_request = now + shared.between(LEAST_INTERVAL, GREATEST_INTERVAL);
+        self.current.consent = Some(Consent {
+            confirmed_at: now,
+            next_request,
+            probe_at: None,
+            probe_interval: RTO,
+            lost: false,
+        });
+    }
+
+    /// An authenticated answer of the peer on this pair.
+    pub(super) fn confirm_consent(&mut self, generation: u32, pair: PairId, now: Time) {
+        let Some(generation) = self.generation_mut(generation) else {
+            return;
+        };
+        if generation.selected != Some(pair) {
+            return;
+        }
+        if let Some(consent) = &mut generation.consent
+            && !consent.lost
+        {
+            consent.confirmed_at = now;
+            consent.probe_at = None;
+            consent.probe_interval = RTO;
+        }
+    }
+
+    /// RFC 7675 section 5.2: consent is revoked at once.
+    pub(super) fn revoke_consent(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        generation: u32,
+        pair: PairId,
+    ) {
+        let selected = self
+            .generation(generation)
+            .and_then(|generation| generation.selected);
+        if selected == Some(pair) {
+            self.lose_consent(shared, generation);
+            self.update_state(shared, now);
+        }
+    }
+
+    pub(super) fn fire_consent(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        let generation = self.carrier()?;
+        let (number, id) = (generation.number, generation.selected?);
+        let consent = generation.consent?;
+        if consent.lost {
+            return None;
+        }
+        if consent.confirmed_at + EXPIRY <= now {
+            self.lose_consent(shared, number);
+            self.update_state(shared, now);
+            return None;
+        }
+        self.update_state(shared, now);
+        if consent.probe_at.is_some_and(|at| at <= now) {
+            let next = (consent.probe_interval * 2).min(GREATEST_PROBE);
+            self.with_consent(|consent| {
+                consent.probe_at = Some(now + consent.probe_interval);
+                consent.probe_interval = next;
+            });
+            return self.send_watch(shared, now, number, id, true, buffer);
+        }
+        if consent.next_request > now {
+            return None;
+        }
+        let next_request = now + shared.between(LEAST_INTERVAL, GREATEST_INTERVAL);
+        let patience = self.round_trip.map_or(RTO, |rtt| (rtt * 2).max(RTO));
+        self.with_consent(|consent| {
+            consent.next_request = next_request;
+            consent.probe_at.get_or_insert(now + patience);
+        });
+        self.send_watch(shared, now, number, id, false, buffer)
+    }
+
+    pub(super) fn consent_deadline(&self) -> Option<Time> {
+        let generation = self.carrier()?;
+        let consent = generation.consent.filter(|consent| !consent.lost)?;
+        let mut at = consent.next_request.min(consent.confirmed_at + EXPIRY);
+        if self.state.is_up() {
+            at = at.min(consent.confirmed_at + DISCONNECTED);
+        }
+        Some(consent.probe_at.map_or(at, |probe| probe.min(at)))
+    }
+
+    /// Whether the path has been silent for so long that it counts as disconnected.
+    pub(super) fn is_silent(&self, now: Time) -> bool {
+        self.carrier()
+            .and_then(|generation| generation.consent)
+            .is_some_and(|consent| consent.confirmed_at + DISCONNECTED <= now)
+    }
+
+    /// A consent check, or a probe, each sent once.
+    ///
+    /// It is not paced: RFC 8445 section 14.2 spaces the checks that find a path, and these are
+    /// spread in time by their random interval.
+    fn send_watch(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        number: u32,
+        id: PairId,
+        probe: bool,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        let generation = self.generation_mut(number)?;
+        let pair = generation.pairs.get_mut(id)?;
+        let (socket, remote) = (pair.socket, pair.remote);
+        match probe {
+            true => pair.requests_sent += 1,
+            false => pair.consent_requests_sent += 1,
+        }
+        let destination = generation.remotes[usize::from(remote)].address;
+        let destination = scoped(destination, self.sockets[usize::from(socket)].address);
+        let transaction_id = shared.demux.transaction_id(&mut shared.rng, self.id.0.slot);
+        let purpose = Purpose::Consent {
+            generation: number,
+            pair: id,
+        };
+        let schedule = Schedule::Once {
+            wait: GREATEST_INTERVAL,
+        };
+        let transaction =
+            Transaction::new(transaction_id, purpose, socket, destination, now, schedule);
+        let transmit = self.encode(&transaction, buffer);
+        self.transactions.push(transaction);
+        transmit
+    }
+
+    /// RFC 7675 section 5.1: nothing is sent on this path any more, and these credentials never are
+    /// used on it again.
+    fn lose_consent(&mut self, shared: &mut Shared, number: u32) {
+        self.transactions.retain(|transaction| {
+            !matches!(transaction.purpose, Purpose::Consent { generation, .. } if generation == number)
+        });
+        if number == self.current.number {
+            self.with_consent(|consent| consent.lost = true);
+            self.path.publish(Err(NoPath::ConsentExpired));
+            self.set_state(shared, State::Failed, Some(Verdict::ConsentExpired));
+        } else {
+            // The restart that is under way goes on, without the old path.
+            self.end_previous(shared);
+            self.path.publish(Err(NoPath::ConsentExpired));
+        }
+    }
+
+    fn with_consent(&mut self, change: impl FnOnce(&mut Consent)) {
+        if let Some(consent) = self
+            .carrier_mut()
+            .and_then(|generation| generation.consent.as_mut())
+        {
+            change(consent);
+        }
+    }
+}

@@ -1,0 +1,478 @@
+//! Gathering candidates (RFC 8445 section 5.1.1).
+
+use core::net::{IpAddr, SocketAddr, SocketAddrV6};
+use core::time::Duration;
+
+use nilas_stun::{Class, Message};
+
+use super::generation::{Generation, LocalCandidate};
+use super::transaction::{Purpose, Transaction};
+use super::trickle::plain;
+use super::{Agent, Bind, Socket, checklist};
+use crate::candidate::{Candidate, CandidateType, Foundation, priority};
+use crate::config::StunServer;
+use crate::event::{CandidateError, Event, GatheringState};
+use crate::ids::{RequestId, SocketId};
+use crate::io::{BindError, Command, ResolveError};
+use crate::shared::Shared;
+use crate::time::Time;
+
+/// RFC 8445 section 5.1.1.4: server-reflexive candidates are kept alive until ICE is done; Tr is 15 s
+/// (section 11).
+const KEEPALIVE: Duration = Duration::from_secs(15);
+/// More server-reflexive and peer-reflexive local candidates than this are not kept.
+const MAX_LOCALS: usize = 128;
+
+/// A STUN server and what its name resolved to.
+#[derive(Debug)]
+pub(super) struct Server {
+    url: Box<str>,
+    host: Box<str>,
+    port: u16,
+    addresses: Vec<SocketAddr>,
+    request: Option<RequestId>,
+    resolved: bool,
+}
+
+impl Server {
+    pub(super) fn new(server: &StunServer) -> Self {
+        let literal = server.host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+        let url = match literal {
+            Some(IpAddr::V6(ip)) => format!("stun:[{ip}]:{}", server.port),
+            _ => format!("stun:{}:{}", server.host, server.port),
+        };
+        Self {
+            url: url.into(),
+            host: server.host.as_str().into(),
+            port: server.port,
+            addresses: literal
+                .map(|ip| SocketAddr::new(ip, server.port))
+                .into_iter()
+                .collect(),
+            request: None,
+            resolved: literal.is_some(),
+        }
+    }
+
+    /// The address to ask from this base: the first of its family.
+    fn address_for(&self, base: IpAddr) -> Option<SocketAddr> {
+        self.addresses.iter().copied().find(|address| {
+            crate::candidate::may_pair(base, address.ip())
+                && base.is_loopback() == address.ip().is_loopback()
+        })
+    }
+}
+
+/// One question to one server from one socket.
+#[derive(Debug)]
+pub(super) struct Job {
+    socket: u16,
+    server: u16,
+    address: SocketAddr,
+    state: JobState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum JobState {
+    /// To be asked in a pacing slot.
+    Waiting,
+    Asked,
+    /// Answered; asked again at this time, to keep the NAT's binding.
+    Answered {
+        next: Time,
+    },
+    Failed,
+}
+
+impl Agent {
+    /// Begins to gather for the current generation.
+    pub(crate) fn gather(&mut self, shared: &mut Shared) {
+        if self.gathering != GatheringState::New || self.closed {
+            return;
+        }
+        self.gathering = GatheringState::Gathering;
+        self.emit(
+            shared,
+            Event::GatheringStateChange(GatheringState::Gathering),
+        );
+        for server in &mut self.servers {
+            if !server.resolved && server.request.is_none() {
+                let request = shared.request(self.id);
+                server.request = Some(request);
+                let (name, port) = (server.host.to_string(), server.port);
+                shared.command(Command::Resolve {
+                    request,
+                    name,
+                    port,
+                });
+            }
+        }
+        self.interfaces_seen = false;
+        if let Some(interfaces) = &shared.interfaces {
+            for socket in &mut self.sockets {
+                let ip = socket.address.ip();
+                socket.usable = interfaces
+                    .iter()
+                    .any(|interface| interface.addresses.contains(&ip));
+            }
+        }
+        for socket in 0..self.sockets.len() as u16 {
+            self.add_host(shared, socket);
+        }
+        self.look_at_interfaces(shared);
+    }
+
+    /// Asks for a socket on each admitted address that has none.
+    pub(crate) fn look_at_interfaces(&mut self, shared: &mut Shared) {
+        if self.gathering != GatheringState::Gathering || self.interfaces_seen {
+            return;
+        }
+        let Some(interfaces) = shared.interfaces.take() else {
+            return;
+        };
+        self.interfaces_seen = true;
+        // RFC 8421 section 4: IPv6 and IPv4 take turns, IPv6 first, so that neither waits for the
+        // other; within a family the order of the system holds.
+        let admitted = |v6: bool| {
+            interfaces.iter().flat_map(move |interface| {
+                interface
+                    .addresses
+                    .iter()
+                    .filter(move |address| address.is_ipv6() == v6)
+                    .map(move |address| (interface, *address))
+            })
+        };
+        let filter = self.config.filter.clone();
+        for v6 in [true, false] {
+            let addresses =
+                admitted(v6).filter(|(interface, address)| filter.admits(interface, *address));
+            for (rank, (interface, ip)) in addresses.enumerate() {
+                let address = match ip {
+                    IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+                        SocketAddr::V6(SocketAddrV6::new(v6, 0, 0, interface.index))
+                    }
+                    ip => SocketAddr::new(ip, 0),
+                };
+                let bound = self
+                    .sockets
+                    .iter()
+                    .any(|socket| socket.usable && socket.address.ip() == ip);
+                if bound || self.binds.iter().any(|bind| bind.address.ip() == ip) {
+                    continue;
+                }
+                let preference = u16::MAX.saturating_sub((2 * rank + usize::from(!v6)) as u16);
+                let request = shared.request(self.id);
+                self.binds.push(Bind {
+                    request,
+                    address,
+                    preference,
+                });
+                shared.command(Command::Bind { request, address });
+            }
+        }
+        shared.interfaces = Some(interfaces);
+        self.finish_gathering(shared);
+    }
+
+    /// The answer to a bind; false if this agent did not ask.
+    pub(crate) fn bound(
+        &mut self,
+        shared: &mut Shared,
+        request: RequestId,
+        result: Result<(SocketId, SocketAddr), BindError>,
+    ) -> bool {
+        let Some(index) = self.binds.iter().position(|bind| bind.request == request) else {
+            return false;
+        };
+        let bind = self.binds.swap_remove(index);
+        match result {
+            Ok((id, address)) => {
+                self.sockets.push(Socket {
+                    id,
+                    address,
+                    preference: bind.preference,
+                    usable: true,
+                });
+                let socket = self.sockets.len() as u16 - 1;
+                self.add_host(shared, socket);
+            }
+            Err(error) => {
+                let text = match error {
+                    BindError::AddressInUse => "the port is in use",
+                    BindError::AddressNotAvailable => "the address is gone",
+                    BindError::PermissionDenied => "the system does not permit it",
+                    BindError::Other => "the system refused",
+                };
+                let error = CandidateError {
+                    address: Some(bind.address.ip().to_string()),
+                    port: None,
+                    url: String::new(),
+                    error_code: 701,
+                    error_text: format!("no socket on {}: {text}", bind.address.ip()),
+                };
+                self.emit(shared, Event::CandidateError(error));
+            }
+        }
+        self.finish_gathering(shared);
+        true
+    }
+
+    /// The answer to a resolution.
+    pub(crate) fn resolved(
+        &mut self,
+        shared: &mut Shared,
+        request: RequestId,
+        result: Result<&[SocketAddr], ResolveError>,
+    ) {
+        let Some(index) = self
+            .servers
+            .iter()
+            .position(|server| server.request == Some(request))
+        else {
+            return;
+        };
+        let server = &mut self.servers[index];
+        server.request = None;
+        server.resolved = true;
+        match result {
+            // More than one address of a family is of no use, and the list is the outside's.
+            Ok(addresses) => server.addresses = addresses.iter().copied().take(8).collect(),
+            Err(error) => {
+                let text = match error {
+                    ResolveError::NotFound => "there is no such name",
+                    ResolveError::TimedOut => "the name server did not answer",
+                    ResolveError::Other => "the name could not be resolved",
+                };
+                let error = self.server_error(index as u16, None, 701, text);
+                self.emit(shared, Event::CandidateError(error));
+            }
+        }
+        for socket in 0..self.sockets.len() as u16 {
+            self.add_job(socket, index as u16);
+        }
+        self.finish_gathering(shared);
+    }
+
+    /// A socket's host candidate, its pairs, and its questions to servers.
+    fn add_host(&mut self, shared: &mut Shared, socket: u16) {
+        let Socket {
+            address,
+            preference,
+            usable,
+            ..
+        } = self.sockets[usize::from(socket)];
+        if !usable {
+            return;
+        }
+        self.add_local(
+            shared,
+            LocalCandidate {
+                address,
+                socket,
+                kind: CandidateType::Host,
+                priority: priority(CandidateType::Host, preference, 1),
+                foundation: checklist::foundation_of(&self.sockets, socket),
+            },
+        );
+        self.pair_socket(socket, &mut shared.counters);
+        for server in 0..self.servers.len() as u16 {
+            self.add_job(socket, server);
+        }
+    }
+
+    fn add_job(&mut self, socket: u16, server: u16) {
+        let base = self.sockets[usize::from(socket)].address;
+        let Some(address) = self.servers[usize::from(server)].address_for(base.ip()) else {
+            return;
+        };
+        self.current.jobs.push(Job {
+            socket,
+            server,
+            address,
+            state: JobState::Waiting,
+        });
+    }
+
+    /// Keeps a local candidate and tells it, unless it is redundant (RFC 8445 section 5.1.3).
+    fn add_local(&mut self, shared: &mut Shared, candidate: LocalCandidate) {
+        let known = self
+            .current
+            .locals
+            .iter()
+            .any(|known| known.address == candidate.address);
+        // RFC 8838 section 13: after end-of-candidates none is told any more.
+        if known || self.current.local_ended || self.current.locals.len() >= MAX_LOCALS {
+            return;
+        }
+        self.current.locals.push(candidate);
+        let told = self.candidate(&self.current, &candidate);
+        self.emit(shared, Event::Candidate(told));
+    }
+
+    /// A local candidate as it is told.
+    pub(super) fn candidate(&self, generation: &Generation, local: &LocalCandidate) -> Candidate {
+        let foundation = Foundation::from_number(local.foundation);
+        let mut candidate =
+            Candidate::new(local.kind, plain(local.address), local.priority, foundation);
+        if local.kind != CandidateType::Host {
+            candidate.related = Some(plain(self.sockets[usize::from(local.socket)].address));
+        }
+        candidate.ufrag = Some(generation.local.ufrag.clone());
+        candidate
+    }
+
+    /// The next question to a server, if one is due.
+    pub(super) fn next_job(&mut self, now: Time) -> Option<(u16, u16, SocketAddr)> {
+        let keepalive = self.keeps_alive();
+        let index = self.current.jobs.iter().position(|job| match job.state {
+            JobState::Waiting => true,
+            JobState::Answered { next } => keepalive && next <= now,
+            JobState::Asked | JobState::Failed => false,
+        })?;
+        let job = &mut self.current.jobs[index];
+        job.state = match job.state {
+            JobState::Answered { .. } => JobState::Answered {
+                next: now + KEEPALIVE,
+            },
+            _ => JobState::Asked,
+        };
+        Some((index as u16, job.socket, job.address))
+    }
+
+    /// When `next_job` has one.
+    pub(super) fn jobs_deadline(&self) -> Option<Time> {
+        let keepalive = self.keeps_alive();
+        let times = self.current.jobs.iter().filter_map(|job| match job.state {
+            JobState::Waiting => Some(Time::ZERO),
+            JobState::Answered { next } if keepalive => Some(next),
+            _ => None,
+        });
+        times.min()
+    }
+
+    fn keeps_alive(&self) -> bool {
+        self.current.selected.is_none() && self.state != crate::event::State::Failed
+    }
+
+    /// A server answered, with an address or an error.
+    ///
+    /// STUN servers are asked without credentials, so nothing authenticates the answer but the
+    /// transaction id and the address it comes from (RFC 8489 section 6.3.3). What it can change is
+    /// only which address is offered to the peer.
+    pub(super) fn job_answered(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        transaction: &Transaction,
+        message: &Message<'_>,
+    ) {
+        let Purpose::Gather { generation, job } = transaction.purpose else {
+            return;
+        };
+        if generation != self.current.number {
+            return;
+        }
+        if let Some(rtt) = transaction.round_trip(now) {
+            self.round_trip = Some(rtt);
+        }
+        let Job {
+            socket,
+            server,
+            address,
+            state,
+        } = self.current.jobs[usize::from(job)];
+        let first = state == JobState::Asked;
+        let mapped = match message.class() {
+            Class::SuccessResponse => message.xor_mapped_address().ok().flatten(),
+            _ => None,
+        };
+        let Some(mapped) =
+            mapped.filter(|mapped| mapped.is_ipv4() == address.is_ipv4() && mapped.port() != 0)
+        else {
+            let (code, reason) = match message.error_code() {
+                Ok(Some(error)) => (error.code(), error.reason()),
+                _ => (701, "the server's answer has no mapped address"),
+            };
+            let error = self.server_error(server, Some(socket), code, reason);
+            self.emit(shared, Event::CandidateError(error));
+            self.end_job(shared, job);
+            return;
+        };
+        self.current.jobs[usize::from(job)].state = JobState::Answered {
+            next: now + KEEPALIVE,
+        };
+        let Socket { preference, .. } = self.sockets[usize::from(socket)];
+        let base = checklist::foundation_of(&self.sockets, socket);
+        self.add_local(
+            shared,
+            LocalCandidate {
+                address: mapped,
+                socket,
+                kind: CandidateType::Srflx,
+                priority: priority(CandidateType::Srflx, preference, 1),
+                // RFC 8445 section 5.1.1.3: type, base address and server make the foundation.
+                foundation: 1_000_000 + 1_000 * u32::from(server) + base,
+            },
+        );
+        if first {
+            self.finish_gathering(shared);
+        }
+    }
+
+    pub(super) fn job_timed_out(&mut self, shared: &mut Shared, generation: u32, job: u16) {
+        if generation != self.current.number {
+            return;
+        }
+        let Job {
+            socket,
+            server,
+            state,
+            ..
+        } = self.current.jobs[usize::from(job)];
+        if state == JobState::Asked {
+            let error = self.server_error(server, Some(socket), 701, "the server did not answer");
+            self.emit(shared, Event::CandidateError(error));
+            self.end_job(shared, job);
+        }
+    }
+
+    fn end_job(&mut self, shared: &mut Shared, job: u16) {
+        self.current.jobs[usize::from(job)].state = JobState::Failed;
+        self.finish_gathering(shared);
+    }
+
+    fn server_error(
+        &self,
+        server: u16,
+        socket: Option<u16>,
+        code: u16,
+        text: &str,
+    ) -> CandidateError {
+        let base = socket.map(|socket| self.sockets[usize::from(socket)].address);
+        CandidateError {
+            address: base.map(|base| base.ip().to_string()),
+            port: base.map(|base| base.port()),
+            url: self.servers[usize::from(server)].url.to_string(),
+            error_code: code,
+            error_text: text.chars().filter(|c| !c.is_control()).take(128).collect(),
+        }
+    }
+
+    /// Tells the end of gathering when nothing more can come (RFC 8838 section 13).
+    fn finish_gathering(&mut self, shared: &mut Shared) {
+        let open = |job: &Job| matches!(job.state, JobState::Waiting | JobState::Asked);
+        let done = self.gathering == GatheringState::Gathering
+            && self.interfaces_seen
+            && self.binds.is_empty()
+            && self.servers.iter().all(|server| server.resolved)
+            && !self.current.jobs.iter().any(open);
+        if done {
+            self.gathering = GatheringState::Complete;
+            self.current.local_ended = true;
+            self.emit(
+                shared,
+                Event::GatheringStateChange(GatheringState::Complete),
+            );
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! One generation of a session: everything that a restart replaces (RFC 8445 section 9).
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use nilas_stun::Key;
+
+use super::consent::Consent;
+use super::gather::Job;
+use super::pair::{Pair, PairId};
+use crate::arena::Arena;
+use crate::candidate::{Candidate, CandidateType};
+use crate::parameters::Parameters;
+use crate::time::Time;
+
+#[derive(Debug)]
+pub(super) struct Generation {
+    pub(super) number: u32,
+    pub(super) local: LocalCredentials,
+    pub(super) remote: Option<RemoteCredentials>,
+    pub(super) locals: Vec<LocalCandidate>,
+    pub(super) remotes: Vec<RemoteCandidate>,
+    pub(super) pairs: Arena<Pair>,
+    /// The triggered-check queue (RFC 8445 section 6.1.4.1).
+    pub(super) triggered: VecDeque<PairId>,
+    /// Checks that came before the peer's description.
+    pub(super) early: Vec<EarlyCheck>,
+    pub(super) jobs: Vec<Job>,
+    /// All local candidates were told.
+    pub(super) local_ended: bool,
+    /// The peer told all of its candidates (RFC 8838 section 14).
+    pub(super) remote_ended: bool,
+    /// The pair that carries the data.
+    pub(super) selected: Option<PairId>,
+    /// Whether a pair was nominated, which concludes the checks (RFC 8445 section 8.1.2).
+    pub(super) concluded: bool,
+    pub(super) consent: Option<Consent>,
+    /// When the PAC timer ends (RFC 8863 section 4).
+    pub(super) patience_ends: Option<Time>,
+    /// Whether an authenticated message of the peer belongs to these credentials of both sides.
+    pub(super) exchanged: bool,
+    /// The code of the last error response.
+    pub(super) rejected: Option<u16>,
+}
+
+#[derive(Debug)]
+pub(super) struct LocalCredentials {
+    pub(super) ufrag: Box<str>,
+    pub(super) pwd: Box<str>,
+    pub(super) key: Key,
+}
+
+#[derive(Debug)]
+pub(super) struct RemoteCredentials {
+    pub(super) ufrag: Box<str>,
+    pub(super) pwd: Box<str>,
+    pub(super) key: Key,
+    pub(super) pacing: Duration,
+}
+
+/// A local candidate, small: what is the same for all is added when it is told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LocalCandidate {
+    pub(super) address: SocketAddr,
+    /// Index of the base's socket.
+    pub(super) socket: u16,
+    pub(super) kind: CandidateType,
+    pub(super) priority: u32,
+    pub(super) foundation: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct RemoteCandidate {
+    pub(super) candidate: Candidate,
+    pub(super) address: SocketAddr,
+    /// Index of the first remote candidate of the same foundation; its own if there was none.
+    pub(super) foundation: u16,
+}
+
+/// A check that was answered before the peer's description was known (RFC 8445 section 7.3).
+#[derive(Debug)]
+pub(super) struct EarlyCheck {
+    pub(super) socket: u16,
+    pub(super) remote: SocketAddr,
+    /// The username fragment that the peer called its own.
+    pub(super) ufrag: Box<str>,
+    pub(super) priority: u32,
+    pub(super) use_candidate: bool,
+}
+
+impl Generation {
+    pub(super) fn new(number: u32, local: LocalCredentials) -> Self {
+        Self {
+            number,
+            local,
+            remote: None,
+            locals: Vec::new(),
+            remotes: Vec::new(),
+            pairs: Arena::new(),
+            triggered: VecDeque::new(),
+            early: Vec::new(),
+            jobs: Vec::new(),
+            local_ended: false,
+            remote_ended: false,
+            selected: None,
+            concluded: false,
+            consent: None,
+            patience_ends: None,
+            exchanged: false,
+            rejected: None,
+        }
+    }
+
+    pub(super) fn parameters(&self, pacing: Duration) -> Parameters {
+        Parameters {
+            ufrag: self.local.ufrag.as_ref().into(),
+            pwd: self.local.pwd.as_ref().into(),
+            // RFC 8445 section 10 and RFC 8838 section 3.
+            options: vec!["ice2".into(), "trickle".into()],
+            pacing: Some(pacing.as_millis() as u32),
+            lite: false,
+        }
+    }
+
+    pub(super) fn remote_address(&self, pair: &Pair) -> SocketAddr {
+        self.remotes[usize::from(pair.remote)].address
+    }
+
+    pub(super) fn remote_at(&self, address: SocketAddr) -> Option<u16> {
+        self.remotes
+            .iter()
+            .position(|remote| remote.address == address)
+            .map(|index| index as u16)
+    }
+
+    pub(super) fn pair_of(&self, socket: u16, remote: u16) -> Option<PairId> {
+        self.pairs
+            .iter()
+            .find(|(_, pair)| pair.socket == socket && pair.remote == remote)
+            .map(|(id, _)| id)
+    }
+
+    /// The valid pair of the highest priority.
+    pub(super) fn best_valid(&self) -> Option<(PairId, &Pair)> {
+        self.pairs
+            .iter()
+            .filter(|(_, pair)| pair.is_valid())
+            .max_by_key(|(_, pair)| pair.priority)
+    }
+}

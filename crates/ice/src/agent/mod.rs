@@ -1,0 +1,337 @@
+//! An agent: one session's state machine, fed and polled by the engine.
+//!
+//! | room | what happens there | RFC |
+//! |---|---|---|
+//! | [`gather`] | host and server-reflexive candidates | 8445 section 5.1.1 |
+//! | [`trickle`] | the peer's candidates come in | 8838 |
+//! | [`checklist`], [`pair`] | pairs are formed, ordered, thawed, given up | 8445 section 6.1.2 |
+//! | [`check`], [`transaction`] | checks go out, paced, and again | 8445 sections 6.1.4, 7.2.2, 14 |
+//! | [`response`] | answers to our checks | 8445 section 7.2.5 |
+//! | [`request`], [`role`] | checks of the peer | 8445 section 7.3 |
+//! | [`nominate`] | the best pair is settled | 8445 section 8 |
+//! | [`consent`] | the path is watched | 7675 |
+//! | [`generation`], [`restart`] | what a restart replaces, and how | 8445 section 9 |
+//! | [`state`] | W3C states, patience | 8863 |
+//! | [`report`] | statistics | |
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::sync::Arc;
+
+use rand_core::Rng;
+
+use self::generation::{Generation, LocalCredentials};
+use self::transaction::Transaction;
+use crate::config::AgentConfig;
+use crate::error::AgentError;
+use crate::event::{Event, GatheringState, Role, State};
+use crate::ids::{AgentId, RequestId, SocketId};
+use crate::io::{Command, Transmit};
+use crate::path::{NoPath, PathCell};
+use crate::shared::Shared;
+use crate::time::Time;
+use crate::verdict::Verdict;
+
+mod check;
+mod checklist;
+mod consent;
+mod gather;
+mod generation;
+mod nominate;
+mod pair;
+mod report;
+mod request;
+mod response;
+mod restart;
+mod role;
+mod state;
+mod transaction;
+mod trickle;
+
+/// Remotes that data is accepted from, at most: those of the latest authenticated exchanges.
+const MAX_KNOWN_REMOTES: usize = 64;
+
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub(crate) id: AgentId,
+    config: AgentConfig,
+    pub(crate) role: Role,
+    tie_breaker: u64,
+    pub(crate) state: State,
+    pub(crate) verdict: Option<Verdict>,
+    pub(crate) gathering: GatheringState,
+    /// Whether the machine's interfaces were looked at since gathering began.
+    interfaces_seen: bool,
+    sockets: Vec<Socket>,
+    binds: Vec<Bind>,
+    servers: Vec<gather::Server>,
+    current: Generation,
+    /// The generation before, while it carries the data or is still answered (RFC 8445 section 9).
+    previous: Option<Box<Generation>>,
+    transactions: Vec<Transaction>,
+    /// Our next new transaction may go out then (Ta, RFC 8445 section 14.2).
+    pace_at: Time,
+    /// Whether this agent stands in the engine's queue for a pacing slot.
+    pub(crate) awaits_slot: bool,
+    /// The latest round trip measured to anyone.
+    round_trip: Option<Duration>,
+    path: Arc<PathCell>,
+    selected_changes: u32,
+    packets_received: u64,
+    bytes_received: u64,
+    last_received: Option<Time>,
+    known_remotes: Vec<(SocketId, SocketAddr)>,
+    /// The engine's timer for this agent.
+    pub(crate) armed: Option<Time>,
+    closed: bool,
+}
+
+/// A bound local socket: the base of candidates.
+#[derive(Clone, Copy, Debug)]
+struct Socket {
+    id: SocketId,
+    address: SocketAddr,
+    /// RFC 8445 section 5.1.2.1: the local preference, each its own.
+    preference: u16,
+    /// Whether the machine still has the address, as far as the latest gathering saw.
+    usable: bool,
+}
+
+/// A socket that was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Bind {
+    request: RequestId,
+    address: SocketAddr,
+    preference: u16,
+}
+
+impl Agent {
+    pub(crate) fn new(
+        id: AgentId,
+        config: AgentConfig,
+        shared: &mut Shared,
+    ) -> Result<Self, AgentError> {
+        let local = match &config.credentials {
+            Some(given) => {
+                given.check()?;
+                restart::credentials(given.ufrag.as_str().into(), given.pwd.as_str().into())?
+            }
+            None => restart::fresh_credentials(shared),
+        };
+        let owner = crate::demux::Owner {
+            slot: id.0.slot,
+            generation: 0,
+        };
+        if !shared.demux.claim_ufrag(&local.ufrag, owner) {
+            return Err(AgentError::UfragInUse);
+        }
+        let servers = config
+            .stun_servers
+            .iter()
+            .map(gather::Server::new)
+            .collect();
+        Ok(Self {
+            id,
+            role: config.role,
+            tie_breaker: shared.rng.next_u64(),
+            state: State::New,
+            verdict: None,
+            gathering: GatheringState::New,
+            interfaces_seen: false,
+            sockets: Vec::new(),
+            binds: Vec::new(),
+            servers,
+            current: Generation::new(0, local),
+            previous: None,
+            transactions: Vec::new(),
+            pace_at: Time::ZERO,
+            awaits_slot: false,
+            round_trip: None,
+            path: Arc::new(PathCell::new()),
+            selected_changes: 0,
+            packets_received: 0,
+            bytes_received: 0,
+            last_received: None,
+            known_remotes: Vec::new(),
+            armed: None,
+            closed: false,
+            config,
+        })
+    }
+
+    /// Does what is due, until there is a datagram to send; `None` when nothing more is due now.
+    pub(crate) fn poll(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        if self.closed {
+            return None;
+        }
+        if let Some(transmit) = self.fire_transactions(shared, now, buffer) {
+            return Some(transmit);
+        }
+        if let Some(transmit) = self.fire_consent(shared, now, buffer) {
+            return Some(transmit);
+        }
+        self.fire_patience(shared, now);
+        self.consider_nomination(now);
+        if let Some(transmit) = self.fire_paced(shared, now, buffer) {
+            return Some(transmit);
+        }
+        self.update_state(shared, now);
+        None
+    }
+
+    /// When `poll` has something to do next. A pacing slot of the engine is waited for elsewhere.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        if self.closed {
+            return None;
+        }
+        let transactions = self
+            .transactions
+            .iter()
+            .map(|transaction| transaction.due)
+            .min();
+        let paced = if self.awaits_slot {
+            None
+        } else {
+            self.paced_deadline()
+        };
+        [
+            transactions,
+            paced,
+            self.consent_deadline(),
+            self.patience_deadline(),
+            self.nomination_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    pub(crate) fn close(&mut self, shared: &mut Shared) {
+        self.closed = true;
+        self.path.publish(Err(NoPath::Closed));
+        self.set_state(shared, State::Closed, None);
+        for (socket, remote) in self.known_remotes.drain(..) {
+            shared.demux.release_remote(socket, remote);
+        }
+        for socket in self.sockets.drain(..) {
+            shared.command(Command::CloseSocket(socket.id));
+        }
+        shared.demux.release_ufrag(&self.current.local.ufrag);
+        if let Some(previous) = self.previous.take() {
+            shared.demux.release_ufrag(&previous.local.ufrag);
+        }
+    }
+
+    /// Data came from a known remote.
+    pub(crate) fn received(&mut self, now: Time, bytes: usize) {
+        self.packets_received += 1;
+        self.bytes_received += bytes as u64;
+        self.last_received = Some(now);
+    }
+
+    pub(crate) fn path(&self) -> Arc<PathCell> {
+        Arc::clone(&self.path)
+    }
+
+    pub(crate) fn owns(&self, socket: SocketId) -> bool {
+        self.sockets.iter().any(|own| own.id == socket)
+    }
+
+    fn socket_index(&self, socket: SocketId) -> Option<u16> {
+        self.sockets
+            .iter()
+            .position(|own| own.id == socket)
+            .map(|index| index as u16)
+    }
+
+    /// Lets data of this remote in, after an authenticated exchange with it.
+    ///
+    /// False if another session of this engine has the same socket and remote.
+    fn know_remote(&mut self, shared: &mut Shared, socket: u16, remote: SocketAddr) -> bool {
+        let socket = self.sockets[usize::from(socket)].id;
+        if self.known_remotes.contains(&(socket, remote)) {
+            return true;
+        }
+        if !shared.demux.claim_remote(socket, remote, self.id.0.slot) {
+            return false;
+        }
+        if self.known_remotes.len() == MAX_KNOWN_REMOTES {
+            let keep = self.selected_remote();
+            let victim = self
+                .known_remotes
+                .iter()
+                .position(|known| Some(*known) != keep)
+                .unwrap_or(0);
+            let (old_socket, old) = self.known_remotes.remove(victim);
+            shared.demux.release_remote(old_socket, old);
+        }
+        self.known_remotes.push((socket, remote));
+        true
+    }
+
+    fn selected_remote(&self) -> Option<(SocketId, SocketAddr)> {
+        let generation = self.carrier()?;
+        let pair = generation.pairs.get(generation.selected?)?;
+        Some((
+            self.sockets[usize::from(pair.socket)].id,
+            generation.remote_address(pair),
+        ))
+    }
+
+    /// The generation whose selected pair carries the data.
+    fn carrier(&self) -> Option<&Generation> {
+        if self.current.selected.is_some() {
+            return Some(&self.current);
+        }
+        self.previous
+            .as_deref()
+            .filter(|previous| previous.selected.is_some())
+    }
+
+    fn carrier_mut(&mut self) -> Option<&mut Generation> {
+        if self.current.selected.is_some() {
+            return Some(&mut self.current);
+        }
+        self.previous
+            .as_deref_mut()
+            .filter(|previous| previous.selected.is_some())
+    }
+
+    fn generation_mut(&mut self, number: u32) -> Option<&mut Generation> {
+        if self.current.number == number {
+            return Some(&mut self.current);
+        }
+        self.previous
+            .as_deref_mut()
+            .filter(|previous| previous.number == number)
+    }
+
+    fn generation(&self, number: u32) -> Option<&Generation> {
+        if self.current.number == number {
+            return Some(&self.current);
+        }
+        self.previous
+            .as_deref()
+            .filter(|previous| previous.number == number)
+    }
+
+    pub(crate) fn local_key(&self, generation: u32) -> Option<&nilas_stun::Key> {
+        self.generation(generation)
+            .map(|generation| &generation.local.key)
+    }
+
+    fn emit(&self, shared: &mut Shared, event: Event) {
+        shared.event(self.id, event);
+    }
+}
+
+impl LocalCredentials {
+    const fn new(ufrag: Box<str>, pwd: Box<str>, key: nilas_stun::Key) -> Self {
+        Self { ufrag, pwd, key }
+    }
+}

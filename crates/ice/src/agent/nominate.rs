@@ -1,0 +1,142 @@
+//! Selecting and nominating a pair (RFC 8445 section 8.1).
+//!
+//! Data flows on the best valid pair at once (section 12.1). The controlling agent nominates as soon
+//! as nothing better can still arrive soon: every better pair has been checked, and was given twice
+//! the round trip of the best valid one to answer. No fixed wait stands anywhere on the way.
+
+use super::Agent;
+use super::generation::Generation;
+use super::pair::{Pair, PairId};
+use crate::event::{Event, Role};
+use crate::io::SelectedPair;
+use crate::shared::Shared;
+use crate::stats::PairState;
+use crate::time::Time;
+
+impl Agent {
+    /// Lets the data take the best pair there is.
+    pub(super) fn select(&mut self, shared: &mut Shared, now: Time) {
+        let Some((best, _)) = self.best_for_data() else {
+            return;
+        };
+        if self.current.selected == Some(best) {
+            return;
+        }
+        self.current.selected = Some(best);
+        self.selected_changes += 1;
+        self.watch(shared, now, best);
+        self.publish();
+        if let Some(pair) = self.selected_pair() {
+            self.emit(shared, Event::SelectedPairChange(pair));
+        }
+        self.announce_state(shared);
+        self.update_state(shared, now);
+    }
+
+    /// A nominated pair, of several the one of the highest priority; else the best valid one.
+    fn best_for_data(&self) -> Option<(PairId, &Pair)> {
+        self.current
+            .pairs
+            .iter()
+            .filter(|(_, pair)| pair.is_valid())
+            .max_by_key(|(_, pair)| (pair.nominated, pair.priority))
+    }
+
+    /// RFC 8445 section 8.1.2: a nomination has come true.
+    ///
+    /// An aggressive peer nominates several pairs; the one of the highest priority stands (section
+    /// 8.1.1).
+    pub(super) fn nominated(&mut self, shared: &mut Shared, now: Time, id: PairId) {
+        let Some(pair) = self.current.pairs.get_mut(id) else {
+            return;
+        };
+        if pair.nominated {
+            return;
+        }
+        pair.nominated = true;
+        if !self.current.concluded {
+            self.current.conclude();
+            self.end_previous(shared);
+        }
+        self.select(shared, now);
+        if let Some(pair) = self.selected_pair().filter(|pair| pair.nominated) {
+            self.emit(shared, Event::Nominated(pair));
+        }
+        self.update_state(shared, now);
+    }
+
+    /// Nominates, if it is this agent's to do and the time has come.
+    pub(super) fn consider_nomination(&mut self, now: Time) {
+        if self.nomination_deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        let Some((id, _)) = self.current.best_valid() else {
+            return;
+        };
+        if let Some(pair) = self.current.pairs.get_mut(id) {
+            pair.nominate = true;
+        }
+        self.current.trigger(id, true);
+    }
+
+    /// When to nominate, if there is something to nominate and nothing has been.
+    pub(super) fn nomination_deadline(&self) -> Option<Time> {
+        let generation = &self.current;
+        if self.role != Role::Controlling || generation.concluded || generation.remote.is_none() {
+            return None;
+        }
+        let (best_id, best) = generation.best_valid()?;
+        if generation.pairs.iter().any(|(_, pair)| pair.nominate) {
+            return None;
+        }
+        // Twice the round trip of the best valid pair; unmeasured, that of its check's repetition.
+        let patience = best.round_trip.or(self.round_trip).unwrap_or_default() * 2;
+        let better = generation
+            .pairs
+            .iter()
+            .filter(|(id, pair)| *id != best_id && pair.is_open() && pair.priority > best.priority);
+        let mut at = Time::ZERO;
+        for (_, pair) in better {
+            match pair.state {
+                PairState::InProgress => at = at.max(pair.checked_at + patience),
+                // Its first check is yet to go out, within a few pacing slots.
+                _ => return None,
+            }
+        }
+        Some(at)
+    }
+
+    /// The pair that carries the data, as it is told.
+    pub(crate) fn selected_pair(&self) -> Option<SelectedPair> {
+        let generation = self.carrier()?;
+        let pair = generation.pairs.get(generation.selected?)?;
+        self.told_pair(generation, pair)
+    }
+
+    fn told_pair(&self, generation: &Generation, pair: &Pair) -> Option<SelectedPair> {
+        let local = generation.locals.get(usize::from(pair.valid_local?))?;
+        let mut remote = generation.remotes[usize::from(pair.remote)]
+            .candidate
+            .clone();
+        if remote.ufrag.is_none() {
+            remote.ufrag = generation
+                .remote
+                .as_ref()
+                .map(|remote| remote.ufrag.clone());
+        }
+        Some(SelectedPair {
+            local: self.candidate(generation, local),
+            remote,
+            base: self.sockets[usize::from(pair.socket)].address,
+            round_trip: pair.round_trip,
+            nominated: pair.nominated,
+        })
+    }
+
+    /// Publishes where data goes now.
+    pub(super) fn publish(&self) {
+        if let Some(path) = self.selected_remote() {
+            self.path.publish(Ok(path));
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! A candidate pair: a local base and a remote address (RFC 8445 section 6.1.2).
+
+use core::time::Duration;
+
+use crate::arena::Key;
+use crate::stats::PairState;
+use crate::time::Time;
+
+/// A pair's name in its generation's checklist.
+pub(super) type PairId = Key;
+
+/// Type, priority and foundation of the candidates are labels on a pair: when a peer-reflexive
+/// candidate turns out to be a signalled one, the pair keeps its state, its RTT and its selection.
+#[derive(Debug)]
+pub(super) struct Pair {
+    /// Index of the local socket: the base.
+    pub(super) socket: u16,
+    /// Index of the remote candidate.
+    pub(super) remote: u16,
+    pub(super) priority: u64,
+    /// Both candidates' foundations.
+    pub(super) foundation: (u32, u16),
+    pub(super) state: PairState,
+    /// Whether it stands in the triggered-check queue.
+    pub(super) queued: bool,
+    /// The next check carries USE-CANDIDATE.
+    pub(super) nominate: bool,
+    /// The peer's USE-CANDIDATE came before the pair was valid (RFC 8445 section 7.3.1.5).
+    pub(super) nomination_seen: bool,
+    pub(super) nominated: bool,
+    /// Index of the local candidate that the mapped address names; being there makes the pair valid.
+    pub(super) valid_local: Option<u16>,
+    /// When the latest check was first sent.
+    pub(super) checked_at: Time,
+    pub(super) repeat: Repeat,
+    pub(super) round_trip: Option<Duration>,
+    pub(super) total_round_trip: Duration,
+    pub(super) requests_sent: u32,
+    pub(super) responses_received: u32,
+    pub(super) requests_received: u32,
+    pub(super) responses_sent: u32,
+    pub(super) consent_requests_sent: u32,
+}
+
+impl Pair {
+    pub(super) fn new(socket: u16, remote: u16, priority: u64, foundation: (u32, u16)) -> Self {
+        Self {
+            socket,
+            remote,
+            priority,
+            foundation,
+            state: PairState::Frozen,
+            queued: false,
+            nominate: false,
+            nomination_seen: false,
+            nominated: false,
+            valid_local: None,
+            checked_at: Time::ZERO,
+            repeat: Repeat::default(),
+            round_trip: None,
+            total_round_trip: Duration::ZERO,
+            requests_sent: 0,
+            responses_received: 0,
+            requests_received: 0,
+            responses_sent: 0,
+            consent_requests_sent: 0,
+        }
+    }
+
+    pub(super) const fn is_valid(&self) -> bool {
+        self.valid_local.is_some()
+    }
+
+    /// Whether it may still become valid by itself.
+    pub(super) const fn is_open(&self) -> bool {
+        matches!(
+            self.state,
+            PairState::Frozen | PairState::Waiting | PairState::InProgress
+        )
+    }
+
+    pub(super) fn measured(&mut self, round_trip: Duration) {
+        self.round_trip = Some(round_trip);
+        self.total_round_trip += round_trip;
+    }
+}
+
+/// When a check without an answer is followed by another, as a transaction of its own.
+///
+/// The RTO of a transaction stays at 500 ms or more (RFC 8445 section 14.3); a lost datagram would
+/// cost that much. New transactions are only bound to the pacing of section 14.2, so where a pacing
+/// slot is free a pair is checked anew after about 1.5 round trips, ever more slowly, a few times.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Repeat {
+    /// When the next one is due, if there is to be one.
+    pub(super) at: Option<Time>,
+    interval: Duration,
+    count: u8,
+}
+
+impl Repeat {
+    /// With intervals that grow by half, eight span about six times a first interval's forty-nine-fold.
+    const BUDGET: u8 = 8;
+    /// Where no round trip has been measured.
+    const FIRST: Duration = Duration::from_millis(100);
+    /// However short the measured round trip: a busy peer is not a lost packet.
+    const LEAST: Duration = Duration::from_millis(40);
+
+    /// The first check was sent.
+    pub(super) fn start(&mut self, now: Time, round_trip: Option<Duration>) {
+        let interval = round_trip.map_or(Self::FIRST, |rtt| (rtt + rtt / 2).max(Self::LEAST));
+        *self = Self {
+            at: Some(now + interval),
+            interval,
+            count: 0,
+        };
+    }
+
+    /// A repeated check was sent.
+    pub(super) fn advance(&mut self, now: Time) {
+        self.count += 1;
+        self.interval += self.interval / 2;
+        self.at = (self.count < Self::BUDGET).then(|| now + self.interval);
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.at = None;
+    }
+}

@@ -1,0 +1,136 @@
+//! Statistics with W3C's names.
+
+use super::Agent;
+use super::generation::Generation;
+use super::pair::{Pair, PairId};
+use crate::candidate::{Candidate, CandidateAddress};
+use crate::stats::{CandidatePairStats, CandidateStats, Stats, TransportStats};
+use crate::time::Time;
+
+const TRANSPORT: &str = "T";
+
+impl Agent {
+    /// The transport, and the pairs and candidates of the generation that carries the data, or that
+    /// is being checked.
+    pub(crate) fn stats(&self, now: Time) -> Vec<Stats> {
+        let timestamp = milliseconds(now);
+        let carrier = self.carrier();
+        let selected =
+            carrier.and_then(|generation| Some(pair_name(generation, generation.selected?)));
+        let mut stats = vec![Stats::Transport(TransportStats {
+            timestamp,
+            id: TRANSPORT.into(),
+            packets_sent: self.path.packets_sent(),
+            packets_received: self.packets_received,
+            bytes_sent: self.path.bytes_sent(),
+            bytes_received: self.bytes_received,
+            ice_role: self.role,
+            ice_local_username_fragment: self.current.local.ufrag.to_string(),
+            ice_state: self.state,
+            selected_candidate_pair_id: selected,
+            selected_candidate_pair_changes: self.selected_changes,
+        })];
+        for generation in core::iter::once(&self.current).chain(self.previous.as_deref()) {
+            self.report(generation, timestamp, &mut stats);
+        }
+        stats
+    }
+
+    fn report(&self, generation: &Generation, timestamp: f64, stats: &mut Vec<Stats>) {
+        let number = generation.number;
+        for (index, local) in generation.locals.iter().enumerate() {
+            let id = format!("L{number}.{index}");
+            stats.push(Stats::LocalCandidate(candidate(
+                id,
+                timestamp,
+                &self.candidate(generation, local),
+            )));
+        }
+        for (index, remote) in generation.remotes.iter().enumerate() {
+            let id = format!("R{number}.{index}");
+            stats.push(Stats::RemoteCandidate(candidate(
+                id,
+                timestamp,
+                &remote.candidate,
+            )));
+        }
+        for (id, pair) in generation.pairs.iter() {
+            stats.push(Stats::CandidatePair(
+                self.report_pair(generation, id, pair, timestamp),
+            ));
+        }
+    }
+
+    fn report_pair(
+        &self,
+        generation: &Generation,
+        id: PairId,
+        pair: &Pair,
+        timestamp: f64,
+    ) -> CandidatePairStats {
+        let number = generation.number;
+        let host = generation
+            .locals
+            .iter()
+            .position(|local| local.socket == pair.socket)
+            .unwrap_or_default();
+        let local = pair.valid_local.map_or(host, usize::from);
+        // Data is counted for the session; it is shown on the pair that carries it.
+        let carries = generation.selected == Some(id)
+            && self.carrier().is_some_and(|own| own.number == number);
+        let when = |time: Time| Some(milliseconds(time)).filter(|_| carries && time > Time::ZERO);
+        let count = |all: u64| if carries { all } else { 0 };
+        CandidatePairStats {
+            timestamp,
+            id: pair_name(generation, id),
+            transport_id: TRANSPORT.into(),
+            local_candidate_id: format!("L{number}.{local}"),
+            remote_candidate_id: format!("R{number}.{}", pair.remote),
+            state: pair.state,
+            nominated: pair.nominated,
+            packets_sent: count(self.path.packets_sent()),
+            packets_received: count(self.packets_received),
+            bytes_sent: count(self.path.bytes_sent()),
+            bytes_received: count(self.bytes_received),
+            last_packet_sent_timestamp: when(self.path.last_sent()),
+            last_packet_received_timestamp: when(self.last_received.unwrap_or_default()),
+            total_round_trip_time: pair.total_round_trip.as_secs_f64(),
+            current_round_trip_time: pair.round_trip.map(|round_trip| round_trip.as_secs_f64()),
+            requests_received: pair.requests_received.into(),
+            requests_sent: pair.requests_sent.into(),
+            responses_received: pair.responses_received.into(),
+            responses_sent: pair.responses_sent.into(),
+            consent_requests_sent: pair.consent_requests_sent.into(),
+        }
+    }
+}
+
+fn pair_name(generation: &Generation, id: PairId) -> String {
+    format!("P{}.{}.{}", generation.number, id.slot, id.generation)
+}
+
+fn milliseconds(time: Time) -> f64 {
+    time.as_nanos() as f64 / 1e6
+}
+
+fn candidate(id: String, timestamp: f64, candidate: &Candidate) -> CandidateStats {
+    let (address, port) = match &candidate.address {
+        CandidateAddress::Ip(address) => (address.ip().to_string(), address.port()),
+        CandidateAddress::Name { name, port } => (name.to_string(), *port),
+    };
+    CandidateStats {
+        timestamp,
+        id,
+        transport_id: TRANSPORT.into(),
+        address,
+        port,
+        protocol: "udp".into(),
+        candidate_type: candidate.kind,
+        priority: candidate.priority,
+        foundation: candidate.foundation.to_string(),
+        url: None,
+        related_address: candidate.related.map(|related| related.ip().to_string()),
+        related_port: candidate.related.map(|related| related.port()),
+        username_fragment: candidate.ufrag.as_ref().map(ToString::to_string),
+    }
+}

@@ -1,0 +1,228 @@
+//! Checks of the peer (RFC 8445 section 7.3).
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use nilas_stun::Authenticated;
+
+use super::Agent;
+use super::generation::EarlyCheck;
+use super::trickle::plain;
+use crate::candidate::{Candidate, CandidateType, Foundation};
+use crate::event::{Role, State};
+use crate::ids::SocketId;
+use crate::shared::{Answer, Response, Shared};
+use crate::stats::PairState;
+use crate::time::Time;
+
+/// Checks before the peer's description that are remembered, each of another address.
+const MAX_EARLY: usize = 32;
+/// Where no round trip is known, a check of ours that is younger is not doubled.
+const YOUNG: Duration = Duration::from_millis(5);
+
+impl Agent {
+    /// A check whose integrity was verified with the local password of a generation.
+    pub(crate) fn handle_check(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        generation: u32,
+        socket: SocketId,
+        remote: SocketAddr,
+        check: Authenticated<'_>,
+    ) {
+        let answer = self.examine(shared, now, generation, socket, remote, &check);
+        let id = check.transaction_id();
+        let slot = self.id.0.slot;
+        shared.respond(Response {
+            slot,
+            generation,
+            socket,
+            remote,
+            id,
+            answer,
+        });
+    }
+
+    fn examine(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        generation: u32,
+        socket: SocketId,
+        remote: SocketAddr,
+        check: &Authenticated<'_>,
+    ) -> Answer {
+        if let Some(answer) = unknown_attributes(check) {
+            return answer;
+        }
+        let (Ok(Some(priority)), Ok(Some(username)), Some(socket)) = (
+            check.priority(),
+            check.username(),
+            self.socket_index(socket),
+        ) else {
+            return Answer::BadRequest;
+        };
+        let answer = self.examine_role(shared, check);
+        if answer != Answer::Success {
+            return answer;
+        }
+        // A check of the generation before is answered, and that is all there is to it.
+        if generation != self.current.number {
+            return Answer::Success;
+        }
+        let theirs = username.split_once(':').map_or("", |(_, theirs)| theirs);
+        let use_candidate = check.use_candidate();
+        match &self.current.remote {
+            Some(known) if *known.ufrag == *theirs => {
+                self.check_arrived(shared, now, socket, remote, priority, use_candidate);
+            }
+            // The peer is a restart ahead of its signaling, or its description has not come yet:
+            // RFC 8445 section 7.3 has the answer sent at once and the rest done when it comes.
+            _ => self.remember_check(shared, socket, remote, theirs, priority, use_candidate),
+        }
+        Answer::Success
+    }
+
+    fn remember_check(
+        &mut self,
+        shared: &mut Shared,
+        socket: u16,
+        remote: SocketAddr,
+        ufrag: &str,
+        priority: u32,
+        use_candidate: bool,
+    ) {
+        let early = &mut self.current.early;
+        if let Some(known) = early.iter_mut().find(|early| {
+            early.socket == socket && early.remote == remote && *early.ufrag == *ufrag
+        }) {
+            known.use_candidate |= use_candidate;
+            return;
+        }
+        if early.len() >= MAX_EARLY || ufrag.len() > 256 {
+            shared.counters.early_checks_forgotten += 1;
+            return;
+        }
+        early.push(EarlyCheck {
+            socket,
+            remote,
+            ufrag: ufrag.into(),
+            priority,
+            use_candidate,
+        });
+    }
+
+    /// Takes up the checks that came before the peer's description.
+    pub(super) fn recall_checks(&mut self, shared: &mut Shared, now: Time) {
+        let Some(ufrag) = self
+            .current
+            .remote
+            .as_ref()
+            .map(|remote| remote.ufrag.clone())
+        else {
+            return;
+        };
+        for early in core::mem::take(&mut self.current.early) {
+            if early.ufrag == ufrag {
+                self.check_arrived(
+                    shared,
+                    now,
+                    early.socket,
+                    early.remote,
+                    early.priority,
+                    early.use_candidate,
+                );
+            }
+        }
+    }
+
+    /// RFC 8445 sections 7.3.1.3 to 7.3.1.5.
+    fn check_arrived(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        socket: u16,
+        remote: SocketAddr,
+        priority: u32,
+        use_candidate: bool,
+    ) {
+        self.current.exchanged = true;
+        // RFC 7675 section 5.1: once consent is lost, these credentials are of no use any more.
+        if self.state == State::Failed && self.current.consent_lost() {
+            return;
+        }
+        if !self.know_remote(shared, socket, remote) {
+            return;
+        }
+        let Some(candidate) = self.learn(shared, plain(remote), priority) else {
+            return;
+        };
+        let Some(id) = self.pair_for_check(socket, candidate, &mut shared.counters) else {
+            return;
+        };
+        let round_trip = self.round_trip.unwrap_or(YOUNG);
+        let concluded = self.current.concluded;
+        let Some(pair) = self.current.pairs.get_mut(id) else {
+            return;
+        };
+        pair.requests_received += 1;
+        pair.responses_sent += 1;
+        let nominates = use_candidate && self.role == Role::Controlled;
+        match pair.state {
+            // RFC 8445 section 7.3.1.5: a valid pair is nominated at once.
+            PairState::Succeeded => {
+                if nominates {
+                    self.nominated(shared, now, id);
+                }
+                return;
+            }
+            // Not taken up again for what the peer does not use: the checks are over.
+            _ if concluded && !nominates => return,
+            // A departure from section 7.3.1.4, which always checks anew: a check of ours that was
+            // sent within the last round trip reaches the peer after the peer has opened its NAT by
+            // sending this one, so another would only double the traffic.
+            PairState::InProgress if now.since(pair.checked_at) < round_trip => {
+                pair.nomination_seen |= nominates;
+                return;
+            }
+            _ => pair.state = PairState::Waiting,
+        }
+        pair.nomination_seen |= nominates;
+        self.cancel_checks(id);
+        self.current.trigger(id, false);
+        if self.state == State::Failed {
+            self.revive(shared, now);
+        }
+    }
+
+    /// The remote candidate of this address; a new one is peer-reflexive (RFC 8445 section 7.3.1.3).
+    fn learn(&mut self, shared: &mut Shared, remote: SocketAddr, priority: u32) -> Option<u16> {
+        if let Some(known) = self.current.remote_at(remote) {
+            return Some(known);
+        }
+        let learned = self
+            .current
+            .remotes
+            .iter()
+            .filter(|known| known.candidate.kind == CandidateType::Prflx)
+            .count();
+        if learned >= usize::from(self.config.max_peer_reflexive) {
+            shared.counters.peer_reflexive_refused += 1;
+            return None;
+        }
+        let foundation = Foundation::from_number(3_000_000 + learned as u32);
+        let candidate = Candidate::new(CandidateType::Prflx, remote, priority, foundation);
+        Some(self.insert_remote(candidate, remote))
+    }
+}
+
+/// RFC 8489 section 6.3.1: attributes that must be understood and are not.
+fn unknown_attributes(check: &Authenticated<'_>) -> Option<Answer> {
+    let (mut count, mut types) = (0, [0; 4]);
+    for unknown in check.unknown_comprehension_required().take(types.len()) {
+        types[usize::from(count)] = unknown;
+        count += 1;
+    }
+    (count > 0).then_some(Answer::UnknownAttributes { count, types })
+}

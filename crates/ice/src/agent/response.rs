@@ -1,0 +1,273 @@
+//! Answers to what this agent asked (RFC 8445 section 7.2.5).
+
+use core::net::SocketAddr;
+
+use nilas_stun::{Authenticated, Class, ErrorCode, Message, TransactionId};
+
+use super::Agent;
+use super::checklist::foundation_of;
+use super::generation::LocalCandidate;
+use super::pair::PairId;
+use super::transaction::{Purpose, Transaction};
+use super::trickle::plain;
+use crate::candidate::{CandidateType, priority};
+use crate::event::{Event, Role};
+use crate::ids::SocketId;
+use crate::shared::Shared;
+use crate::stats::PairState;
+use crate::time::Time;
+
+const ROLE_CONFLICT: u16 = ErrorCode::ROLE_CONFLICT.code();
+const FORBIDDEN: u16 = ErrorCode::FORBIDDEN.code();
+
+impl Agent {
+    pub(crate) fn has_transaction(&self, id: TransactionId) -> bool {
+        self.transactions
+            .iter()
+            .any(|transaction| transaction.id == id)
+    }
+
+    /// A response whose transaction id leads here.
+    pub(crate) fn handle_response(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        socket: SocketId,
+        remote: SocketAddr,
+        message: &Message<'_>,
+    ) {
+        let id = message.transaction_id();
+        let Some(index) = self
+            .transactions
+            .iter()
+            .position(|transaction| transaction.id == id)
+        else {
+            shared.counters.unknown_transaction += 1;
+            return;
+        };
+        let transaction = self.transactions[index].clone();
+        let symmetric = self.sockets[usize::from(transaction.socket)].id == socket
+            && plain(transaction.destination) == plain(remote);
+        let (Purpose::Check { generation, .. } | Purpose::Consent { generation, .. }) =
+            transaction.purpose
+        else {
+            if !symmetric {
+                shared.counters.asymmetric += 1;
+                return;
+            }
+            self.transactions.swap_remove(index);
+            self.job_answered(shared, now, &transaction, message);
+            return;
+        };
+        let key = self
+            .generation(generation)
+            .and_then(|generation| generation.remote.as_ref())
+            .map(|remote| &remote.key);
+        let Some(authenticated) = key.and_then(|key| message.authenticate(key).ok()) else {
+            // An error without integrity may be forged: it is remembered for the verdict only.
+            if let (true, Class::ErrorResponse, Ok(Some(error))) =
+                (symmetric, message.class(), message.error_code())
+            {
+                let code = error.code();
+                if let Some(generation) = self.generation_mut(generation) {
+                    generation.rejected = Some(code);
+                }
+            }
+            shared.counters.unauthenticated += 1;
+            return;
+        };
+        self.transactions.swap_remove(index);
+        if !symmetric {
+            // RFC 8445 section 7.2.5.2.1.
+            shared.counters.asymmetric += 1;
+            if let Purpose::Check { pair, nominate, .. } = transaction.purpose
+                && generation == self.current.number
+            {
+                self.check_failed(shared, now, pair, nominate);
+            }
+            return;
+        }
+        match message.class() {
+            Class::SuccessResponse => {
+                self.check_succeeded(shared, now, &transaction, authenticated)
+            }
+            _ => self.check_refused(shared, now, &transaction, authenticated),
+        }
+    }
+
+    fn check_succeeded(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        transaction: &Transaction,
+        response: Authenticated<'_>,
+    ) {
+        let round_trip = transaction.round_trip(now);
+        self.round_trip = round_trip.or(self.round_trip);
+        let (Purpose::Check {
+            generation,
+            pair: id,
+            ..
+        }
+        | Purpose::Consent {
+            generation,
+            pair: id,
+        }) = transaction.purpose
+        else {
+            return;
+        };
+        self.confirm_consent(generation, id, now);
+        if let Some(pair) = self
+            .generation_mut(generation)
+            .and_then(|generation| generation.pairs.get_mut(id))
+        {
+            pair.responses_received += 1;
+            if let Some(round_trip) = round_trip {
+                pair.measured(round_trip);
+            }
+        }
+        let Purpose::Check { nominate, role, .. } = transaction.purpose else {
+            return;
+        };
+        if generation != self.current.number {
+            return;
+        }
+        self.current.exchanged = true;
+        // RFC 8445 section 7.2.5.3.1.
+        let mapped = match response.xor_mapped_address() {
+            Ok(Some(mapped)) => plain(mapped),
+            _ => return self.check_failed(shared, now, id, nominate),
+        };
+        let Some(pair) = self.current.pairs.get(id) else {
+            return;
+        };
+        let (socket, foundation) = (pair.socket, pair.foundation);
+        let destination = transaction.destination;
+        if !self.know_remote(shared, socket, destination) {
+            // Another session of this engine has this path: data could not be told apart.
+            return self.check_failed(shared, now, id, true);
+        }
+        let valid_local = self.local_of(socket, mapped);
+        let Some(pair) = self.current.pairs.get_mut(id) else {
+            return;
+        };
+        pair.state = PairState::Succeeded;
+        pair.valid_local = Some(valid_local);
+        // RFC 8445 section 7.2.5.3.4: by our nomination, or by the peer's that came before.
+        let nominated = match role {
+            Role::Controlling => nominate,
+            Role::Controlled => pair.nomination_seen,
+        };
+        if !nominate && pair.nominate {
+            // The nomination is still on its way; this was an earlier check.
+        } else {
+            pair.repeat.stop();
+            pair.nominate = false;
+            self.forget_checks(id);
+        }
+        self.current.thaw(foundation);
+        if nominated && role == self.role {
+            self.nominated(shared, now, id);
+        }
+        self.select(shared, now);
+    }
+
+    /// The local candidate of a mapped address; a new one is peer-reflexive.
+    fn local_of(&mut self, socket: u16, mapped: SocketAddr) -> u16 {
+        let base = plain(self.sockets[usize::from(socket)].address);
+        let mut fallback = 0;
+        for (index, local) in self.current.locals.iter().enumerate() {
+            if plain(local.address) == mapped {
+                return index as u16;
+            }
+            if plain(local.address) == base {
+                fallback = index as u16;
+            }
+        }
+        if self.current.locals.len() >= 2 * usize::from(self.config.max_peer_reflexive).max(64) {
+            return fallback;
+        }
+        let preference = self.sockets[usize::from(socket)].preference;
+        self.current.locals.push(LocalCandidate {
+            address: mapped,
+            socket,
+            kind: CandidateType::Prflx,
+            priority: priority(CandidateType::Prflx, preference, 1),
+            foundation: 2_000_000 + foundation_of(&self.sockets, socket),
+        });
+        self.current.locals.len() as u16 - 1
+    }
+
+    fn check_refused(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        transaction: &Transaction,
+        response: Authenticated<'_>,
+    ) {
+        let code = match response.error_code() {
+            Ok(Some(error)) => error.code(),
+            _ => 0,
+        };
+        match (transaction.purpose, code) {
+            (
+                Purpose::Check {
+                    generation,
+                    pair,
+                    role,
+                    ..
+                },
+                ROLE_CONFLICT,
+            ) if generation == self.current.number => {
+                self.repair_role(shared, pair, role);
+            }
+            // RFC 7675 section 5.2: the peer revokes its consent.
+            (
+                Purpose::Check {
+                    generation, pair, ..
+                }
+                | Purpose::Consent { generation, pair },
+                FORBIDDEN,
+            ) => {
+                self.revoke_consent(shared, now, generation, pair);
+            }
+            (
+                Purpose::Check {
+                    generation,
+                    pair,
+                    nominate,
+                    ..
+                },
+                code,
+            ) if generation == self.current.number => {
+                self.current.rejected = Some(code);
+                self.check_failed(shared, now, pair, nominate);
+            }
+            _ => {}
+        }
+    }
+
+    /// RFC 8445 section 7.2.5.1: the peer insists on the role that this agent had in the request.
+    fn repair_role(&mut self, shared: &mut Shared, pair: PairId, role: Role) {
+        // If the role has changed since, the conflict is already healed and the answer is stale.
+        if role == self.role {
+            self.switch_role(shared);
+            self.new_tie_breaker(shared);
+        }
+        if let Some(entry) = self.current.pairs.get_mut(pair) {
+            if entry.state == PairState::InProgress {
+                entry.state = PairState::Waiting;
+            }
+            self.current.trigger(pair, true);
+        }
+    }
+
+    pub(super) fn switch_role(&mut self, shared: &mut Shared) {
+        self.role = self.role.opposite();
+        for (_, pair) in self.current.pairs.iter_mut() {
+            pair.nominate = false;
+        }
+        self.reprioritize();
+        self.emit(shared, Event::RoleChange(self.role));
+    }
+}

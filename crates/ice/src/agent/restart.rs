@@ -1,0 +1,181 @@
+//! Parameters of both sides, and restarts (RFC 8445 section 9).
+
+use nilas_stun::Key;
+
+use super::Agent;
+use super::generation::{Generation, LocalCredentials, RemoteCredentials};
+use super::transaction::Purpose;
+use crate::arena::Arena;
+use crate::demux::Owner;
+use crate::error::AgentError;
+use crate::event::{Event, GatheringState};
+use crate::parameters::{Parameters, ParametersError};
+use crate::shared::Shared;
+use crate::time::Time;
+
+impl Agent {
+    pub(crate) fn local_parameters(&self) -> Parameters {
+        self.current.parameters(self.config.pacing)
+    }
+
+    /// The peer's parameters came: the first, the same again, or those of a restart.
+    pub(crate) fn set_remote_parameters(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        parameters: &Parameters,
+    ) -> Result<(), AgentError> {
+        parameters.check()?;
+        if let Some(known) = &mut self.current.remote {
+            let (ufrag, pwd) = (
+                *known.ufrag == *parameters.ufrag,
+                *known.pwd == *parameters.pwd,
+            );
+            if ufrag && pwd {
+                known.pacing = parameters.pacing();
+                return Ok(());
+            }
+            if ufrag || pwd {
+                return Err(AgentError::PartialRestart);
+            }
+            if self.current.exchanged {
+                // The peer restarts: this side's answer is a generation of its own.
+                self.begin_generation(shared, now);
+            } else {
+                // Both restarted, or the peer twice: our parameters are unanswered and stand.
+                self.forget_remote();
+            }
+        } else if let Some(before) = self
+            .previous
+            .as_ref()
+            .and_then(|previous| previous.remote.as_ref())
+            && *before.ufrag == *parameters.ufrag
+        {
+            // The peer does not know of our restart yet.
+            return Ok(());
+        }
+        let key = Key::short_term(&parameters.pwd).map_err(|_| ParametersError::Pwd)?;
+        self.current.remote = Some(RemoteCredentials {
+            ufrag: parameters.ufrag.as_str().into(),
+            pwd: parameters.pwd.as_str().into(),
+            key,
+            pacing: parameters.pacing(),
+        });
+        // RFC 8863 section 4: both sides' values are known, so checks begin.
+        self.current.patience_ends = Some(now + self.config.patience);
+        let ufrag = parameters.ufrag.as_str();
+        self.current.remotes.retain(|remote| {
+            remote
+                .candidate
+                .ufrag
+                .as_deref()
+                .is_none_or(|theirs| theirs == ufrag)
+        });
+        for remote in 0..self.current.remotes.len() as u16 {
+            self.pair_remote(remote, &mut shared.counters);
+        }
+        self.recall_checks(shared, now);
+        self.update_state(shared, now);
+        Ok(())
+    }
+
+    /// Restarts ICE: new credentials, all is gathered and checked anew, and the old pair carries the
+    /// data until a new one is found.
+    pub(crate) fn restart(&mut self, shared: &mut Shared, now: Time) {
+        if self.closed {
+            return;
+        }
+        self.begin_generation(shared, now);
+    }
+
+    fn begin_generation(&mut self, shared: &mut Shared, now: Time) {
+        let mut local = fresh_credentials(shared);
+        let number = self.current.number + 1;
+        let owner = Owner {
+            slot: self.id.0.slot,
+            generation: number,
+        };
+        while !shared.demux.claim_ufrag(&local.ufrag, owner) {
+            local = fresh_credentials(shared);
+        }
+        let old = core::mem::replace(&mut self.current, Generation::new(number, local));
+        if old.selected.is_some() && !old.consent_lost() {
+            // It carries the data, so the one before it is done.
+            self.end_previous(shared);
+            self.previous = Some(Box::new(old));
+        } else {
+            self.drop_generation(shared, &old);
+        }
+        // Only what watches the old path goes on.
+        let previous = self.previous.as_ref().map(|previous| previous.number);
+        self.transactions.retain(|transaction| {
+            matches!(transaction.purpose, Purpose::Consent { generation, .. } if Some(generation) == previous)
+        });
+        if let Some(previous) = &mut self.previous {
+            previous.triggered.clear();
+            let selected = previous.selected;
+            previous.pairs.retain(|id, _| Some(id) == selected);
+            previous.early = Vec::new();
+            previous.jobs = Vec::new();
+        }
+        self.verdict = None;
+        self.emit(
+            shared,
+            Event::LocalParameters(self.current.parameters(self.config.pacing)),
+        );
+        if self.gathering != GatheringState::New {
+            self.gathering = GatheringState::New;
+            self.gather(shared);
+        }
+        self.update_state(shared, now);
+    }
+
+    /// The new generation has what it needs, or the old path is dead.
+    pub(super) fn end_previous(&mut self, shared: &mut Shared) {
+        if let Some(previous) = self.previous.take() {
+            let number = previous.number;
+            self.transactions.retain(|transaction| {
+                !matches!(
+                    transaction.purpose,
+                    Purpose::Consent { generation, .. } | Purpose::Check { generation, .. } if generation == number
+                )
+            });
+            self.drop_generation(shared, &previous);
+        }
+    }
+
+    fn drop_generation(&self, shared: &mut Shared, generation: &Generation) {
+        shared.demux.release_ufrag(&generation.local.ufrag);
+    }
+
+    /// Back to before the peer's parameters; its checks that came are kept.
+    fn forget_remote(&mut self) {
+        let number = self.current.number;
+        self.transactions.retain(|transaction| {
+            !matches!(transaction.purpose, Purpose::Check { generation, .. } if generation == number)
+        });
+        let generation = &mut self.current;
+        generation.remote = None;
+        generation.remotes = Vec::new();
+        generation.pairs = Arena::new();
+        generation.triggered.clear();
+        generation.remote_ended = false;
+        generation.rejected = None;
+    }
+}
+
+/// RFC 8445 section 5.3: at least 24 bits of randomness for the fragment, 128 for the password.
+pub(super) fn fresh_credentials(shared: &mut Shared) -> LocalCredentials {
+    loop {
+        let (ufrag, pwd) = (shared.ice_chars::<8>(), shared.ice_chars::<24>());
+        // Any 24 ice-chars make a key; the loop is there so that nothing needs to be assumed.
+        if let Ok(credentials) = credentials(ufrag, pwd) {
+            return credentials;
+        }
+    }
+}
+
+pub(super) fn credentials(ufrag: Box<str>, pwd: Box<str>) -> Result<LocalCredentials, AgentError> {
+    let key = Key::short_term(&pwd).map_err(|_| ParametersError::Pwd)?;
+    Ok(LocalCredentials::new(ufrag, pwd, key))
+}

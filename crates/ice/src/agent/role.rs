@@ -1,0 +1,41 @@
+//! Role conflicts, found in the peer's checks (RFC 8445 section 7.3.1.1).
+
+use nilas_stun::Authenticated;
+use rand_core::Rng;
+
+use super::Agent;
+use crate::event::Role;
+use crate::shared::{Answer, Shared};
+
+impl Agent {
+    /// What a check says about the roles: `Success` where there is no conflict (any more).
+    ///
+    /// It takes an authenticated check, because an unauthenticated one could flip the role.
+    pub(super) fn examine_role(
+        &mut self,
+        shared: &mut Shared,
+        check: &Authenticated<'_>,
+    ) -> Answer {
+        let (Ok(controlling), Ok(controlled)) = (check.ice_controlling(), check.ice_controlled())
+        else {
+            return Answer::BadRequest;
+        };
+        let switches = match (self.role, controlling, controlled) {
+            (Role::Controlling, Some(theirs), None) => self.tie_breaker < theirs,
+            (Role::Controlled, None, Some(theirs)) => self.tie_breaker >= theirs,
+            // One of the two must be there, and not both (RFC 8445 section 7.1.3).
+            (_, Some(_), Some(_)) | (_, None, None) => return Answer::BadRequest,
+            _ => return Answer::Success,
+        };
+        if !switches {
+            return Answer::RoleConflict;
+        }
+        self.switch_role(shared);
+        Answer::Success
+    }
+
+    /// RFC 8445 section 7.2.5.1: after a 487 the tie-breaker changes, too.
+    pub(super) fn new_tie_breaker(&mut self, shared: &mut Shared) {
+        self.tie_breaker = shared.rng.next_u64();
+    }
+}

@@ -1,0 +1,159 @@
+//! The agent's state with W3C's names, patience, and the verdict (RFC 8863, RFC 8445 section 8).
+
+use super::Agent;
+use crate::candidate::CandidateType;
+use crate::event::{Event, GatheringState, State};
+use crate::path::NoPath;
+use crate::shared::Shared;
+use crate::stats::PairState;
+use crate::time::Time;
+use crate::verdict::Verdict;
+
+impl Agent {
+    /// Brings the state up to date.
+    pub(super) fn update_state(&mut self, shared: &mut Shared, now: Time) {
+        let state = self.derived_state(now);
+        if state != self.state {
+            let verdict = if state == State::Disconnected {
+                Some(Verdict::ConsentExpired)
+            } else {
+                None
+            };
+            self.set_state(shared, state, verdict);
+        }
+    }
+
+    fn derived_state(&self, now: Time) -> State {
+        let generation = &self.current;
+        if self.closed {
+            return State::Closed;
+        }
+        // Only a restart, or a check of the peer, leads out of failure: see `revive`.
+        if self.state == State::Failed && generation.patience_ends.is_some() && !self.is_revived() {
+            return State::Failed;
+        }
+        if self.carrier().is_some() {
+            if self.is_silent(now) {
+                return State::Disconnected;
+            }
+            let ended = self.gathering == GatheringState::Complete && generation.remote_ended;
+            return if generation.concluded && ended {
+                State::Completed
+            } else {
+                State::Connected
+            };
+        }
+        match generation.remote {
+            Some(_) => State::Checking,
+            None => State::New,
+        }
+    }
+
+    /// Whether a pair may yet become valid though the agent had failed.
+    fn is_revived(&self) -> bool {
+        !self.current.consent_lost()
+            && self
+                .current
+                .pairs
+                .iter()
+                .any(|(_, pair)| pair.is_open() || pair.is_valid())
+    }
+
+    /// RFC 8445 section 7.3.1.4: a check of the peer takes up a failed pair, and with it the list.
+    pub(super) fn revive(&mut self, shared: &mut Shared, now: Time) {
+        self.verdict = None;
+        self.path.publish(Err(NoPath::NotConnected));
+        self.update_state(shared, now);
+    }
+
+    pub(super) fn set_state(
+        &mut self,
+        shared: &mut Shared,
+        state: State,
+        verdict: Option<Verdict>,
+    ) {
+        if self.state == state {
+            return;
+        }
+        self.state = state;
+        self.verdict = verdict;
+        if state == State::Failed && verdict != Some(Verdict::ConsentExpired) {
+            self.path.publish(Err(NoPath::Failed));
+        }
+        self.emit(shared, Event::StateChange { state, verdict });
+    }
+
+    /// After a restart has selected, the state is told again even if it is the same.
+    pub(super) fn announce_state(&mut self, shared: &mut Shared) {
+        if self.state.is_up() && self.previous.is_some() {
+            let (state, verdict) = (self.state, self.verdict);
+            self.emit(shared, Event::StateChange { state, verdict });
+        }
+    }
+
+    /// RFC 8863 section 4: before the PAC timer ends there is no failure; afterwards there is one as
+    /// soon as no pair is left that may yet succeed.
+    pub(super) fn fire_patience(&mut self, shared: &mut Shared, now: Time) {
+        if self.patience_deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        let verdict = self.diagnose();
+        self.set_state(shared, State::Failed, Some(verdict));
+    }
+
+    pub(super) fn patience_deadline(&self) -> Option<Time> {
+        let generation = &self.current;
+        let hopeful = self.state == State::Failed
+            || self.carrier().is_some()
+            || generation
+                .pairs
+                .iter()
+                .any(|(_, pair)| pair.is_open() || pair.queued);
+        if hopeful {
+            None
+        } else {
+            generation.patience_ends
+        }
+    }
+
+    /// Why there is no path, as far as this agent can tell.
+    pub(crate) fn diagnose(&self) -> Verdict {
+        let generation = &self.current;
+        if generation.consent_lost() {
+            return Verdict::ConsentExpired;
+        }
+        if generation.remote.is_none() {
+            return Verdict::NoRemoteParameters;
+        }
+        if generation.locals.is_empty() {
+            return Verdict::NoLocalCandidates;
+        }
+        if generation.remotes.is_empty() {
+            return Verdict::NoRemoteCandidates;
+        }
+        let pairs = generation.pairs.len() as u32;
+        if pairs == 0 {
+            return Verdict::NothingToPair;
+        }
+        if let Some(code) = generation.rejected {
+            return Verdict::Rejected { code };
+        }
+        let answered = generation
+            .remotes
+            .iter()
+            .any(|remote| remote.candidate.kind == CandidateType::Prflx)
+            || generation
+                .pairs
+                .iter()
+                .any(|(_, pair)| pair.requests_received > 0);
+        if answered
+            && !generation
+                .pairs
+                .iter()
+                .any(|(_, pair)| pair.state == PairState::Succeeded)
+        {
+            return Verdict::OneWay { pairs };
+        }
+        Verdict::RelayNeeded { pairs }
+    }
+}

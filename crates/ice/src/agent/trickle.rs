@@ -1,0 +1,116 @@
+//! The peer's candidates, whenever they come (RFC 8838 sections 11 and 14).
+
+use core::net::{IpAddr, SocketAddr, SocketAddrV6};
+
+use super::Agent;
+use super::generation::RemoteCandidate;
+use crate::candidate::{Candidate, CandidateType, Transport};
+use crate::error::AgentError;
+use crate::shared::Shared;
+use crate::time::Time;
+
+impl Agent {
+    pub(crate) fn add_remote_candidate(
+        &mut self,
+        shared: &mut Shared,
+        candidate: Candidate,
+    ) -> Result<(), AgentError> {
+        // RFC 8838 section 11 and RFC 8839: a candidate of another generation is dropped, not paired.
+        // Before the peer's parameters are known, there is nothing to compare with.
+        let ufrag = candidate.ufrag.as_deref();
+        if let (Some(ufrag), Some(remote)) = (ufrag, &self.current.remote) {
+            if *ufrag != *remote.ufrag {
+                return Err(AgentError::StaleCandidate);
+            }
+        }
+        let address = candidate
+            .ip_address()
+            .filter(|address| is_target(*address))
+            .filter(|_| candidate.transport == Transport::Udp && candidate.component == 1)
+            .ok_or(AgentError::UnusableCandidate)?;
+        if self.current.remote_ended {
+            return Err(AgentError::AfterEndOfCandidates);
+        }
+        let limit = usize::from(self.config.max_pairs).max(100);
+        if let Some(known) = self.current.remote_at(address) {
+            self.relabel(known, candidate);
+        } else if self.current.remotes.len() >= limit {
+            return Err(AgentError::TooManyCandidates);
+        } else {
+            let remote = self.insert_remote(candidate, address);
+            if self.current.remote.is_some() {
+                self.pair_remote(remote, &mut shared.counters);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn end_of_remote_candidates(&mut self, shared: &mut Shared, now: Time) {
+        self.current.remote_ended = true;
+        self.update_state(shared, now);
+    }
+
+    pub(super) fn insert_remote(&mut self, candidate: Candidate, address: SocketAddr) -> u16 {
+        let remotes = &mut self.current.remotes;
+        let index = remotes.len() as u16;
+        let same = remotes
+            .iter()
+            .position(|known| known.candidate.foundation == candidate.foundation);
+        // RFC 8445 section 7.3.1.3: a peer-reflexive candidate's foundation is none of the others'.
+        let foundation = match same {
+            Some(first) if candidate.kind != CandidateType::Prflx => first as u16,
+            _ => index,
+        };
+        remotes.push(RemoteCandidate {
+            candidate,
+            address,
+            foundation,
+        });
+        index
+    }
+
+    /// RFC 8838 section 11: a known address may turn out to be better than it seemed; its pairs keep
+    /// their states.
+    fn relabel(&mut self, remote: u16, candidate: Candidate) {
+        let known = &mut self.current.remotes[usize::from(remote)];
+        let learned =
+            known.candidate.kind == CandidateType::Prflx && candidate.kind != CandidateType::Prflx;
+        if learned || candidate.priority > known.candidate.priority {
+            known.candidate = candidate;
+            self.reprioritize();
+        }
+    }
+}
+
+/// Whether a check may go there at all. What no peer can have is no target: nobody must be able to
+/// point an agent at a whole network.
+fn is_target(address: SocketAddr) -> bool {
+    let ip_ok = match address.ip() {
+        IpAddr::V4(v4) => !v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_none(),
+    };
+    ip_ok && address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast()
+}
+
+/// A link-local address needs the interface it is reached through: that of the local socket.
+pub(super) fn scoped(remote: SocketAddr, base: SocketAddr) -> SocketAddr {
+    match (remote, base) {
+        (SocketAddr::V6(remote), SocketAddr::V6(base)) if remote.ip().is_unicast_link_local() => {
+            SocketAddr::V6(SocketAddrV6::new(
+                *remote.ip(),
+                remote.port(),
+                0,
+                base.scope_id(),
+            ))
+        }
+        _ => remote,
+    }
+}
+
+/// The same address without what only this machine knows.
+pub(super) const fn plain(remote: SocketAddr) -> SocketAddr {
+    match remote {
+        SocketAddr::V6(v6) => SocketAddr::V6(SocketAddrV6::new(*v6.ip(), v6.port(), 0, 0)),
+        v4 => v4,
+    }
+}

@@ -1,0 +1,140 @@
+//! What all agents of an engine share while one of them works.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use nilas_stun::TransactionId;
+use rand_chacha::ChaCha12Rng;
+use rand_core::Rng;
+
+use crate::config::EngineConfig;
+use crate::counters::Counters;
+use crate::demux::Demux;
+use crate::event::Event;
+use crate::ids::{AgentId, RequestId, SocketId};
+use crate::io::{Command, Interface};
+use crate::time::Time;
+
+/// More responses than this are not kept waiting for the driver to poll.
+const MAX_RESPONSES: usize = 1024;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: EngineConfig,
+    pub(crate) rng: ChaCha12Rng,
+    pub(crate) demux: Demux,
+    pub(crate) interfaces: Option<Vec<Interface>>,
+    pub(crate) counters: Counters,
+    outbox: VecDeque<Queued>,
+    responses: usize,
+    requests: BTreeMap<RequestId, AgentId>,
+    next_request: u64,
+    /// The earliest moment for the next new transaction of any agent.
+    pub(crate) pace_at: Time,
+}
+
+/// Something that `poll` will give, in this order.
+#[derive(Debug)]
+pub(crate) enum Queued {
+    Event(AgentId, Event),
+    Command(Command),
+    Response(Response),
+}
+
+/// An answer to a check, to be written when there is a buffer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Response {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+    pub(crate) socket: SocketId,
+    pub(crate) remote: SocketAddr,
+    pub(crate) id: TransactionId,
+    pub(crate) answer: Answer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Success,
+    RoleConflict,
+    BadRequest,
+    /// Error 420 with the first few of the attributes not understood.
+    UnknownAttributes {
+        count: u8,
+        types: [u16; 4],
+    },
+}
+
+impl Shared {
+    pub(crate) fn new(config: EngineConfig, mut rng: ChaCha12Rng) -> Self {
+        let demux = Demux::new(&mut rng);
+        Self {
+            config,
+            rng,
+            demux,
+            interfaces: None,
+            counters: Counters::default(),
+            outbox: VecDeque::new(),
+            responses: 0,
+            requests: BTreeMap::new(),
+            next_request: 0,
+            pace_at: Time::ZERO,
+        }
+    }
+
+    pub(crate) fn event(&mut self, agent: AgentId, event: Event) {
+        self.outbox.push_back(Queued::Event(agent, event));
+    }
+
+    pub(crate) fn command(&mut self, command: Command) {
+        self.outbox.push_back(Queued::Command(command));
+    }
+
+    pub(crate) fn respond(&mut self, response: Response) {
+        if self.responses == MAX_RESPONSES {
+            self.counters.responses_dropped += 1;
+            return;
+        }
+        self.responses += 1;
+        self.outbox.push_back(Queued::Response(response));
+    }
+
+    pub(crate) fn next_queued(&mut self) -> Option<Queued> {
+        let queued = self.outbox.pop_front()?;
+        if matches!(queued, Queued::Response(_)) {
+            self.responses -= 1;
+        }
+        Some(queued)
+    }
+
+    /// A request whose answer belongs to this agent.
+    pub(crate) fn request(&mut self, agent: AgentId) -> RequestId {
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        self.requests.insert(request, agent);
+        request
+    }
+
+    pub(crate) fn answered(&mut self, request: RequestId) -> Option<AgentId> {
+        self.requests.remove(&request)
+    }
+
+    /// `text` of `N` random ice-chars: 6 bits each.
+    pub(crate) fn ice_chars<const N: usize>(&mut self) -> Box<str> {
+        const ICE_CHARS: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut random = [0; N];
+        self.rng.fill_bytes(&mut random);
+        random
+            .iter()
+            .map(|byte| char::from(ICE_CHARS[usize::from(byte & 63)]))
+            .collect::<String>()
+            .into()
+    }
+
+    /// A duration between `low` and `high`, evenly.
+    pub(crate) fn between(&mut self, low: Duration, high: Duration) -> Duration {
+        let span = high.saturating_sub(low).as_nanos() as u64;
+        low + Duration::from_nanos(self.rng.next_u64() % span.max(1))
+    }
+}
