@@ -142,7 +142,8 @@ pub(crate) struct Server {
 
 /// Build a laboratory of NATs out of network namespaces (Linux) and run a command in one of its machines.
 ///
-/// Without COMMAND a shell is started. The laboratory is gone when the command ends.
+/// Without COMMAND a shell is started. The laboratory is gone when the command ends, and the command's exit
+/// code becomes that of nilas.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Lab {

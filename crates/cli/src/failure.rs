@@ -14,6 +14,8 @@ pub(crate) enum Failure {
     Internal(String),
     /// Nobody reads the output any more. There is nobody to tell either. Exit code 1.
     OutputClosed,
+    /// A command that nilas ran for the user ended with this exit code, which becomes nilas's own.
+    Command(u8),
 }
 
 impl Failure {
@@ -23,6 +25,7 @@ impl Failure {
             Self::NoConnection(_) | Self::OutputClosed => 1,
             Self::Usage(_) => 2,
             Self::Internal(_) => 3,
+            Self::Command(code) => *code,
         }
     }
 
@@ -37,6 +40,11 @@ impl Failure {
     pub(crate) fn internal(reason: impl fmt::Display) -> Self {
         Self::Internal(reason.to_string())
     }
+
+    /// Whether there is something to tell: not where nobody listens, or the command has spoken for itself.
+    pub(crate) const fn needs_telling(&self) -> bool {
+        !matches!(self, Self::OutputClosed | Self::Command(_))
+    }
 }
 
 impl fmt::Display for Failure {
@@ -45,6 +53,7 @@ impl fmt::Display for Failure {
             Self::NoConnection(text) | Self::Usage(text) => f.write_str(text),
             Self::Internal(text) => write!(f, "{text}; this is a defect in nilas: please report it"),
             Self::OutputClosed => f.write_str("the output was closed"),
+            Self::Command(code) => write!(f, "the command ended with exit code {code}"),
         }
     }
 }

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if failure != Failure::OutputClosed {
+            if failure.needs_telling() {
                 output::complain(&failure);
             }
             ExitCode::from(failure.exit_code())

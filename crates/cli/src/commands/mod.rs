@@ -1,6 +1,12 @@
 //! The verbs, one file each.
 
+mod lab;
 mod manual;
+mod server;
+
+use std::io::{self, Write};
+
+use tokio::runtime::{Builder, Runtime};
 
 use crate::arguments::{Arguments, Verb};
 use crate::failure::Failure;
@@ -8,8 +14,23 @@ use crate::failure::Failure;
 /// Does what the command line says.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.verb {
+        Verb::Server(arguments) => server::run(&arguments),
+        Verb::Lab(arguments) => lab::run(&arguments),
         Verb::Completions { shell } => manual::completions(shell),
         Verb::Man => manual::page(),
         _ => Err(Failure::internal("x")),
     }
+}
+
+/// A runtime on this thread: what the verbs do is wait, and one thread waits as well as many.
+fn runtime() -> Result<Runtime, Failure> {
+    Builder::new_current_thread().enable_all().build().map_err(|error| Failure::internal(format!("no runtime: {error}")))
+}
+
+/// Writes a line to standard output, at once.
+fn print_line(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()?;
+    Ok(())
 }
