@@ -10,10 +10,12 @@
 //! | `citations` | every "RFC NNNN section X.Y" in the sources, checked against the index |
 //! | `protocol_map` | `docs/protocol.md`, checked against the index, the files and their tests |
 //! | `documents` | links that must lead somewhere, the table of dependencies |
+//! | `fuzz` | seed corpora, replayed through the fuzz targets |
 //! | `sans_io` | what the core crates may not touch: sockets, clocks, ambient randomness |
 
 mod citations;
 mod documents;
+mod fuzz;
 mod prerequisites;
 mod protocol_map;
 mod runner;

@@ -48,6 +48,9 @@ pub(crate) fn run(workspace: &Workspace, steps: &[&Step]) -> ExitCode {
     }
 }
 
+/// Of a command line with hundreds of files, its beginning tells enough.
+const LINE_LENGTH: usize = 200;
+
 /// Runs a program to its end; anything but exit code 0 is an error in words.
 pub(crate) fn execute(mut command: Command) -> Result<(), String> {
     let program = Path::new(command.get_program())
@@ -57,7 +60,11 @@ pub(crate) fn execute(mut command: Command) -> Result<(), String> {
         .chain(command.get_args())
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
-    let line = words.join(" ");
+    let mut line = words.join(" ");
+    if let Some((end, _)) = line.char_indices().nth(LINE_LENGTH) {
+        line.truncate(end);
+        line.push_str(" ...");
+    }
     println!("$ {line}");
     let status = command
         .status()

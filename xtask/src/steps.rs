@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::prerequisites::{self, Need};
 use crate::workspace::Workspace;
-use crate::{citations, documents, sans_io};
+use crate::{citations, documents, fuzz, sans_io};
 
 /// One line of the list that `cargo xtask test` works through.
 pub(crate) struct Step {
@@ -44,7 +44,7 @@ pub(crate) fn chosen(only: &[String]) -> Result<Vec<&'static Step>, String> {
     Ok(STEPS.iter().filter(wanted).collect())
 }
 
-static STEPS: [Step; 16] = [
+static STEPS: [Step; 17] = [
     Step {
         name: "prerequisites",
         about: "finds and installs what the machine lacks for the steps below",
@@ -130,7 +130,7 @@ static STEPS: [Step; 16] = [
             package: "g++",
         }],
         gate: false,
-        work: Work::Commands(fuzz),
+        work: Work::Check(fuzz::replay),
     },
     Step {
         name: "lab",
@@ -159,6 +159,13 @@ static STEPS: [Step; 16] = [
         needs: prerequisites::PEERS,
         gate: false,
         work: Work::Commands(peers),
+    },
+    Step {
+        name: "readme",
+        about: "the README's first command, as written",
+        needs: &[],
+        gate: false,
+        work: Work::Commands(readme),
     },
 ];
 
@@ -240,6 +247,10 @@ fn peers(workspace: &Workspace) -> Vec<Command> {
     interop(workspace, &["--test", "aioice"])
 }
 
+fn readme(workspace: &Workspace) -> Vec<Command> {
+    vec![workspace.cargo(&["run", "--release", "--", "demo"])]
+}
+
 fn interop(workspace: &Workspace, suites: &[&str]) -> Vec<Command> {
     let arguments = [&["--package", "nilas-interop"], suites].concat();
     let mut suite = privileged(workspace, test_runner(workspace, &arguments));
@@ -247,11 +258,6 @@ fn interop(workspace: &Workspace, suites: &[&str]) -> Vec<Command> {
     suite.env("NILAS_INTEROP_PYTHON", workspace.python());
     // By itself a step judges the sources as they are, not the program that was built last.
     vec![workspace.cargo(&["build", "--package", "nilas-cli"]), suite]
-}
-
-/// Every target replays its corpus: a libFuzzer program that is given files runs each once.
-fn fuzz(workspace: &Workspace) -> Vec<Command> {
-    vec![workspace.cargo(&["build", "--manifest-path", "fuzz/Cargo.toml"])]
 }
 
 /// cargo-nextest where it is installed (a hung test is ended, see .config/nextest.toml), else cargo test.
