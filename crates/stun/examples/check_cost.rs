@@ -14,6 +14,11 @@
 //! valgrind has no SHA instructions and counts SHA-1 in software; the wall-clock figures that the
 //! program prints are those of the processor.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "this program measures time; the library does not"
+)]
+
 use std::error::Error;
 use std::hint::black_box;
 use std::time::{Duration, Instant};

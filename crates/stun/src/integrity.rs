@@ -279,3 +279,37 @@ impl fmt::Display for IntegrityError {
 }
 
 impl core::error::Error for IntegrityError {}
+
+#[cfg(test)]
+#[expect(dead_code, reason = "the other vectors are for the integration tests")]
+#[path = "../tests/vectors/mod.rs"]
+mod vectors;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hmac_of_the_rfc_as_printed() {
+        // RFC 8489 appendix B.1 printed a length field that counts the header, and an HMAC over it
+        // (erratum 6268). No message has that form, but the HMAC shows the key and the computation.
+        use super::vectors::{
+            LONG_TERM_PASSWORD, LONG_TERM_USERNAME, REALM, SHA256_REQUEST_AS_PRINTED,
+        };
+        let key = Key::long_term_sha256(LONG_TERM_USERNAME, REALM, LONG_TERM_PASSWORD).unwrap();
+        let (before, attribute) = SHA256_REQUEST_AS_PRINTED.split_at(120);
+        let covered = Covered {
+            before,
+            length: [0x00, 0x9C],
+        };
+        assert_eq!(key.hmac_sha256(covered).unwrap()[..], attribute[4..]);
+    }
+
+    #[test]
+    fn keys_show_no_secret_and_stay_small() {
+        let key = Key::short_term_with_sha256("secret").unwrap();
+        assert_eq!(alloc::format!("{key:?}"), "Key { sha256: true, .. }");
+        // An agent holds two; SHA-256 lies apart.
+        assert!(size_of::<Key>() <= 72, "{}", size_of::<Key>());
+    }
+}
