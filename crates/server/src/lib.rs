@@ -1,1 +1,56 @@
-//! Skeleton.
+//! A server for nilas: STUN Binding (RFC 8489) over UDP and TCP, and a rendezvous over WebSocket where two
+//! peers that name the same code exchange descriptions and candidates. It never sees application data.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), nilas_server::ServerError> {
+//! use nilas_server::{Server, ServerConfig};
+//!
+//! let server = Server::bind(ServerConfig::default()).await?;
+//! println!("{:?}", server.local_addresses());
+//! server.run(std::future::pending()).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The rooms
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `server` | [`Server`]: binds everything, runs it, stops it |
+//! | `config` | [`ServerConfig`]: where to listen, how much to allow |
+//! | `binding` | what a STUN message is answered with; pure |
+//! | `stun_udp`, `stun_tcp` | the sockets that carry those answers |
+//! | [`rendezvous`] | the rules of the rendezvous; pure, in virtual time |
+//! | `guess_limit` | how fast codes can be guessed |
+//! | `hub` | connects the rules to the WebSockets |
+//! | `web` | HTTP: the WebSockets, and `/health` |
+//! | `admission` | how many connections there may be, in all and from one source |
+//! | `source` | what counts as one source |
+//! | `sockets` | binding, and what its errors mean |
+//!
+//! # What strangers can do
+//!
+//! Everyone may send to this server, so everything is bounded: the answer to a datagram by its size (no
+//! SOFTWARE, no reason phrases, no long lists), connections by number, source and time, messages by size,
+//! number and queue, wrong codes by source and in all. Nothing that a stranger sends allocates more than
+//! those bounds, and no datagram allocates at all. Logs name no code, no password and no username fragment.
+
+mod admission;
+mod binding;
+mod config;
+mod counters;
+mod error;
+mod guess_limit;
+mod hub;
+pub mod rendezvous;
+mod server;
+mod sockets;
+mod source;
+mod stun_tcp;
+mod stun_udp;
+mod web;
+
+pub use config::{DEFAULT_RENDEZVOUS_PORT, DEFAULT_STUN_PORT, ServerConfig};
+pub use counters::ServerStats;
+pub use error::ServerError;
+pub use server::{LocalAddresses, Server, ServerHandle};

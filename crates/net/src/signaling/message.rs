@@ -130,6 +130,8 @@ pub enum Refusal {
     TooManyMessages,
     /// The client took its messages too slowly.
     TooSlow,
+    /// The client said nothing where it had to say what it wants.
+    Idle,
     /// The client's [`SCHEMA`] is not the server's.
     UnsupportedSchema,
     /// The server shuts down.
@@ -139,7 +141,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    const NAMES: [(Self, &'static str); 12] = [
+    const NAMES: [(Self, &'static str); 13] = [
         (Self::UnknownCode, "unknown_code"),
         (Self::ExpiredCode, "expired_code"),
         (Self::CodeInUse, "code_in_use"),
@@ -150,6 +152,7 @@ impl Refusal {
         (Self::MessageTooLarge, "message_too_large"),
         (Self::TooManyMessages, "too_many_messages"),
         (Self::TooSlow, "too_slow"),
+        (Self::Idle, "idle"),
         (Self::UnsupportedSchema, "unsupported_schema"),
         (Self::ShuttingDown, "shutting_down"),
     ];
@@ -195,6 +198,7 @@ impl fmt::Display for Refusal {
             Self::MessageTooLarge => "a message was too large for the rendezvous server: send fewer candidates at once",
             Self::TooManyMessages => "messages came too fast for the rendezvous server: send them more slowly",
             Self::TooSlow => "messages were taken too slowly from the rendezvous server: connect again",
+            Self::Idle => "this side said nothing to the rendezvous server for too long: connect again",
             Self::UnsupportedSchema => "the rendezvous server speaks another version: use the same version on both ends",
             Self::ShuttingDown => "the rendezvous server is shutting down: try again later, or use another server",
             Self::Other => "the rendezvous server refused for a reason that this version does not know: update it",

@@ -1,0 +1,74 @@
+//! What a server has done, in numbers that never name anybody.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::rendezvous::RendezvousCounts;
+
+/// What a server has done since it began. Take two and subtract for rates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// Datagrams that came over UDP.
+    pub udp_received: u64,
+    /// Answers that went out over UDP.
+    pub udp_answered: u64,
+    /// Datagrams that got no answer: not STUN, or nothing to be answered.
+    pub udp_ignored: u64,
+    /// Answers that the system did not take, mostly because its buffer was full. The client asks again.
+    pub udp_not_sent: u64,
+    /// STUN connections accepted over TCP.
+    pub tcp_accepted: u64,
+    /// STUN connections refused over TCP, as there were too many.
+    pub tcp_refused: u64,
+    /// Answers that went out over TCP.
+    pub tcp_answered: u64,
+    /// HTTP connections accepted.
+    pub http_accepted: u64,
+    /// HTTP connections refused, as there were too many.
+    pub http_refused: u64,
+    /// The rendezvous.
+    pub rendezvous: RendezvousCounts,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) udp_received: Counter,
+    pub(crate) udp_answered: Counter,
+    pub(crate) udp_ignored: Counter,
+    pub(crate) udp_not_sent: Counter,
+    pub(crate) tcp_accepted: Counter,
+    pub(crate) tcp_refused: Counter,
+    pub(crate) tcp_answered: Counter,
+    pub(crate) http_accepted: Counter,
+    pub(crate) http_refused: Counter,
+}
+
+impl Counters {
+    pub(crate) fn stats(&self, rendezvous: RendezvousCounts) -> ServerStats {
+        ServerStats {
+            udp_received: self.udp_received.value(),
+            udp_answered: self.udp_answered.value(),
+            udp_ignored: self.udp_ignored.value(),
+            udp_not_sent: self.udp_not_sent.value(),
+            tcp_accepted: self.tcp_accepted.value(),
+            tcp_refused: self.tcp_refused.value(),
+            tcp_answered: self.tcp_answered.value(),
+            http_accepted: self.http_accepted.value(),
+            http_refused: self.http_refused.value(),
+            rendezvous,
+        }
+    }
+}

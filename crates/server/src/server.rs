@@ -1,0 +1,194 @@
+//! The server as a whole: binds everything, runs it, stops it.
+
+use core::future::Future;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::admission::Admission;
+use crate::config::ServerConfig;
+use crate::counters::{Counters, ServerStats};
+use crate::error::ServerError;
+use crate::hub::Hub;
+use crate::sockets::{bind_tcp, bind_udp};
+use crate::stun_tcp::{self, StunTcpTimes};
+use crate::stun_udp::StunUdp;
+use crate::web::{self, Web};
+
+/// How long clients of the rendezvous are given to hear that the server stops.
+const FAREWELL_TIME: Duration = Duration::from_secs(2);
+
+/// A server whose sockets are bound. Datagrams that come before [`run`](Self::run) wait.
+pub struct Server {
+    config: ServerConfig,
+    stun_udp: Vec<StunUdp>,
+    stun_tcp: Vec<TcpListener>,
+    rendezvous: Vec<TcpListener>,
+    addresses: LocalAddresses,
+    hub: Arc<Hub>,
+    counters: Arc<Counters>,
+    stop: Arc<watch::Sender<bool>>,
+}
+
+/// Where a server listens, with the ports that the system chose, in the order of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LocalAddresses {
+    /// STUN over UDP.
+    pub stun_udp: Vec<SocketAddr>,
+    /// STUN over TCP.
+    pub stun_tcp: Vec<SocketAddr>,
+    /// The rendezvous and `/health`, over HTTP.
+    pub rendezvous: Vec<SocketAddr>,
+}
+
+/// Stops a server and looks at it, from anywhere.
+#[derive(Clone)]
+pub struct ServerHandle {
+    hub: Arc<Hub>,
+    counters: Arc<Counters>,
+    stop: Arc<watch::Sender<bool>>,
+}
+
+impl Server {
+    /// Binds all sockets of the configuration. Must be called within a tokio runtime.
+    ///
+    /// An IPv6 wildcard or loopback address is left out on a machine without IPv6, if its list has others.
+    ///
+    /// # Errors
+    /// [`ServerError`] for the first address that does not work; nothing stays bound then.
+    pub async fn bind(config: ServerConfig) -> Result<Self, ServerError> {
+        if config.stun_udp.is_empty() && config.stun_tcp.is_empty() && config.rendezvous.is_empty()
+        {
+            return Err(ServerError::NothingToServe);
+        }
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|_| ServerError::NoRandomness)?;
+        let (stun_udp, udp_addresses) = bind_udp(&config.stun_udp)?.into_iter().unzip();
+        let (stun_tcp, tcp_addresses) = bind_tcp(&config.stun_tcp)?.into_iter().unzip();
+        let (rendezvous, rendezvous_addresses) = bind_tcp(&config.rendezvous)?.into_iter().unzip();
+        let addresses = LocalAddresses {
+            stun_udp: udp_addresses,
+            stun_tcp: tcp_addresses,
+            rendezvous: rendezvous_addresses,
+        };
+        Ok(Self {
+            hub: Arc::new(Hub::new(config.rendezvous_limits.clone(), seed)),
+            counters: Arc::default(),
+            stop: Arc::new(watch::Sender::new(false)),
+            config,
+            stun_udp,
+            stun_tcp,
+            rendezvous,
+            addresses,
+        })
+    }
+
+    /// Where it listens.
+    pub fn local_addresses(&self) -> &LocalAddresses {
+        &self.addresses
+    }
+
+    /// A handle that outlives the call of [`run`](Self::run).
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle {
+            hub: Arc::clone(&self.hub),
+            counters: Arc::clone(&self.counters),
+            stop: Arc::clone(&self.stop),
+        }
+    }
+
+    /// Serves until `shutdown` is ready or [`ServerHandle::stop`] is called; then tells the clients of the
+    /// rendezvous and returns, two seconds later at most. When the future is dropped, everything ends at once.
+    ///
+    /// # Panics
+    /// If one of its tasks does: it was a bug, and half a server is worse than none.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self {
+            config,
+            stun_udp,
+            stun_tcp,
+            rendezvous,
+            addresses,
+            hub,
+            counters,
+            stop,
+        } = self;
+        let mut stopped = stop.subscribe();
+        let (running, is_running) = watch::channel(());
+        let mut tasks = JoinSet::new();
+        for socket in stun_udp {
+            tasks.spawn(socket.run(Arc::clone(&counters)));
+        }
+        let admission = Admission::new(
+            config.max_stun_connections,
+            config.max_stun_connections_per_source,
+        );
+        let times = StunTcpTimes {
+            idle: config.stun_idle_time,
+            message: config.stun_message_time,
+        };
+        for listener in stun_tcp {
+            tasks.spawn(stun_tcp::run(
+                listener,
+                admission.clone(),
+                times,
+                Arc::clone(&counters),
+            ));
+        }
+        let limits = &config.rendezvous_limits;
+        let web = Web {
+            hub: Arc::clone(&hub),
+            counters,
+            // A little above the rendezvous' own bounds, which can say why they refuse; these cannot.
+            admission: Admission::new(
+                limits
+                    .max_connections
+                    .saturating_add(limits.max_connections / 4)
+                    .saturating_add(16),
+                limits.max_connections_per_source.saturating_add(16),
+            ),
+            head_time: limits.greeting_time,
+            running: is_running,
+        };
+        for listener in rendezvous {
+            tasks.spawn(web::run(listener, web.clone()));
+        }
+        drop(web);
+        let ticking = Arc::clone(&hub);
+        tasks.spawn(async move { ticking.tick().await });
+        tracing::info!(?addresses, "serving");
+        tokio::select! {
+            () = shutdown => {}
+            // The sender lives as long as this function.
+            _ = stopped.wait_for(|stop| *stop) => {}
+            Some(Err(error)) = tasks.join_next() => {
+                if let Ok(panic) = error.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        }
+        tracing::info!("stopping");
+        hub.shut_down();
+        // Every client's task holds a receiver until it is done; so does each listener's.
+        drop(tasks);
+        let _ = timeout(FAREWELL_TIME, running.closed()).await;
+    }
+}
+
+impl ServerHandle {
+    /// Makes [`Server::run`] return.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// What the server has done so far.
+    pub fn stats(&self) -> ServerStats {
+        self.counters.stats(self.hub.counts())
+    }
+}

@@ -1,0 +1,99 @@
+//! Binding, and what its errors mean.
+
+use core::net::SocketAddr;
+use std::io;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, UdpSocket};
+
+use crate::error::ServerError;
+use crate::stun_udp::StunUdp;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+/// Room for datagrams that come in while the server is busy. The system may give less.
+const UDP_BUFFER_BYTES: usize = 1 << 20;
+
+/// Sockets for STUN over UDP, each with the address that it got.
+pub(crate) fn bind_udp(
+    addresses: &[SocketAddr],
+) -> Result<Vec<(StunUdp, SocketAddr)>, ServerError> {
+    bind_all("UDP", addresses, |address| {
+        let socket = bind(address, Type::DGRAM, Protocol::UDP)?;
+        // Without it, it works too.
+        let _ = socket.set_recv_buffer_size(UDP_BUFFER_BYTES);
+        let socket = UdpSocket::from_std(socket.into())?;
+        let address = socket.local_addr()?;
+        Ok((StunUdp::new(socket)?, address))
+    })
+}
+
+/// Listeners, each with the address that it got.
+pub(crate) fn bind_tcp(
+    addresses: &[SocketAddr],
+) -> Result<Vec<(TcpListener, SocketAddr)>, ServerError> {
+    bind_all("TCP", addresses, |address| {
+        let socket = bind(address, Type::STREAM, Protocol::TCP)?;
+        socket.listen(BACKLOG)?;
+        let listener = TcpListener::from_std(socket.into())?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    })
+}
+
+fn bind(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        // Else [::] and 0.0.0.0 could not both have the port.
+        socket.set_only_v6(true)?;
+    }
+    #[cfg(unix)]
+    if kind == Type::STREAM {
+        // On Unix this lets a server that restarts have its port back; on Windows it would share it.
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Binds all, but for an IPv6 wildcard or loopback address on a machine without IPv6 where others remain.
+fn bind_all<T>(
+    protocol: &'static str,
+    addresses: &[SocketAddr],
+    bind: impl Fn(SocketAddr) -> io::Result<T>,
+) -> Result<Vec<T>, ServerError> {
+    let mut sockets = Vec::new();
+    for &address in addresses {
+        match bind(address) {
+            Ok(socket) => sockets.push(socket),
+            Err(error) if addresses.len() > 1 && is_lack_of_ipv6(address, &error) => {
+                tracing::warn!(%address, protocol, "left out: this machine has no IPv6");
+            }
+            Err(error) => return Err(explain(protocol, address, error)),
+        }
+    }
+    Ok(sockets)
+}
+
+fn is_lack_of_ipv6(address: SocketAddr, error: &io::Error) -> bool {
+    let SocketAddr::V6(address) = address else {
+        return false;
+    };
+    (address.ip().is_unspecified() || address.ip().is_loopback())
+        // What `socket` says of a family that the kernel does not have is `Uncategorized`.
+        && !matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
+}
+
+fn explain(protocol: &'static str, address: SocketAddr, source: io::Error) -> ServerError {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => ServerError::PortInUse { protocol, address },
+        io::ErrorKind::AddrNotAvailable => ServerError::AddressNotAvailable { protocol, address },
+        io::ErrorKind::PermissionDenied => ServerError::PermissionDenied { protocol, address },
+        _ => ServerError::Socket {
+            protocol,
+            address,
+            source,
+        },
+    }
+}
