@@ -8,12 +8,15 @@
 //! | `peer` | one process and its lines |
 //! | `pair` | two peers, the relaying between them, and what was seen |
 //! | `server` | `nilas server` in the middle of a laboratory |
+//! | `scene` | a laboratory with a server in its middle, and the programs that meet there |
 //! | `programs` | where the programs are that take part |
-//! | `tests/` | the suites: aioice, agents among themselves, the rows of NATs, the program's own words |
+//! | `aioice/`, `libnice/` | the peers' drivers, in Python |
+//! | `tests/` | the suites: aioice, libnice, agents among themselves, the rows of NATs, the program's own words |
 
 pub mod pair;
 pub mod peer;
 pub mod programs;
+pub mod scene;
 pub mod server;
 
 /// Longer than anything here takes: what is not there by then never comes. No test measures time by it.

@@ -146,6 +146,42 @@ impl Pair {
         })
     }
 
+    /// The whole life of a session: connect, `count` messages each way, close.
+    ///
+    /// # Errors
+    /// As `relay_until`, and when the first side complained about anything.
+    pub fn live(mut self, count: usize) -> Result<(), String> {
+        self.connect()?;
+        self.exchange(count)?;
+        if !self.seen[0].errors.is_empty() {
+            return Err(self.report("the first side has nothing to complain about", "it has"));
+        }
+        self.close()
+    }
+
+    /// One side restarts; both connect again, with new credentials each, and carry `count` messages each way.
+    ///
+    /// # Errors
+    /// As `relay_until`.
+    pub fn restart(&mut self, sides: &[usize], count: usize) -> Result<(), String> {
+        let before = self
+            .seen
+            .each_ref()
+            .map(|seen| (seen.generations, seen.selected.len(), seen.states.len()));
+        for side in sides {
+            self.send(*side, &json!({"cmd": "restart"}));
+        }
+        self.relay_until("both sides are connected in a new generation", |seen| {
+            seen.iter()
+                .zip(before)
+                .all(|(seen, (generations, selected, states))| {
+                    let again = seen.selected.len() > selected && seen.states.len() > states;
+                    seen.generations > generations && again && seen.is_connected()
+                })
+        })?;
+        self.exchange(count)
+    }
+
     /// Sends `count` messages each way and waits until every one of them has arrived.
     ///
     /// # Errors

@@ -27,6 +27,15 @@ pub fn aioice() -> Result<(PathBuf, PathBuf), String> {
     ))
 }
 
+/// `interop/libnice/agent.py`, as program and argument. Any Python will do; libnice itself is Debian's `libnice10`.
+#[must_use]
+pub fn libnice() -> (PathBuf, PathBuf) {
+    (
+        "python3".into(),
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("libnice/agent.py"),
+    )
+}
+
 /// What a program that ran to its end has said.
 #[derive(Debug)]
 pub struct Said {

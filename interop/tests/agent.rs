@@ -2,39 +2,25 @@
 
 use std::collections::HashMap;
 
-use nilas_interop::pair::{Pair, Seen};
-use nilas_interop::programs;
-use nilas_interop::server::Server;
-use nilas_lab::{Lab, Node};
+use nilas_interop::pair::Pair;
+use nilas_interop::scene::{Scene, start};
+use nilas_lab::Node;
 use serde_json::{Value, json};
 
-fn laboratory(kinds: &str) -> (Lab, Server) {
-    let lab = Lab::build(&kinds.parse().expect("the kinds are known"))
-        .expect("the laboratory can be built");
-    let server = Server::start(&lab).expect("the server starts");
-    (lab, server)
-}
-
-fn agents(lab: &Lab, starts: [Value; 2]) -> Pair {
-    let agent = |node| {
-        let mut command = lab
-            .command(node, programs::nilas().expect("it is built"))
-            .expect("the laboratory has this machine");
-        command.arg("agent");
-        command
+/// A laboratory with two agents that have begun.
+fn begun(kinds: &str, starts: [Value; 2]) -> (Scene, Pair) {
+    let begin = || {
+        let scene = Scene::build(kinds)?;
+        let pair = Pair::start([scene.nilas(Node::A)?, scene.nilas(Node::B)?], starts)?;
+        Ok((scene, pair))
     };
-    Pair::start([agent(Node::A), agent(Node::B)], starts).expect("both agents start")
+    begin().unwrap_or_else(|report: String| panic!("{report}"))
 }
 
-fn start(controlling: bool) -> Value {
-    json!({"cmd": "start", "controlling": controlling, "stun": Server::stun_v4(), "turn": null, "relayOnly": false})
-}
-
-fn connected(kinds: &str) -> (Lab, Server, Pair) {
-    let (lab, server) = laboratory(kinds);
-    let mut pair = agents(&lab, [start(true), start(false)]);
+fn connected(kinds: &str) -> (Scene, Pair) {
+    let (scene, mut pair) = begun(kinds, [start(true), start(false)]);
     good(pair.connect());
-    (lab, server, pair)
+    (scene, pair)
 }
 
 #[track_caller]
@@ -44,7 +30,7 @@ fn good(outcome: Result<(), String>) {
 
 #[test]
 fn both_ends_select_the_same_pair_mirrored() {
-    let (_lab, _server, mut pair) = connected("plain,plain");
+    let (_scene, mut pair) = connected("plain,plain");
     good(pair.exchange(20));
     let address = |line: &str| {
         line.split_whitespace()
@@ -64,7 +50,7 @@ fn both_ends_select_the_same_pair_mirrored() {
 
 #[test]
 fn every_candidate_names_its_generation_and_follows_the_parameters() {
-    let (_lab, _server, mut pair) = connected("plain,plain");
+    let (_scene, mut pair) = connected("plain,plain");
     good(pair.relay_until("both know all candidates", |seen| {
         seen.iter().all(|side| side.end_of_candidates)
     }));
@@ -86,42 +72,21 @@ fn every_candidate_names_its_generation_and_follows_the_parameters() {
 #[test]
 fn a_restart_selects_again_and_data_goes_on() {
     for side in 0..2 {
-        let (_lab, _server, mut pair) = connected("plain,plain");
+        let (_scene, mut pair) = connected("plain,plain");
         good(pair.exchange(5));
-        let before =
-            [pair.seen(0), pair.seen(1)].map(|seen| (seen.selected.len(), seen.states.len()));
-        pair.send(side, &json!({"cmd": "restart"}));
-        let again = move |seen: &[Seen; 2]| {
-            seen.iter().zip(before).all(|(seen, (selected, states))| {
-                seen.generations == 2
-                    && seen.selected.len() > selected
-                    && seen.states.len() > states
-                    && seen.is_connected()
-            })
-        };
-        good(pair.relay_until("both sides are connected in the second generation", again));
-        good(pair.exchange(5));
+        good(pair.restart(&[side], 5));
         good(pair.close());
     }
 }
 
 #[test]
 fn both_may_restart_at_once() {
-    let (_lab, _server, mut pair) = connected("open,plain");
-    let before = [pair.seen(0), pair.seen(1)].map(|seen| seen.selected.len());
-    pair.send(0, &json!({"cmd": "restart"}));
-    pair.send(1, &json!({"cmd": "restart"}));
-    good(pair.relay_until(
-        "both sides are connected in the second generation",
-        move |seen| {
-            seen.iter().zip(before).all(|(seen, selected)| {
-                seen.generations >= 2 && seen.selected.len() > selected && seen.is_connected()
-            })
-        },
-    ));
-    good(pair.exchange(5));
-    assert!(
-        (0..2).all(|side| pair.seen(side).generations == 2),
+    let (_scene, mut pair) = connected("open,plain");
+    good(pair.restart(&[0, 1], 5));
+    let generations = [pair.seen(0), pair.seen(1)].map(|seen| seen.generations);
+    assert_eq!(
+        generations,
+        [2, 2],
         "one restart each, not an answer on top"
     );
     good(pair.close());
@@ -130,22 +95,18 @@ fn both_may_restart_at_once() {
 #[test]
 fn roles_are_healed_whatever_both_were_told() {
     for roles in [true, false] {
-        let (lab, _server) = laboratory("plain,plain");
-        let mut pair = agents(&lab, [start(roles), start(roles)]);
-        good(pair.connect());
-        good(pair.exchange(5));
-        good(pair.close());
+        let (_scene, pair) = begun("plain,plain", [start(roles), start(roles)]);
+        good(pair.live(5));
     }
 }
 
 #[test]
 fn an_unknown_option_or_line_is_an_error_event_and_nothing_else() {
-    let (lab, _server) = laboratory("open,open");
     let mut odd = start(true);
     odd["mdns"] = json!(true);
     odd["turn"] =
         json!({"host": "203.0.113.10", "port": 3478, "transport": "udp", "user": "u", "pass": "p"});
-    let mut pair = agents(&lab, [odd, start(false)]);
+    let (_scene, mut pair) = begun("open,open", [odd, start(false)]);
     good(pair.relay_until("an error about each option", |seen| {
         seen[0].errors.len() >= 2
     }));
@@ -167,7 +128,7 @@ fn an_unknown_option_or_line_is_an_error_event_and_nothing_else() {
 
 #[test]
 fn statistics_have_the_shapes_of_the_w3c() {
-    let (_lab, _server, mut pair) = connected("plain,plain");
+    let (_scene, mut pair) = connected("plain,plain");
     good(pair.exchange(5));
     pair.send(0, &json!({"cmd": "stats"}));
     good(pair.relay_until("statistics", |seen| !seen[0].stats.is_empty()));
@@ -208,8 +169,6 @@ fn statistics_have_the_shapes_of_the_w3c() {
 
 #[test]
 fn an_agent_ends_with_its_input() {
-    let (lab, _server) = laboratory("open,open");
-    let mut pair = agents(&lab, [start(true), start(false)]);
-    good(pair.connect());
+    let (_scene, pair) = connected("open,open");
     good(pair.end_input());
 }

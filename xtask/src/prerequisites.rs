@@ -17,6 +17,11 @@ pub(crate) enum Need {
         program: &'static str,
         package: &'static str,
     },
+    /// A shared library and the Debian package that brings it.
+    Library {
+        file: &'static str,
+        package: &'static str,
+    },
     /// The Python environment that `interop/aioice/requirements.txt` describes.
     Aioice,
     CargoDeny,
@@ -54,6 +59,10 @@ pub(crate) const PEERS: &[Need] = &[
     Need::Program {
         program: "python3",
         package: "python3",
+    },
+    Need::Library {
+        file: "libnice.so.10",
+        package: "libnice10",
     },
     Need::Aioice,
 ];
@@ -130,13 +139,21 @@ fn packages(workspace: &Workspace, missing: &BTreeSet<&str>) -> Result<(), Missi
 }
 
 fn missing_packages(needs: &BTreeSet<Need>, path: &[PathBuf]) -> BTreeSet<&'static str> {
-    needs
-        .iter()
-        .filter_map(|need| match need {
-            Need::Program { program, package } if find(program, path).is_none() => Some(*package),
-            _ => None,
-        })
-        .collect()
+    let missing = |need: &Need| match need {
+        Need::Program { program, package } => find(program, path).is_none().then_some(*package),
+        Need::Library { file, package } => (!has_library(file, path)).then_some(*package),
+        Need::Aioice | Need::CargoDeny => None,
+    };
+    needs.iter().filter_map(missing).collect()
+}
+
+/// Whether the dynamic linker knows a library.
+fn has_library(file: &str, path: &[PathBuf]) -> bool {
+    let Some(ldconfig) = find("ldconfig", path) else {
+        return false;
+    };
+    let known = Command::new(ldconfig).arg("-p").output();
+    known.is_ok_and(|known| String::from_utf8_lossy(&known.stdout).contains(file))
 }
 
 /// The environment is made anew when the requirements have changed since.
@@ -255,11 +272,22 @@ mod tests {
             missing_packages(&needs, &search_path()),
             BTreeSet::from(["the-package"])
         );
-        let here = BTreeSet::from([Need::Program {
+        let shell = BTreeSet::from([Need::Program {
             program: "sh",
             package: "dash",
         }]);
+        assert!(missing_packages(&shell, &search_path()).is_empty());
+        let library = |file| Need::Library {
+            file,
+            package: "the-library",
+        };
+        let needs = BTreeSet::from([library("libc.so.6"), library("libno-such-library.so.1")]);
+        assert_eq!(
+            missing_packages(&needs, &search_path()),
+            BTreeSet::from(["the-library"])
+        );
+        let here = BTreeSet::from([library("libc.so.6")]);
         assert!(missing_packages(&here, &search_path()).is_empty());
-        assert_eq!(missing_packages(&here, &[]), BTreeSet::from(["dash"]));
+        assert_eq!(missing_packages(&shell, &[]), BTreeSet::from(["dash"]));
     }
 }

@@ -155,7 +155,7 @@ static STEPS: [Step; 17] = [
     },
     Step {
         name: "peers",
-        about: "nilas agent and aioice connect in both roles",
+        about: "nilas agent connects with aioice and with libnice, in both roles",
         needs: prerequisites::PEERS,
         gate: false,
         work: Work::Commands(peers),
@@ -244,7 +244,7 @@ fn rows(workspace: &Workspace) -> Vec<Command> {
 }
 
 fn peers(workspace: &Workspace) -> Vec<Command> {
-    interop(workspace, &["--test", "aioice"])
+    interop(workspace, &["--test", "aioice", "--test", "libnice"])
 }
 
 fn readme(workspace: &Workspace) -> Vec<Command> {

@@ -1,0 +1,74 @@
+//! `nilas agent` and libnice, each in a network namespace of its own: both roles, both ways to nominate, restarts.
+
+use nilas_interop::pair::Pair;
+use nilas_interop::scene::{Scene, start};
+use nilas_lab::Node;
+
+/// How libnice nominates when it controls: RFC 8445 knows the first way only, older peers use the second.
+const REGULAR: bool = false;
+const AGGRESSIVE: bool = true;
+
+#[test]
+fn nilas_controls() {
+    run("plain,plain", [true, false], REGULAR, |pair| pair.live(20));
+}
+
+#[test]
+fn libnice_controls() {
+    run("plain,plain", [false, true], REGULAR, |pair| pair.live(20));
+}
+
+#[test]
+fn libnice_controls_and_nominates_aggressively() {
+    run("plain,plain", [false, true], AGGRESSIVE, |pair| {
+        pair.live(20)
+    });
+}
+
+#[test]
+fn both_start_as_controlling() {
+    run("open,open", [true, true], REGULAR, |pair| pair.live(20));
+}
+
+#[test]
+fn both_start_as_controlled() {
+    run("open,open", [false, false], REGULAR, |pair| pair.live(20));
+}
+
+#[test]
+fn nilas_restarts() {
+    run("open,plain", [true, false], REGULAR, |mut pair| {
+        pair.connect()?;
+        pair.restart(&[0], 5)?;
+        pair.close()
+    });
+}
+
+/// Without `nilas agent`: when this fails, the laboratory, the driver or the runner is to blame.
+#[test]
+fn libnice_connects_to_itself() {
+    let run = || {
+        let scene = Scene::build("open,open")?;
+        let peers = [
+            scene.libnice(Node::A, REGULAR)?,
+            scene.libnice(Node::B, REGULAR)?,
+        ];
+        Pair::start(peers, [start(true), start(false)])?.live(20)
+    };
+    run().unwrap_or_else(|report: String| panic!("{report}"));
+}
+
+/// Starts both, told whether they control, and lets `judge` decide.
+fn run(
+    kinds: &str,
+    [nilas, libnice]: [bool; 2],
+    aggressive: bool,
+    judge: impl FnOnce(Pair) -> Result<(), String>,
+) {
+    let run = || {
+        let scene = Scene::build(kinds)?;
+        let peers = [scene.nilas(Node::A)?, scene.libnice(Node::B, aggressive)?];
+        judge(Pair::start(peers, [start(nilas), start(libnice)])?)
+    };
+    run().unwrap_or_else(|report: String| panic!("{report}"));
+}
