@@ -1,1 +1,93 @@
-//! Skeleton.
+//! A network in memory, for proofs about sessions in virtual time.
+//!
+//! A [`World`] has a clock of its own, hosts with addresses, links with delay, jitter, loss and
+//! duplication, NATs, STUN servers and names. Each host can carry a [`nilas_ice::Engine`]: the world
+//! does for it what an operating system and a driver would, and writes down what it told. Nothing
+//! waits: an hour passes as fast as its packets can be counted. Nothing is left to chance either: all
+//! of it follows from one seed, so a failure is reproduced by running the same seed again.
+//!
+//! # Testing your application's session
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use nilas_ice::{AgentConfig, Role};
+//! use nilas_sim::{Link, Nat, Realm, Signaling, World};
+//!
+//! // All chance follows from the seed.
+//! let mut world = World::new(7);
+//! let stun = "198.51.100.1:3478".parse()?;
+//! world.add_stun_server(Realm::INTERNET, stun, Link::new(Duration::from_millis(5)));
+//!
+//! // One peer is on the Internet, 10 ms and 5 % of loss away from it; the other behind a home router.
+//! let lossy = Link::new(Duration::from_millis(10)).with_loss(0.05);
+//! let office = world.add_host(Realm::INTERNET, &["192.0.2.1".parse()?], lossy);
+//! let (_router, home) = world.add_nat(Realm::INTERNET, "203.0.113.7".parse()?, lossy, Nat::default());
+//! let laptop = world.add_host(home, &["192.168.1.2".parse()?], Link::default());
+//!
+//! // Two agents whose descriptions and candidates take 30 ms from one to the other.
+//! let a = world.add_agent(office, AgentConfig::new(Role::Controlling))?;
+//! let mut config = AgentConfig::new(Role::Controlled);
+//! config.stun_servers.push(stun.into());
+//! let b = world.add_agent(laptop, config)?;
+//! world.signal_between(a, b, Signaling::trickled(Duration::from_millis(30)))?;
+//! world.gather(a)?;
+//! world.gather(b)?;
+//!
+//! let connected = world.run_until(Duration::from_secs(60), |world| world.is_up(a) && world.is_up(b));
+//! assert!(connected.is_some(), "{}", world.trace());
+//!
+//! // What your application would say to its peer, until it arrives.
+//! while world.received(b).is_empty() {
+//!     world.send(a, b"hello")?;
+//!     world.run_for(Duration::from_millis(100));
+//! }
+//! assert_eq!(world.received(b)[0].1, b"hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The rooms
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `world` | [`World`]: building it, running it, asking it |
+//! | `agents` | what a world can do with an agent of one of its hosts |
+//! | `transit` | a datagram's way: up the sender's wire, through realms and NATs, down to a socket |
+//! | `queue` | the virtual clock and what is to happen when |
+//! | `link` | [`Wire`] and [`Link`]: delay, jitter, loss, duplication |
+//! | `host` | a host: its engine, its sockets, what its agents told |
+//! | `nat` | [`Nat`]: mapping and filtering in the terms of RFC 4787 |
+//! | `stun_server` | the answer of a STUN server |
+//! | `signaling` | [`Signaling`]: how two agents' descriptions reach each other |
+//! | `trace` | [`Trace`]: every datagram and its fate |
+//!
+//! # How addresses are found
+//!
+//! A [`Realm`] is an address space: the Internet is one, and every NAT makes another one behind it.
+//! A datagram climbs its sender's wire into the sender's realm. If an interface there has the
+//! destination's address, it descends that interface's wire; otherwise the realm's NAT, if there is
+//! one, translates it into the realm outside. So two private realms may use the same addresses.
+//!
+//! # What it does not do
+//!
+//! Nothing is told to a sender whose datagram cannot arrive: there is no ICMP, and a datagram without
+//! a route is a lost one. Bandwidth is unlimited. Engines take no time to compute.
+#![forbid(unsafe_code)]
+
+mod agents;
+mod host;
+mod link;
+mod nat;
+mod queue;
+mod signaling;
+mod stun_server;
+mod trace;
+mod transit;
+mod world;
+
+pub use agents::Agent;
+pub use link::{Link, Wire};
+pub use nat::{Dependence, Nat};
+pub use signaling::{Signal, Signaling};
+pub use trace::{Fate, Trace, TracedPacket};
+pub use world::{NodeId, Realm, World};

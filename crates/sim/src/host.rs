@@ -1,0 +1,146 @@
+//! A host: its engine, its sockets, and what its agents told.
+
+use core::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use nilas_ice::{
+    AgentConfig, AgentError, AgentId, BindError, Engine, EngineConfig, Event, Interface, PathCell,
+    SocketId, Time,
+};
+
+/// What a node that can run agents consists of.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) engine: Engine,
+    /// When the engine wants to be woken.
+    pub(crate) wake: Option<Time>,
+    /// How many datagrams reached a socket and belonged to no agent.
+    pub(crate) not_ours: u64,
+    pub(crate) records: BTreeMap<AgentId, Record>,
+    sockets: BTreeMap<SocketAddr, SocketId>,
+    addresses: BTreeMap<SocketId, SocketAddr>,
+    next_socket: u32,
+    next_port: u16,
+    /// How often the engine was woken at this one moment.
+    wakes: (Time, u32),
+}
+
+/// What an agent told, and what reached it.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) path: Arc<PathCell>,
+    pub(crate) events: Vec<(Time, Event)>,
+    pub(crate) received: Vec<(Time, Vec<u8>)>,
+    /// What it was told by signaling and refused.
+    pub(crate) refused: Vec<(Time, AgentError)>,
+    /// When it was first told its peer's parameters.
+    pub(crate) remote_parameters: Option<Time>,
+}
+
+/// The first of the dynamic ports (RFC 6335): where a host takes the ports that nobody chose.
+const FIRST_DYNAMIC_PORT: u16 = 49_152;
+
+/// An engine that is to be woken so often at one moment never comes to rest.
+const MOST_WAKES_AT_ONCE: u32 = 10_000;
+
+impl Host {
+    pub(crate) fn new(seed: [u8; 32]) -> Self {
+        Self {
+            engine: Engine::new(EngineConfig::default(), seed),
+            wake: None,
+            not_ours: 0,
+            records: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            next_socket: 0,
+            next_port: FIRST_DYNAMIC_PORT,
+            wakes: (Time::ZERO, 0),
+        }
+    }
+
+    pub(crate) fn add_agent(
+        &mut self,
+        now: Time,
+        config: AgentConfig,
+    ) -> Result<AgentId, AgentError> {
+        let id = self.engine.add_agent(now, config)?;
+        let record = Record {
+            path: self.engine.agent(id)?.path(),
+            events: Vec::new(),
+            received: Vec::new(),
+            refused: Vec::new(),
+            remote_parameters: None,
+        };
+        self.records.insert(id, record);
+        Ok(id)
+    }
+
+    /// Opens a socket, as an operating system would. `own` are the addresses of this host.
+    pub(crate) fn bind(
+        &mut self,
+        address: SocketAddr,
+        own: &[Interface],
+    ) -> Result<(SocketId, SocketAddr), BindError> {
+        if !own
+            .iter()
+            .any(|interface| interface.addresses.contains(&address.ip()))
+        {
+            return Err(BindError::AddressNotAvailable);
+        }
+        let address = match address.port() {
+            0 => SocketAddr::new(
+                address.ip(),
+                self.free_port(address.ip()).ok_or(BindError::Other)?,
+            ),
+            _ if self.sockets.contains_key(&address) => return Err(BindError::AddressInUse),
+            _ => address,
+        };
+        let socket = SocketId(self.next_socket);
+        self.next_socket += 1;
+        self.sockets.insert(address, socket);
+        self.addresses.insert(socket, address);
+        Ok((socket, address))
+    }
+
+    pub(crate) fn close_socket(&mut self, socket: SocketId) {
+        if let Some(address) = self.addresses.remove(&socket) {
+            self.sockets.remove(&address);
+        }
+    }
+
+    /// To be called at each wake-up.
+    ///
+    /// # Panics
+    /// If the engine asks again and again to be woken at a moment that has come.
+    pub(crate) fn count_wake(&mut self, now: Time) {
+        self.wakes = if self.wakes.0 == now {
+            (now, self.wakes.1 + 1)
+        } else {
+            (now, 1)
+        };
+        assert!(
+            self.wakes.1 <= MOST_WAKES_AT_ONCE,
+            "the engine asks to be woken at {now:?} again and again, which is now: its deadline is not served"
+        );
+    }
+
+    pub(crate) fn socket_at(&self, address: SocketAddr) -> Option<SocketId> {
+        self.sockets.get(&address).copied()
+    }
+
+    pub(crate) fn address_of(&self, socket: SocketId) -> Option<SocketAddr> {
+        self.addresses.get(&socket).copied()
+    }
+
+    fn free_port(&mut self, ip: IpAddr) -> Option<u16> {
+        for _ in FIRST_DYNAMIC_PORT..=u16::MAX {
+            let port = self.next_port;
+            self.next_port = port.checked_add(1).unwrap_or(FIRST_DYNAMIC_PORT);
+            if !self.sockets.contains_key(&SocketAddr::new(ip, port)) {
+                return Some(port);
+            }
+        }
+        None
+    }
+}

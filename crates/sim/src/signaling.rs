@@ -1,0 +1,112 @@
+//! Signaling: how the descriptions of two agents reach each other.
+
+use core::time::Duration;
+
+use nilas_ice::{Candidate, Event, GatheringState, Parameters};
+
+use crate::agents::Agent;
+
+/// How signaling between two agents behaves; see [`World::signal_between`](crate::World::signal_between).
+///
+/// It loses nothing and keeps the order, as a signaling connection does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signaling {
+    delay: Duration,
+    trickle: bool,
+}
+
+impl Signaling {
+    /// Everything is carried as soon as it is known (RFC 8838), and takes `delay`.
+    pub const fn trickled(delay: Duration) -> Self {
+        Self {
+            delay,
+            trickle: true,
+        }
+    }
+
+    /// Nothing is carried until gathering is complete; then everything at once, and it takes `delay`.
+    pub const fn all_at_once(delay: Duration) -> Self {
+        Self {
+            delay,
+            trickle: false,
+        }
+    }
+}
+
+/// One thing that an agent tells its peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Signal {
+    /// Its parameters; new ones are a restart.
+    Parameters(Parameters),
+    /// A candidate.
+    Candidate(Candidate),
+    /// There are no more candidates of this generation.
+    EndOfCandidates,
+}
+
+impl Signal {
+    /// What an event of an agent means to its peer.
+    pub(crate) fn from_event(event: &Event) -> Option<Self> {
+        match event {
+            Event::LocalParameters(parameters) => Some(Self::Parameters(parameters.clone())),
+            Event::Candidate(candidate) => Some(Self::Candidate(candidate.clone())),
+            Event::GatheringStateChange(GatheringState::Complete) => Some(Self::EndOfCandidates),
+            _ => None,
+        }
+    }
+}
+
+/// One direction between two agents.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    to: Agent,
+    signaling: Signaling,
+    held: bool,
+    /// Whether what waits is all there is of this generation.
+    complete: bool,
+    waiting: Vec<Signal>,
+}
+
+impl Channel {
+    pub(crate) const fn new(to: Agent, signaling: Signaling) -> Self {
+        Self {
+            to,
+            signaling,
+            held: false,
+            complete: false,
+            waiting: Vec::new(),
+        }
+    }
+
+    pub(crate) fn push(&mut self, signal: Signal) {
+        match signal {
+            Signal::Parameters(_) => self.complete = false,
+            Signal::EndOfCandidates => self.complete = true,
+            Signal::Candidate(_) => {}
+        }
+        self.waiting.push(signal);
+    }
+
+    pub(crate) const fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// What may leave now.
+    pub(crate) fn leaving(&mut self) -> Vec<Signal> {
+        let ready = !self.held && (self.signaling.trickle || self.complete);
+        if ready {
+            std::mem::take(&mut self.waiting)
+        } else {
+            Vec::new()
+        }
+    }
+
+    pub(crate) const fn to(&self) -> Agent {
+        self.to
+    }
+
+    pub(crate) const fn delay(&self) -> Duration {
+        self.signaling.delay
+    }
+}

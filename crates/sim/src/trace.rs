@@ -1,0 +1,160 @@
+//! The trace: every datagram and its fate.
+
+use core::fmt;
+use core::net::SocketAddr;
+use std::sync::Arc;
+
+use nilas_ice::Time;
+
+use crate::world::NodeId;
+
+/// Every datagram that was sent in a world, in the order of sending.
+///
+/// `Display` writes one line for each, with all its bytes: two runs are the same run exactly if these
+/// texts are equal.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trace {
+    packets: Vec<TracedPacket>,
+}
+
+impl Trace {
+    /// The datagrams; a copy that a wire made is one of its own.
+    pub fn packets(&self) -> &[TracedPacket] {
+        &self.packets
+    }
+
+    pub(crate) fn add(&mut self, packet: TracedPacket) -> PacketNumber {
+        self.packets.push(packet);
+        PacketNumber(self.packets.len() - 1)
+    }
+
+    pub(crate) fn settle(&mut self, number: PacketNumber, fate: Fate) {
+        self.packets[number.0].fate = fate;
+    }
+
+    pub(crate) fn copy(&mut self, number: PacketNumber) -> PacketNumber {
+        let copy = TracedPacket {
+            copy_of: Some(number.0),
+            ..self.packets[number.0].clone()
+        };
+        self.add(copy)
+    }
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.packets
+            .iter()
+            .try_for_each(|packet| writeln!(f, "{packet}"))
+    }
+}
+
+/// A datagram in the trace, by its place there: only [`Trace::add`] makes one, and nothing is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PacketNumber(usize);
+
+/// One datagram: as it was sent, and what became of it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct TracedPacket {
+    /// When it was sent.
+    pub sent: Time,
+    /// The node that sent it.
+    pub sender: NodeId,
+    /// Where it claims to come from, before any NAT.
+    pub source: SocketAddr,
+    /// Where it was to go, before any NAT.
+    pub destination: SocketAddr,
+    /// Its bytes.
+    pub payload: Arc<[u8]>,
+    /// The place in the trace of the datagram of which a wire made this copy.
+    pub copy_of: Option<usize>,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+impl fmt::Display for TracedPacket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            sent,
+            sender,
+            source,
+            destination,
+            payload,
+            copy_of,
+            fate,
+        } = self;
+        write!(
+            f,
+            "{} {sender} {source} > {destination} {fate}",
+            Milliseconds(*sent)
+        )?;
+        if let Some(original) = copy_of {
+            write!(f, ", a copy of packet {original}")?;
+        }
+        write!(f, ", {} bytes ", payload.len())?;
+        payload.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What became of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fate {
+    /// It is on its way.
+    UnderWay,
+    /// It reached a socket.
+    Delivered {
+        /// When.
+        at: Time,
+        /// The node of the socket.
+        node: NodeId,
+        /// Where it came from as the receiver saw it, after all NATs.
+        source: SocketAddr,
+    },
+    /// A wire lost it.
+    Lost,
+    /// Its sender, or the node it reached, was down.
+    NodeDown,
+    /// Nobody has its destination's address, or its source's is not one of the sender's.
+    NoRoute,
+    /// It reached a node that has no socket at this address and port.
+    NoSocket,
+    /// A NAT had no mapping for it, or its filter refused it.
+    Filtered,
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnderWay => f.write_str("under way"),
+            Self::Delivered { at, node, source } => {
+                write!(
+                    f,
+                    "delivered at {} to {node} as from {source}",
+                    Milliseconds(*at)
+                )
+            }
+            Self::Lost => f.write_str("lost"),
+            Self::NodeDown => f.write_str("dropped: node down"),
+            Self::NoRoute => f.write_str("dropped: no route"),
+            Self::NoSocket => f.write_str("dropped: no socket"),
+            Self::Filtered => f.write_str("dropped by a NAT"),
+        }
+    }
+}
+
+/// A time for people, without a loss of digits.
+struct Milliseconds(Time);
+
+impl fmt::Display for Milliseconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanoseconds = self.0.as_nanos();
+        write!(
+            f,
+            "{}.{:06} ms",
+            nanoseconds / 1_000_000,
+            nanoseconds % 1_000_000
+        )
+    }
+}

@@ -1,0 +1,212 @@
+//! How soon the first path is there, in virtual time: no fixed wait stands anywhere on that way.
+
+use std::time::Duration;
+
+use crate::common::{MINUTE, Peers, Setup, address, first_selected, ip, ms, quarter, with_stun};
+use nilas_ice::{AgentConfig, CandidateType, Event, Role, State, Time};
+use nilas_sim::{Link, Nat, Realm, Signaling, World};
+
+/// From the moment both descriptions are known on a side to the first selected pair there.
+fn waited(peers: &Peers) -> [Duration; 2] {
+    peers.both().map(|agent| {
+        let selected = first_selected(&peers.world, agent).expect("a selected pair");
+        selected.since(
+            peers
+                .world
+                .remote_parameters_at(agent)
+                .expect("it knows its peer"),
+        )
+    })
+}
+
+#[test]
+fn host_to_host_takes_one_round_trip_whatever_its_length() {
+    for round_trip in [0, 1, 20, 50, 200, 600, 1500].map(ms) {
+        let mut peers = Setup {
+            round_trip,
+            ..Setup::default()
+        }
+        .introduced();
+        assert!(
+            peers.run_until_up(MINUTE).is_some(),
+            "{}",
+            peers.world.trace()
+        );
+        // A check and its answer: the physical limit, and half of what the bar allows.
+        assert_eq!(waited(&peers), [round_trip; 2], "round trip {round_trip:?}");
+        for agent in peers.both() {
+            assert_eq!(
+                peers.world.state_at(agent, State::Connected),
+                first_selected(&peers.world, agent)
+            );
+        }
+        peers.assert_mirrored_and_working();
+    }
+}
+
+#[test]
+fn within_two_round_trips_whenever_the_signals_come() {
+    // The two sides learn of each other at different times, up to two round trips apart.
+    for round_trip in [50, 200].map(ms) {
+        for signaling in [0, 10, 25, 60, 100, 400].map(ms) {
+            let mut peers = Setup {
+                round_trip,
+                ..Setup::default()
+            }
+            .peers();
+            peers.world.gather(peers.a).expect("a is open");
+            peers
+                .world
+                .signal_between(peers.a, peers.b, Signaling::trickled(signaling))
+                .expect("open");
+            // As with offer and answer: the second peer begins when it hears of the first.
+            let b = peers.b;
+            let heard = peers
+                .world
+                .run_until(MINUTE, |world| world.remote_parameters_at(b).is_some());
+            assert!(heard.is_some());
+            peers.world.gather(b).expect("b is open");
+            assert!(
+                peers.run_until_up(MINUTE).is_some(),
+                "{}",
+                peers.world.trace()
+            );
+            for (agent, waited) in peers.both().into_iter().zip(waited(&peers)) {
+                // The last candidate may come later than the parameters: count from both.
+                let known = peers
+                    .world
+                    .remote_parameters_at(agent)
+                    .expect("it knows its peer");
+                let both = known.max(Time::from_millis(0) + 2 * signaling);
+                let selected = first_selected(&peers.world, agent).expect("a pair");
+                assert!(
+                    selected.since(both) <= 2 * round_trip,
+                    "{agent:?} waited {waited:?} at {round_trip:?} and {signaling:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn many_addresses_do_not_delay_the_first_path() {
+    for addresses in [2, 5, 10] {
+        let mut peers = Setup {
+            addresses,
+            ..Setup::default()
+        }
+        .introduced();
+        assert!(peers.run_until_up(MINUTE).is_some());
+        assert!(
+            waited(&peers).into_iter().all(|waited| waited <= ms(100)),
+            "{:?}",
+            waited(&peers)
+        );
+    }
+}
+
+#[test]
+fn the_dead_server_of_a_list_delays_nothing() {
+    let mut world = World::new(1);
+    let hosts = ["192.0.2.1", "192.0.2.2"]
+        .map(|a| world.add_host(Realm::INTERNET, &[ip(a)], quarter(ms(50))));
+    let dead = address("198.51.100.9:3478");
+    let a = world
+        .add_agent(hosts[0], with_stun(Role::Controlling, dead))
+        .expect("room");
+    let b = world
+        .add_agent(hosts[1], with_stun(Role::Controlled, dead))
+        .expect("room");
+    let mut peers = Peers { world, a, b };
+    peers.introduce(Signaling::trickled(Duration::ZERO));
+    assert_eq!(peers.run_until_up(MINUTE), Some(Time::from_millis(50)));
+    // The dead server is told of in the end, and gathering does end.
+    let told = |world: &World, agent| {
+        world.events(agent).iter().any(|(_, event)| {
+            matches!(event, Event::CandidateError(error) if error.error_code == 701 && error.url.contains("198.51.100.9"))
+        })
+    };
+    let done = peers
+        .world
+        .run_until(MINUTE, |world| told(world, a) && told(world, b));
+    assert!(done.is_some(), "{:#?}", peers.world.events(a));
+}
+
+#[test]
+fn a_name_that_resolves_slowly_delays_nothing() {
+    let mut world = World::new(1);
+    world.set_name_delay(Duration::from_secs(5));
+    let server = address("198.51.100.1:3478");
+    world.add_name("stun.example.org", &[server.ip()]);
+    world.add_stun_server(Realm::INTERNET, server, Link::new(ms(5)));
+    let hosts = ["192.0.2.1", "192.0.2.2"]
+        .map(|a| world.add_host(Realm::INTERNET, &[ip(a)], quarter(ms(50))));
+    let [a, b] = [0, 1].map(|n: usize| {
+        let mut config = AgentConfig::new([Role::Controlling, Role::Controlled][n]);
+        config.stun_servers.push(nilas_ice::StunServer {
+            host: "stun.example.org".into(),
+            port: 3478,
+        });
+        config.stun_servers.push(nilas_ice::StunServer {
+            host: "no.such.name".into(),
+            port: 3478,
+        });
+        world.add_agent(hosts[n], config).expect("room")
+    });
+    let mut peers = Peers { world, a, b };
+    peers.introduce(Signaling::trickled(Duration::ZERO));
+    assert_eq!(peers.run_until_up(MINUTE), Some(Time::from_millis(50)));
+    peers.world.run_for(MINUTE);
+    let errors = peers
+        .world
+        .events(a)
+        .iter()
+        .filter_map(|(_, event)| match event {
+            Event::CandidateError(error) => Some(error.url.as_str()),
+            _ => None,
+        });
+    assert_eq!(errors.collect::<Vec<_>>(), ["stun:no.such.name:3478"]);
+}
+
+#[test]
+fn behind_two_nats_the_first_path_comes_within_two_round_trips() {
+    for round_trip in [50, 200].map(ms) {
+        let mut world = World::new(1);
+        let server = address("198.51.100.1:3478");
+        world.add_stun_server(Realm::INTERNET, server, Link::new(ms(2)));
+        let [a, b] = ["203.0.113.1", "203.0.113.2"].map(|outside| {
+            let (_, home) = world.add_nat(
+                Realm::INTERNET,
+                ip(outside),
+                quarter(round_trip),
+                Nat::default(),
+            );
+            let host = world.add_host(home, &[ip("192.168.1.2")], Link::default());
+            let role = if outside.ends_with('1') {
+                Role::Controlling
+            } else {
+                Role::Controlled
+            };
+            world
+                .add_agent(host, with_stun(role, server))
+                .expect("room")
+        });
+        let mut peers = Peers { world, a, b };
+        peers.introduce(Signaling::all_at_once(ms(30)));
+        assert!(
+            peers.run_until_up(MINUTE).is_some(),
+            "{}",
+            peers.world.trace()
+        );
+        assert!(
+            waited(&peers).into_iter().all(|w| w <= 2 * round_trip),
+            "{:?}",
+            waited(&peers)
+        );
+        for agent in peers.both() {
+            let pair = peers.world.selected_pair(agent).expect("a pair");
+            assert_eq!(pair.local.kind, CandidateType::Srflx, "{pair:?}");
+        }
+        peers.assert_data_both_ways();
+    }
+}

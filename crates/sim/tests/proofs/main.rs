@@ -1,0 +1,15 @@
+//! Proofs about sessions in virtual time, one file for each kind of behaviour.
+
+mod bounds;
+mod common;
+mod consent;
+mod first_path;
+mod hostile;
+mod late_peer;
+mod loss;
+mod nat;
+mod replay;
+mod restart;
+mod roles;
+mod trickle;
+mod world;

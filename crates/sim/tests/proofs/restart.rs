@@ -1,0 +1,236 @@
+//! ICE restarts (RFC 8445 section 9): data keeps flowing until the new pair is selected.
+
+use std::time::Duration;
+
+use crate::common::{MINUTE, Peers, Setup, message, ms, sent_by, states};
+use nilas_ice::{AgentError, Event, Parameters, State, Time};
+use nilas_sim::{Agent, Signal, Signaling};
+use nilas_stun::Class;
+
+/// Sends data both ways every 10 ms and runs until both have selected a pair again.
+fn data_flows_through(peers: &mut Peers, restart: impl FnOnce(&mut Peers)) {
+    let (a, b) = (peers.a, peers.b);
+    let begun = peers.world.now();
+    let before = [a, b].map(|agent| peers.world.received(agent).len());
+    let old = [a, b].map(|agent| peers.parameters(agent));
+    restart(peers);
+    let selected = |peers: &Peers, agent: Agent| {
+        peers.world.events(agent).iter().any(|(at, event)| {
+            *at > begun && matches!(event, Event::SelectedPairChange(pair) if pair.nominated)
+        })
+    };
+    let mut sent = 0;
+    while !(selected(peers, a) && selected(peers, b)) {
+        assert!(
+            peers.world.now().since(begun) < MINUTE,
+            "{:#?}",
+            peers.world.events(a)
+        );
+        for agent in [a, b] {
+            peers
+                .world
+                .send(agent, b"still here")
+                .expect("a path all the time");
+        }
+        sent += 1;
+        peers.world.run_for(ms(10));
+    }
+    peers.world.run_for(Duration::from_secs(1));
+    for (agent, before) in [a, b].into_iter().zip(before) {
+        assert_eq!(
+            peers.world.received(agent).len() - before,
+            sent,
+            "data was lost"
+        );
+    }
+    for (agent, old) in [a, b].into_iter().zip(old) {
+        let new = peers.parameters(agent);
+        assert!(
+            new.ufrag != old.ufrag && new.pwd != old.pwd,
+            "both must change"
+        );
+    }
+    let done = peers.world.run_until(MINUTE, |world| {
+        [a, b]
+            .iter()
+            .all(|agent| world.state(*agent) == State::Completed)
+    });
+    assert!(
+        done.is_some(),
+        "{:?}",
+        [states(&peers.world, a), states(&peers.world, b)]
+    );
+    peers.assert_mirrored_and_working();
+    for agent in [a, b] {
+        assert_eq!(peers.world.refused(agent), []);
+    }
+}
+
+fn completed_with_signaling(delay: Duration, seed: u64) -> Peers {
+    let mut peers = Setup {
+        seed,
+        ..Setup::default()
+    }
+    .peers();
+    peers.introduce(Signaling::trickled(delay));
+    assert!(peers.run_until_up(MINUTE).is_some());
+    peers.world.run_for(Duration::from_secs(10));
+    peers
+}
+
+fn restart(peers: &mut Peers, agent: Agent) {
+    peers
+        .world
+        .with_agent(agent, |mut agent, now| agent.restart(now))
+        .expect("open");
+}
+
+#[test]
+fn by_either_side() {
+    for delay in [0, 20, 300].map(ms) {
+        for side in [0, 1] {
+            let mut peers = completed_with_signaling(delay, 5);
+            data_flows_through(&mut peers, |peers| {
+                let agent = peers.both()[side];
+                restart(peers, agent);
+            });
+        }
+    }
+}
+
+#[test]
+fn by_both_sides_at_once() {
+    for delay in [0, 20, 300].map(ms) {
+        let mut peers = completed_with_signaling(delay, 6);
+        data_flows_through(&mut peers, |peers| {
+            for agent in peers.both() {
+                restart(peers, agent);
+            }
+        });
+    }
+}
+
+#[test]
+fn again_and_again() {
+    let mut peers = completed_with_signaling(ms(20), 7);
+    for round in 0..10 {
+        data_flows_through(&mut peers, |peers| {
+            let agent = peers.both()[round % 2];
+            restart(peers, agent);
+        });
+    }
+}
+
+#[test]
+fn while_the_peer_takes_its_time_consent_goes_on_on_the_old_pair() {
+    let mut peers = completed_with_signaling(Duration::ZERO, 8);
+    let (a, b) = (peers.a, peers.b);
+    peers.world.hold_signals(a);
+    let from = peers.world.now();
+    restart(&mut peers, a);
+    for _ in 0..200 {
+        peers.world.send(a, b"still here").expect("a path");
+        peers.world.run_for(ms(100));
+    }
+    // RFC 7675 section 5.1: consent is kept up on the pair that carries the data during a restart.
+    let checks = sent_by(&peers.world, a.node)
+        .filter(|p| p.sent > from && message(p, Class::Request).is_some());
+    assert!(checks.count() >= 3);
+    assert_eq!(peers.world.received(b).len(), 200);
+    peers.world.release_signals(a);
+    let selected_again = peers.world.run_until(MINUTE, |world| {
+        [a, b].iter().all(|agent| {
+            let released = from + Duration::from_secs(20);
+            world
+                .events(*agent)
+                .iter()
+                .any(|(at, event)| *at >= released && matches!(event, Event::SelectedPairChange(_)))
+        })
+    });
+    assert!(selected_again.is_some(), "{:#?}", peers.world.events(a));
+    peers.assert_mirrored_and_working();
+}
+
+#[test]
+fn after_failed() {
+    let mut peers = completed_with_signaling(ms(20), 9);
+    let (a, b) = (peers.a, peers.b);
+    peers.world.set_up(b.node, false);
+    let failed = peers.world.run_until(2 * MINUTE, |world| {
+        [a, b]
+            .iter()
+            .all(|agent| world.state(*agent) == State::Failed)
+    });
+    assert!(failed.is_some());
+    peers.world.set_up(b.node, true);
+    restart(&mut peers, a);
+    assert!(
+        peers.run_until_up(MINUTE).is_some(),
+        "{:?}",
+        states(&peers.world, b)
+    );
+    peers.assert_mirrored_and_working();
+}
+
+#[test]
+fn both_credentials_must_change() {
+    let mut peers = Setup::default().completed();
+    let known = peers.parameters(peers.b);
+    let fresh = Parameters::new("fresh", "freshfreshfreshfreshfresh");
+    for partial in [
+        Parameters {
+            ufrag: fresh.ufrag.clone(),
+            ..known.clone()
+        },
+        Parameters {
+            pwd: fresh.pwd,
+            ..known.clone()
+        },
+    ] {
+        let refused = peers.world.deliver(peers.a, Signal::Parameters(partial));
+        assert_eq!(refused, Err(AgentError::PartialRestart));
+    }
+    let events = peers.world.events(peers.a).len();
+    // The same again is no restart.
+    assert_eq!(
+        peers.world.deliver(peers.a, Signal::Parameters(known)),
+        Ok(())
+    );
+    assert_eq!(peers.world.events(peers.a).len(), events);
+    peers.assert_mirrored_and_working();
+}
+
+#[test]
+fn candidates_of_the_old_generation_are_refused() {
+    let mut peers = completed_with_signaling(Duration::ZERO, 10);
+    let (a, b) = (peers.a, peers.b);
+    let old = peers
+        .world
+        .events(b)
+        .iter()
+        .find_map(|(_, event)| match event {
+            Event::Candidate(candidate) => Some(candidate.clone()),
+            _ => None,
+        });
+    let old = old.expect("b told a candidate");
+    let known = peers.parameters(b);
+    assert_eq!(
+        old.ufrag.as_deref(),
+        Some(known.ufrag.as_str()),
+        "every candidate names its generation"
+    );
+    let now: Time = peers.world.now();
+    restart(&mut peers, b);
+    let again = peers.world.run_until(MINUTE, |world| {
+        world
+            .events(a)
+            .iter()
+            .any(|(at, event)| *at > now && matches!(event, Event::SelectedPairChange(_)))
+    });
+    assert!(again.is_some());
+    assert_eq!(
+        peers.world.deliver(a, Signal::Candidate(old)),
+        Err(AgentError::StaleCandidate)
+    );
+    peers.assert_mirrored_and_working();
+}
