@@ -14,6 +14,8 @@ pub struct Counters {
     pub unknown_ufrag: u64,
     /// A request or response whose MESSAGE-INTEGRITY is missing or wrong.
     pub unauthenticated: u64,
+    /// A check whose transaction id came from another address before: a replay.
+    pub replayed: u64,
     /// A response to nothing that was asked, or not any more: late, replayed, or forged.
     pub unknown_transaction: u64,
     /// A response from another address than the request went to.

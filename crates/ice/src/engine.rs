@@ -373,7 +373,7 @@ impl Engine {
             self.shared.counters.unauthenticated += 1;
             return Handled::NotOurs;
         };
-        agent.handle_check(
+        let handled = agent.handle_check(
             &mut self.shared,
             now,
             owner.generation,
@@ -382,7 +382,7 @@ impl Engine {
             check,
         );
         self.rearm(owner.slot);
-        Handled::Consumed
+        handled
     }
 
     fn write_response(&mut self, response: &Response, buffer: &mut [u8]) -> Option<Transmit> {

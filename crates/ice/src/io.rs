@@ -71,6 +71,10 @@ pub enum Handled {
 #[must_use]
 #[derive(Debug)]
 #[non_exhaustive]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, by value: a box would be an allocation"
+)]
 pub enum Output {
     /// Send this datagram; its bytes are in the caller's buffer.
     Transmit(Transmit),

@@ -36,6 +36,10 @@ pub(crate) struct Shared {
 
 /// Something that `poll` will give, in this order.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "few at a time: a box would be an allocation each"
+)]
 pub(crate) enum Queued {
     Event(AgentId, Event),
     Command(Command),

@@ -81,6 +81,7 @@ pub(crate) struct Agent {
     bytes_received: u64,
     last_received: Option<Time>,
     known_remotes: Vec<(SocketId, SocketAddr)>,
+    recent_checks: request::Recent,
     /// The engine's timer for this agent.
     pub(crate) armed: Option<Time>,
     closed: bool,
@@ -153,6 +154,7 @@ impl Agent {
             bytes_received: 0,
             last_received: None,
             known_remotes: Vec::new(),
+            recent_checks: request::Recent::default(),
             armed: None,
             closed: false,
             config,

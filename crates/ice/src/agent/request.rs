@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use nilas_stun::Authenticated;
+use nilas_stun::{Authenticated, TransactionId};
 
 use super::Agent;
 use super::generation::EarlyCheck;
@@ -11,6 +11,7 @@ use super::trickle::plain;
 use crate::candidate::{Candidate, CandidateType, Foundation};
 use crate::event::{Role, State};
 use crate::ids::SocketId;
+use crate::io::Handled;
 use crate::shared::{Answer, Response, Shared};
 use crate::stats::PairState;
 use crate::time::Time;
@@ -19,6 +20,34 @@ use crate::time::Time;
 const MAX_EARLY: usize = 32;
 /// Where no round trip is known, a check of ours that is younger is not doubled.
 const YOUNG: Duration = Duration::from_millis(5);
+
+/// The transaction ids of the latest checks, and where they came from.
+///
+/// A check that comes again from the same address is a retransmission; from another, somebody has
+/// caught and replayed it. STUN itself has no defence against that: this one is cheap, and what an
+/// older replay can still cause is a check to an address that cannot answer it.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    entries: [Option<([u8; 8], SocketAddr)>; 8],
+    next: u8,
+}
+
+impl Recent {
+    fn is_replay(&mut self, id: TransactionId, remote: SocketAddr) -> bool {
+        let [id @ .., _, _, _, _] = *id.as_bytes();
+        if let Some((_, from)) = self
+            .entries
+            .iter()
+            .flatten()
+            .find(|(known, _)| *known == id)
+        {
+            return *from != remote;
+        }
+        self.entries[usize::from(self.next)] = Some((id, remote));
+        self.next = (self.next + 1) % self.entries.len() as u8;
+        false
+    }
+}
 
 impl Agent {
     /// A check whose integrity was verified with the local password of a generation.
@@ -30,7 +59,11 @@ impl Agent {
         socket: SocketId,
         remote: SocketAddr,
         check: Authenticated<'_>,
-    ) {
+    ) -> Handled {
+        if self.recent_checks.is_replay(check.transaction_id(), remote) {
+            shared.counters.replayed += 1;
+            return Handled::NotOurs;
+        }
         let answer = self.examine(shared, now, generation, socket, remote, &check);
         let id = check.transaction_id();
         let slot = self.id.0.slot;
@@ -42,6 +75,7 @@ impl Agent {
             id,
             answer,
         });
+        Handled::Consumed
     }
 
     fn examine(

@@ -84,7 +84,7 @@ impl Agent {
     }
 
     /// After a restart has selected, the state is told again even if it is the same.
-    pub(super) fn announce_state(&mut self, shared: &mut Shared) {
+    pub(super) fn announce_state(&self, shared: &mut Shared) {
         if self.state.is_up() && self.previous.is_some() {
             let (state, verdict) = (self.state, self.verdict);
             self.emit(shared, Event::StateChange { state, verdict });

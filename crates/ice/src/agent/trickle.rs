@@ -18,10 +18,10 @@ impl Agent {
         // RFC 8838 section 11 and RFC 8839: a candidate of another generation is dropped, not paired.
         // Before the peer's parameters are known, there is nothing to compare with.
         let ufrag = candidate.ufrag.as_deref();
-        if let (Some(ufrag), Some(remote)) = (ufrag, &self.current.remote) {
-            if *ufrag != *remote.ufrag {
-                return Err(AgentError::StaleCandidate);
-            }
+        if let (Some(ufrag), Some(remote)) = (ufrag, &self.current.remote)
+            && *ufrag != *remote.ufrag
+        {
+            return Err(AgentError::StaleCandidate);
         }
         let address = candidate
             .ip_address()

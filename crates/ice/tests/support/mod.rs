@@ -91,6 +91,8 @@ pub enum Signal {
     End,
 }
 
+pub type Lose = Box<dyn FnMut(usize, &Packet) -> bool>;
+
 pub struct Pair {
     pub now: Time,
     pub sides: [Side; 2],
@@ -102,7 +104,7 @@ pub struct Pair {
     /// Whether signaling from this side is held.
     pub hold: [bool; 2],
     /// Whether a datagram of this side is lost.
-    pub lose: Box<dyn FnMut(usize, &Packet) -> bool>,
+    pub lose: Lose,
 }
 
 impl Pair {
