@@ -1,0 +1,446 @@
+//! The driver: one task that owns an engine and does for it what only the outside can do.
+//!
+//! No lock is needed for the engine, because nobody else holds it. Handles talk to the driver through
+//! bounded queues; received data goes to the sessions' inboxes; sent data does not pass here at all.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+
+use nilas_ice::{
+    AgentId, BindError, Command, Engine, Event, Handled, Input, Interface, Output, RequestId,
+    ResolveError, SocketId, State, Time,
+};
+use nilas_net::{Clock, ReceiveBatch, UdpSocket, bind_error, interfaces, resolve, send_error};
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::{Instant, sleep_until};
+
+use crate::inbox::Inbox;
+use crate::session::{Added, Request};
+use crate::snapshot::Snapshot;
+use crate::sockets::{Reader, ReadyList, SocketTable};
+
+/// Handles wait when so many requests have not been served.
+pub(crate) const MAX_REQUESTS: usize = 64;
+/// Events that a slow listener may be behind before it misses some.
+const MAX_EVENTS: usize = 256;
+/// Outputs of the engine carried out before others have their turn.
+const OUTPUTS_PER_TURN: usize = 256;
+/// Turns without a pause before the other tasks of the runtime have theirs.
+const TURNS_PER_YIELD: u32 = 4;
+/// A listing of the interfaces is used for new agents and restarts for so long.
+const INTERFACES_AGE: std::time::Duration = std::time::Duration::from_secs(1);
+/// The engine writes datagrams of at most 1,280 bytes.
+const TRANSMIT_BYTES: usize = 1280;
+
+pub(crate) struct Driver {
+    engine: Engine,
+    clock: Clock,
+    agents: HashMap<AgentId, Hosted>,
+    sockets: Arc<SocketTable>,
+    readers: HashMap<SocketId, Reader>,
+    ready: Arc<ReadyList>,
+    next_socket: u32,
+    resolving: JoinSet<(RequestId, Result<Vec<SocketAddr>, ResolveError>)>,
+    interfaces: Vec<Interface>,
+    /// When they were listed.
+    listed: Option<Time>,
+    batch: ReceiveBatch,
+    transmit: Box<[u8; TRANSMIT_BYTES]>,
+    staged: Staged,
+}
+
+/// An agent, as the driver knows it.
+struct Hosted {
+    inbox: Arc<Inbox>,
+    snapshot: watch::Sender<Snapshot>,
+    events: broadcast::Sender<Event>,
+    /// The peer's present generation.
+    remote_ufrag: Option<String>,
+}
+
+/// Data of one agent in a row, so that its inbox is locked once for all of it.
+#[derive(Default)]
+struct Staged {
+    agent: Option<AgentId>,
+    ranges: Vec<Range<usize>>,
+}
+
+/// What a turn of the driver is about.
+enum Turn {
+    Request(Option<Request>),
+    Close(AgentId),
+    Resolved(RequestId, Result<Vec<SocketAddr>, ResolveError>),
+    Readable(SocketId),
+    Deadline,
+}
+
+/// How the engine stands after a turn.
+enum Polled {
+    /// It wants nothing more before this time.
+    Idle(Option<Time>),
+    /// It wants more than one turn may take.
+    More,
+}
+
+impl Driver {
+    pub(crate) fn new(engine: Engine, clock: Clock, sockets: Arc<SocketTable>) -> Self {
+        Self {
+            engine,
+            clock,
+            agents: HashMap::new(),
+            sockets,
+            readers: HashMap::new(),
+            ready: Arc::default(),
+            next_socket: 0,
+            resolving: JoinSet::new(),
+            interfaces: Vec::new(),
+            listed: None,
+            batch: ReceiveBatch::default(),
+            transmit: Box::new([0; TRANSMIT_BYTES]),
+            staged: Staged::default(),
+        }
+    }
+
+    /// Drives the engine until the last handle is dropped; then closes what is open, and ends.
+    pub(crate) async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+        mut closings: mpsc::UnboundedReceiver<AgentId>,
+    ) {
+        let timer = sleep_until(Instant::now());
+        tokio::pin!(timer);
+        let mut busy_turns = 0;
+        loop {
+            let polled = self.poll_engine();
+            if let Polled::Idle(Some(time)) = polled {
+                let deadline = Instant::from_std(self.clock.instant(time));
+                if deadline != timer.deadline() {
+                    timer.as_mut().reset(deadline);
+                }
+            }
+            if busy_turns == TURNS_PER_YIELD {
+                busy_turns = 0;
+                yield_now().await;
+            }
+            // The order starves nobody but by the application's own requests, and the engine looks at
+            // its deadlines whenever it is polled, which is once a turn.
+            let turn = tokio::select! {
+                biased;
+                request = requests.recv() => Turn::Request(request),
+                Some(agent) = closings.recv() => Turn::Close(agent),
+                Some(Ok((request, result))) = self.resolving.join_next() => Turn::Resolved(request, result),
+                socket = self.ready.next() => Turn::Readable(socket),
+                () = &mut timer, if matches!(polled, Polled::Idle(Some(_))) => Turn::Deadline,
+                () = std::future::ready(()), if matches!(polled, Polled::More) => Turn::Deadline,
+            };
+            match turn {
+                Turn::Request(Some(request)) => self.serve(request),
+                Turn::Request(None) => break,
+                Turn::Close(agent) => self.close(agent),
+                Turn::Resolved(request, result) => {
+                    let result = result.as_deref().map_err(|error| *error);
+                    self.input(Input::Resolved { request, result });
+                }
+                Turn::Readable(socket) => self.read(socket),
+                Turn::Deadline => {}
+            }
+            busy_turns += 1;
+        }
+        for agent in self.agents.keys().copied().collect::<Vec<_>>() {
+            self.close(agent);
+        }
+        while matches!(self.poll_engine(), Polled::More) {}
+    }
+
+    fn serve(&mut self, request: Request) {
+        let now = self.clock.now();
+        // Whoever asked may have gone away: the answer is nobody's then.
+        match request {
+            Request::Add {
+                config,
+                inbox,
+                reply,
+            } => {
+                let added = self.add(*config, inbox);
+                if let Err(Ok(unwanted)) = reply.send(added) {
+                    self.close(unwanted.agent);
+                }
+            }
+            Request::RemoteParameters {
+                agent,
+                parameters,
+                reply,
+            } => {
+                let done = self
+                    .engine
+                    .agent(agent)
+                    .and_then(|mut agent| agent.set_remote_parameters(now, &parameters));
+                if done.is_ok()
+                    && let Some(hosted) = self.agents.get_mut(&agent)
+                {
+                    hosted.remote_ufrag = Some(parameters.ufrag);
+                }
+                let _ = reply.send(done);
+            }
+            Request::RemoteCandidate {
+                agent,
+                candidate,
+                reply,
+            } => {
+                let agent = self.engine.agent(agent);
+                let _ = reply
+                    .send(agent.and_then(|mut agent| agent.add_remote_candidate(now, *candidate)));
+            }
+            Request::EndOfRemoteCandidates {
+                agent,
+                ufrag,
+                reply,
+            } => {
+                let present = self
+                    .agents
+                    .get(&agent)
+                    .and_then(|hosted| hosted.remote_ufrag.as_ref());
+                // The end of an earlier generation says nothing about the present one.
+                let stale = ufrag.is_some() && present.is_some() && ufrag.as_ref() != present;
+                let agent = self.engine.agent(agent);
+                let _ = reply.send(agent.map(|mut agent| {
+                    if !stale {
+                        agent.end_of_remote_candidates(now);
+                    }
+                }));
+            }
+            Request::Restart { agent, reply } => {
+                // The network may have changed since: that is what most restarts are for.
+                self.list_interfaces();
+                let agent = self.engine.agent(agent);
+                let _ = reply.send(agent.map(|mut agent| agent.restart(now)));
+            }
+            Request::Stats { agent, reply } => {
+                let _ = reply.send(self.engine.agent(agent).map(|agent| agent.stats(now)));
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        config: nilas_ice::AgentConfig,
+        inbox: Arc<Inbox>,
+    ) -> Result<Added, nilas_ice::AgentError> {
+        self.list_interfaces();
+        let now = self.clock.now();
+        let id = self.engine.add_agent(now, config)?;
+        let mut agent = self.engine.agent(id)?;
+        let snapshot = watch::Sender::new(Snapshot::new(agent.local_parameters(), agent.role()));
+        let path = agent.path();
+        agent.gather(now);
+        let (events, first_events) = broadcast::channel(MAX_EVENTS);
+        let added = Added {
+            agent: id,
+            path,
+            snapshot: snapshot.subscribe(),
+            events: first_events,
+            subscribe: events.downgrade(),
+        };
+        self.agents.insert(
+            id,
+            Hosted {
+                inbox,
+                snapshot,
+                events,
+                remote_ufrag: None,
+            },
+        );
+        Ok(added)
+    }
+
+    fn close(&mut self, agent: AgentId) {
+        // It may be closed already.
+        if let Ok(agent) = self.engine.agent(agent) {
+            agent.close(self.clock.now());
+        }
+    }
+
+    /// Tells the engine the machine's addresses, unless it has been told lately or nothing has changed.
+    fn list_interfaces(&mut self) {
+        let now = self.clock.now();
+        if self
+            .listed
+            .is_some_and(|listed| now.since(listed) < INTERFACES_AGE)
+        {
+            return;
+        }
+        // Without a listing the engine finds no candidate, and its verdict says so.
+        let found = interfaces().unwrap_or_default();
+        if self.listed.is_none() || found != self.interfaces {
+            self.interfaces = found;
+            let _ = self.engine.handle(now, Input::Interfaces(&self.interfaces));
+        }
+        self.listed = Some(now);
+    }
+
+    /// Reads from a socket once, which may bring many datagrams.
+    fn read(&mut self, id: SocketId) {
+        let Some(reader) = self.readers.get_mut(&id) else {
+            return;
+        };
+        reader.begin();
+        match reader.socket.try_receive(&mut self.batch) {
+            Ok(()) => reader.again(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return reader.wait(),
+            Err(_) => return reader.failed(),
+        }
+        let now = self.clock.now();
+        for (remote, range) in self.batch.datagrams() {
+            let payload = &self.batch.bytes()[range.clone()];
+            match self.engine.handle(
+                now,
+                Input::Datagram {
+                    socket: id,
+                    remote,
+                    payload,
+                },
+            ) {
+                Handled::Application {
+                    agent, range: data, ..
+                } => {
+                    if self.staged.agent != Some(agent) {
+                        self.staged.deliver(&self.agents, self.batch.bytes());
+                        self.staged.agent = Some(agent);
+                    }
+                    self.staged
+                        .ranges
+                        .push(range.start + data.start..range.start + data.end);
+                }
+                Handled::Consumed | Handled::NotOurs => {}
+            }
+        }
+        self.staged.deliver(&self.agents, self.batch.bytes());
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        let _ = self.engine.handle(self.clock.now(), input);
+    }
+
+    /// Carries out what the engine wants, as much as one turn may take.
+    fn poll_engine(&mut self) -> Polled {
+        for _ in 0..OUTPUTS_PER_TURN {
+            let now = self.clock.now();
+            match self.engine.poll(now, &mut self.transmit[..]) {
+                Output::Transmit(transmit) => {
+                    let Some(reader) = self.readers.get(&transmit.socket) else {
+                        continue;
+                    };
+                    let datagram = &self.transmit[..transmit.size];
+                    match reader.socket.try_send(transmit.destination, datagram) {
+                        Ok(()) => {}
+                        // A full socket drops what the network could have dropped as well: it is sent again.
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) => {
+                            let (socket, remote) = (transmit.socket, transmit.destination);
+                            self.input(Input::SendError {
+                                socket,
+                                remote,
+                                error: send_error(&error),
+                            });
+                        }
+                    }
+                }
+                Output::Event(agent, event) => self.publish(agent, event),
+                Output::Command(Command::Bind { request, address }) => {
+                    let result = self.bind(address);
+                    self.input(Input::Bound { request, result });
+                }
+                Output::Command(Command::CloseSocket(id)) => {
+                    self.readers.remove(&id);
+                    self.sockets.remove(id);
+                }
+                Output::Command(Command::Resolve {
+                    request,
+                    name,
+                    port,
+                }) => {
+                    self.resolving
+                        .spawn(async move { (request, resolve(&name, port).await) });
+                }
+                Output::Idle(deadline) => return Polled::Idle(deadline),
+                // The engine is of the same version and says nothing else.
+                _ => {}
+            }
+        }
+        Polled::More
+    }
+
+    fn bind(&mut self, address: SocketAddr) -> Result<(SocketId, SocketAddr), BindError> {
+        let socket = Arc::new(UdpSocket::bind(address).map_err(|error| bind_error(&error))?);
+        // Each number is used once; four thousand million sockets are more than a process lives to open.
+        let id = SocketId(self.next_socket);
+        self.next_socket = self.next_socket.checked_add(1).ok_or(BindError::Other)?;
+        let local = socket.local_address();
+        self.sockets.insert(id, Arc::clone(&socket));
+        self.readers
+            .insert(id, Reader::new(id, socket, &self.ready));
+        Ok((id, local))
+    }
+
+    fn publish(&mut self, agent: AgentId, event: Event) {
+        let Some(hosted) = self.agents.get(&agent) else {
+            return;
+        };
+        // A pair that was selected becomes nominated, and its round trip is measured again, without an
+        // event of its own.
+        let selected = match &event {
+            Event::StateChange { .. } => self
+                .engine
+                .agent(agent)
+                .ok()
+                .and_then(|agent| agent.selected_pair()),
+            _ => None,
+        };
+        hosted.snapshot.send_modify(|snapshot| {
+            snapshot.apply(&event);
+            if selected.is_some() {
+                snapshot.selected = selected;
+            }
+        });
+        let state = match &event {
+            Event::StateChange { state, .. } => Some(*state),
+            _ => None,
+        };
+        // Nobody need listen.
+        let _ = hosted.events.send(event);
+        if let Some(state) = state {
+            hosted
+                .inbox
+                .set_ended(matches!(state, State::Failed | State::Closed));
+            if state == State::Closed {
+                self.agents.remove(&agent);
+            }
+        }
+    }
+}
+
+impl Drop for Driver {
+    /// Also when the runtime shuts down and drops the task: nobody may wait for what will never come.
+    fn drop(&mut self) {
+        self.sockets.clear();
+        for hosted in self.agents.values() {
+            hosted
+                .snapshot
+                .send_modify(|snapshot| snapshot.state = State::Closed);
+            hosted.inbox.set_ended(true);
+        }
+    }
+}
+
+impl Staged {
+    fn deliver(&mut self, agents: &HashMap<AgentId, Hosted>, bytes: &[u8]) {
+        if let Some(hosted) = self.agent.take().and_then(|agent| agents.get(&agent)) {
+            hosted.inbox.push(bytes, &self.ranges);
+        }
+        self.ranges.clear();
+    }
+}

@@ -1,0 +1,96 @@
+//! An engine and its driver, for several agents.
+
+use std::sync::Arc;
+
+use nilas_ice::{AgentId, Engine, EngineConfig};
+use nilas_net::{Clock, os_seed};
+use tokio::sync::mpsc;
+
+use crate::agent::Agent;
+use crate::config::Config;
+use crate::driver::{Driver, MAX_REQUESTS};
+use crate::error::Error;
+use crate::inbox::Inbox;
+use crate::session::{Request, Session, ask};
+use crate::sockets::SocketTable;
+
+/// Hosts agents: one task with one engine, for as many as its configuration allows.
+///
+/// [`Agent::new`] makes an endpoint for each agent, which is right for a handful. A server with
+/// hundreds of sessions puts them all on one, or on one per core.
+///
+/// The task ends when the endpoint, its clones and all handles of its agents are dropped.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), nilas::Error> {
+/// let endpoint = nilas::Endpoint::new()?;
+/// let first = endpoint.agent(nilas::Config::controlling()).await?;
+/// let second = endpoint.agent(nilas::Config::controlled()).await?;
+/// assert_ne!(first.local_parameters().ufrag, second.local_parameters().ufrag);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    requests: mpsc::Sender<Request>,
+    closings: mpsc::UnboundedSender<AgentId>,
+    sockets: Arc<SocketTable>,
+    clock: Clock,
+}
+
+impl Endpoint {
+    /// An endpoint with the defaults, on the present tokio runtime, which needs I/O and time enabled.
+    ///
+    /// # Errors
+    /// [`Error::System`] when the operating system has no randomness.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn new() -> Result<Self, Error> {
+        Self::with_config(EngineConfig::default())
+    }
+
+    /// An endpoint whose engine is configured so.
+    ///
+    /// # Errors
+    /// As of [`new`](Self::new).
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn with_config(config: EngineConfig) -> Result<Self, Error> {
+        let engine = Engine::new(config, os_seed().map_err(Error::System)?);
+        let (requests, to_serve) = mpsc::channel(MAX_REQUESTS);
+        // Bounded by the number of agents: each sends one when it is dropped, where nothing can wait.
+        let (closings, to_close) = mpsc::unbounded_channel();
+        let (clock, sockets) = (Clock::start(), Arc::new(SocketTable::default()));
+        tokio::spawn(Driver::new(engine, clock, Arc::clone(&sockets)).run(to_serve, to_close));
+        Ok(Self {
+            requests,
+            closings,
+            sockets,
+            clock,
+        })
+    }
+
+    /// A new agent, which begins to gather candidates at once.
+    ///
+    /// # Errors
+    /// [`Error::Agent`] when the engine is full or the configured credentials cannot be used.
+    pub async fn agent(&self, config: impl Into<Config>) -> Result<Agent, Error> {
+        let config = config.into();
+        let inbox = Arc::new(Inbox::new(config.receive_queue_bytes));
+        let (agent, for_driver) = (Box::new(config.agent), Arc::clone(&inbox));
+        let added = ask(&self.requests, |reply| Request::Add {
+            config: agent,
+            inbox: for_driver,
+            reply,
+        })
+        .await?;
+        let (requests, closings) = (self.requests.clone(), self.closings.clone());
+        let sockets = Arc::clone(&self.sockets);
+        Ok(Agent::from_session(Session::new(
+            added, inbox, requests, closings, sockets, self.clock,
+        )))
+    }
+}

@@ -1,0 +1,166 @@
+//! Sending: from the application's task straight to the socket.
+
+use std::io;
+use std::sync::{Arc, Weak};
+
+use nilas_ice::{NoPath, Path};
+use nilas_net::{UdpSocket, send_error};
+
+use crate::error::Error;
+use crate::session::Session;
+
+/// Sends to the peer of an agent, from any task; clones send independently.
+///
+/// It exists before there is a path, and says so when it is used then. Sending takes no lock and does
+/// not pass the agent's task: the path is read anew for every datagram, so that nothing is sent any more
+/// once the peer's consent has expired (RFC 7675 section 5.1).
+#[derive(Clone, Debug)]
+pub struct Sender {
+    session: Arc<Session>,
+    /// The path of which `socket` is the socket.
+    path: Option<Path>,
+    socket: Weak<UdpSocket>,
+}
+
+impl Sender {
+    pub(crate) fn new(session: Arc<Session>) -> Self {
+        Self {
+            session,
+            path: None,
+            socket: Weak::new(),
+        }
+    }
+
+    /// Sends one datagram, and waits while the socket is full.
+    ///
+    /// # Errors
+    /// [`Error::NoPath`] while there is no path, [`Error::Send`] when the operating system refuses, and
+    /// [`Error::Closed`].
+    pub async fn send(&mut self, datagram: &[u8]) -> Result<(), Error> {
+        let length = datagram.len();
+        self.when_writable(|socket, path| {
+            socket
+                .try_send(path.destination, datagram)
+                .map(|()| (1, length))
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Sends one datagram if the socket can take it now.
+    ///
+    /// # Errors
+    /// [`Error::WouldBlock`] when it cannot; otherwise as of [`send`](Self::send).
+    pub fn try_send(&mut self, datagram: &[u8]) -> Result<(), Error> {
+        let (socket, path) = self.route()?;
+        socket
+            .try_send(path.destination, datagram)
+            .map_err(|error| refused(&error))?;
+        self.session
+            .path
+            .record_sent(self.session.clock.now(), 1, datagram.len() as u64);
+        Ok(())
+    }
+
+    /// Sends datagrams of `segment` bytes each, the last one possibly shorter, that stand one after
+    /// another in `datagrams`. The operating system cuts them up, which costs far less than to send them
+    /// one by one. Waits while the socket is full.
+    ///
+    /// # Errors
+    /// As of [`send`](Self::send), and [`Error::EmptySegment`]. Datagrams before the one that failed have
+    /// been sent.
+    pub async fn send_batch(&mut self, datagrams: &[u8], segment: usize) -> Result<(), Error> {
+        if segment == 0 {
+            return Err(Error::EmptySegment);
+        }
+        let mut rest = datagrams;
+        while !rest.is_empty() {
+            let sent = self
+                .when_writable(|socket, path| {
+                    let bytes = socket.try_send_segments(path.destination, rest, segment)?;
+                    Ok((bytes.div_ceil(segment), bytes))
+                })
+                .await?;
+            rest = &rest[sent..];
+        }
+        Ok(())
+    }
+
+    /// Sends of a batch, as in [`send_batch`](Self::send_batch), what the socket can take now, and
+    /// returns how many bytes that was: a multiple of `segment` until it is all.
+    ///
+    /// # Errors
+    /// As of [`send_batch`](Self::send_batch), if not even the first datagram was sent;
+    /// [`Error::WouldBlock`] among them.
+    pub fn try_send_batch(&mut self, datagrams: &[u8], segment: usize) -> Result<usize, Error> {
+        if segment == 0 {
+            return Err(Error::EmptySegment);
+        }
+        let mut sent = 0;
+        while sent < datagrams.len() {
+            let tried = self.route().and_then(|(socket, path)| {
+                let bytes = socket
+                    .try_send_segments(path.destination, &datagrams[sent..], segment)
+                    .map_err(|error| refused(&error))?;
+                let packets = bytes.div_ceil(segment) as u64;
+                self.session
+                    .path
+                    .record_sent(self.session.clock.now(), packets, bytes as u64);
+                Ok(bytes)
+            });
+            match tried {
+                Ok(bytes) => sent += bytes,
+                Err(error) if sent == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Calls `send`, which tells the datagrams and bytes it sent, as soon as the socket can take it, and
+    /// with the path of that moment. Returns the bytes.
+    async fn when_writable(
+        &mut self,
+        mut send: impl FnMut(&UdpSocket, &Path) -> io::Result<(usize, usize)>,
+    ) -> Result<usize, Error> {
+        loop {
+            let (socket, path) = self.route()?;
+            let cell = &self.session.path;
+            // The path may change or end while the socket is full.
+            let sent = socket
+                .when_writable(|| match cell.load() {
+                    Ok(now) if now == path => send(&socket, &path).map(Some),
+                    _ => Ok(None),
+                })
+                .await
+                .map_err(|error| refused(&error))?;
+            if let Some((packets, bytes)) = sent {
+                cell.record_sent(self.session.clock.now(), packets as u64, bytes as u64);
+                return Ok(bytes);
+            }
+        }
+    }
+
+    /// The path of this moment and its socket.
+    fn route(&mut self) -> Result<(Arc<UdpSocket>, Path), Error> {
+        let path = match self.session.path.load() {
+            Ok(path) => path,
+            Err(NoPath::Closed) => return Err(Error::Closed),
+            Err(reason) => return Err(reason.into()),
+        };
+        if self.path != Some(path) {
+            self.socket = self.session.sockets.find(path.socket);
+            self.path = Some(path);
+        }
+        // A socket that is gone while its path stands: the driver has ended.
+        let socket = self.socket.upgrade().ok_or(Error::Closed)?;
+        Ok((socket, path))
+    }
+}
+
+fn refused(error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => Error::WouldBlock,
+        _ => Error::Send(send_error(error)),
+    }
+}
