@@ -1,0 +1,6 @@
+//! TURN (RFC 8656) as two state machines without I/O: the client's allocation, and the server.
+#![forbid(unsafe_code)]
+
+mod time;
+
+pub use time::Time;
