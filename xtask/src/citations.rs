@@ -1,7 +1,7 @@
 //! Every citation of an RFC section in the sources and the documents, checked against the index.
 //!
 //! The one form is `RFC NNNN section X.Y` (or `RFC NNNN appendix B.1`, or `RFC NNNN sections X, Y and Z`), also when a
-//! comment breaks the line inside it.
+//! comment breaks the line inside it. In Rust files a `section X.Y` by itself belongs to the RFC named last.
 //! Near misses are findings too, because a citation in another form would escape the check.
 
 use std::fmt;
@@ -84,58 +84,125 @@ fn unknown(index: &Index, citation: &Citation) -> Option<Finding> {
 
 /// Finds the citations in a text, and what looks like one but is not in the one form.
 pub(crate) fn scan(file: &Path, text: &str) -> (Vec<Citation>, Vec<Finding>) {
-    let words = words(text);
-    let word = |at: usize| words.get(at).map_or("", |(word, _)| *word);
-    let (mut citations, mut findings) = (Vec::new(), Vec::new());
-    for (at, &(first, line)) in words.iter().enumerate() {
-        let malformed = || Finding {
-            file: file.to_path_buf(),
-            line,
-            text: format!(
-                "\"{first} {} {} {}\": cite one section as \"RFC NNNN section X.Y\"",
-                word(at + 1),
-                word(at + 2),
-                word(at + 3)
-            ),
-        };
-        let backwards =
-            names_section(first) && word(at + 2) == "of" && open(word(at + 3)).starts_with("RFC");
-        if backwards && word(at + 1).starts_with(|c: char| c.is_ascii_digit()) {
-            findings.push(malformed());
-        }
-        let Some(glued) = open(first).strip_prefix("RFC") else {
-            continue;
-        };
-        if !glued.is_empty() {
-            if glued.starts_with(|c: char| c.is_ascii_digit()) && names_section(word(at + 1)) {
-                findings.push(malformed());
+    let mut scanner = Scanner {
+        file,
+        words: words(text),
+        rfc: None,
+        citations: Vec::new(),
+        findings: Vec::new(),
+    };
+    for at in 0..scanner.words.len() {
+        scanner.look_at(at);
+    }
+    (scanner.citations, scanner.findings)
+}
+
+struct Scanner<'a> {
+    file: &'a Path,
+    words: Vec<(&'a str, usize)>,
+    /// The RFC named last, which a section without one belongs to.
+    rfc: Option<u32>,
+    citations: Vec<Citation>,
+    findings: Vec<Finding>,
+}
+
+impl<'a> Scanner<'a> {
+    fn look_at(&mut self, at: usize) {
+        let word = open(self.word(at));
+        match word.strip_prefix("RFC") {
+            Some("") => self.rfc(at),
+            // "RFC8445 section 7.1"
+            Some(glued) if starts_with_digit(glued) && names_section(self.word(at + 1)) => {
+                self.malformed(at)
             }
-            continue;
-        }
-        let number = word(at + 1);
-        let kind = word(at + 2);
-        if !number.starts_with(|c: char| c.is_ascii_digit()) || !names_section(kind) {
-            continue;
-        }
-        let sections = match (kind, section_of(word(at + 3))) {
-            ("section" | "appendix", Some(section)) => vec![section],
-            ("sections", Some(_)) => enumeration(&words[at + 3..]),
-            _ => Vec::new(),
-        };
-        match number.parse() {
-            Ok(rfc) if !sections.is_empty() => {
-                let cited = |section: &str| Citation {
-                    rfc,
-                    section: section.to_owned(),
-                    file: file.to_path_buf(),
-                    line,
-                };
-                citations.extend(sections.into_iter().map(cited));
-            }
-            _ => findings.push(malformed()),
+            _ if names_section(word) => self.section(at),
+            _ => {}
         }
     }
-    (citations, findings)
+
+    /// An "RFC" that stands by itself.
+    fn rfc(&mut self, at: usize) {
+        let number = self.word(at + 1);
+        if !starts_with_digit(number) {
+            return;
+        }
+        let digits = number
+            .split(|c: char| !c.is_ascii_digit())
+            .next()
+            .unwrap_or_default();
+        self.rfc = digits.parse().ok();
+        if names_section(self.word(at + 2)) && number.len() != digits.len() {
+            // "RFC 8445, section 7.1"
+            self.malformed(at);
+        }
+    }
+
+    /// A "section": of the RFC right before it, or else of the one named last in the file.
+    fn section(&mut self, at: usize) {
+        let before = at
+            .checked_sub(2)
+            .map_or("", |before| open(self.word(before)));
+        let named = before == "RFC";
+        if named && !self.word(at - 1).bytes().all(|byte| byte.is_ascii_digit()) {
+            // Told already.
+            return;
+        }
+        let of_rfc = self.word(at + 2) == "of" && open(self.word(at + 3)).starts_with("RFC");
+        let number = self.word(at + 1);
+        if !named && of_rfc && starts_with_digit(number) {
+            // "section 7.1 of RFC 8445"
+            self.malformed(at);
+            return;
+        }
+        let is_rust = self
+            .file
+            .extension()
+            .is_some_and(|extension| extension == "rs");
+        let continued = is_rust
+            && matches!(open(self.word(at)), "section" | "sections")
+            && starts_with_digit(number);
+        if !named && !continued {
+            return;
+        }
+        let Some(rfc) = self.rfc else { return };
+        let first = if named { at - 2 } else { at };
+        let sections = match (open(self.word(at)), section_of(number)) {
+            ("section" | "appendix", Some(section)) => vec![section],
+            ("sections", Some(_)) => enumeration(&self.words[at + 1..]),
+            _ => Vec::new(),
+        };
+        if sections.is_empty() {
+            self.malformed(first);
+        }
+        for section in sections {
+            self.citations.push(Citation {
+                rfc,
+                section: section.to_owned(),
+                file: self.file.to_path_buf(),
+                line: self.words[first].1,
+            });
+        }
+    }
+
+    fn malformed(&mut self, at: usize) {
+        let quoted: Vec<&str> = (at..at + 4).map(|at| self.word(at)).collect();
+        self.findings.push(Finding {
+            file: self.file.to_path_buf(),
+            line: self.words[at].1,
+            text: format!(
+                "\"{}\": cite one section as \"RFC NNNN section X.Y\"",
+                quoted.join(" ")
+            ),
+        });
+    }
+
+    fn word(&self, at: usize) -> &'a str {
+        self.words.get(at).map_or("", |(word, _)| *word)
+    }
+}
+
+fn starts_with_digit(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_digit())
 }
 
 fn names_section(word: &str) -> bool {
@@ -326,9 +393,27 @@ mod tests {
 
     #[test]
     fn an_rfc_without_a_section_is_no_citation() {
-        let (citations, findings) =
-            scanned("RFC 8445 says so; RFC 8838 and RFC 8863 too. This section 3 is ours.");
+        let (citations, findings) = scanned(
+            "This section 3 is ours. RFC 8445 says so; RFC 8838 and RFC 8863 too, in a section each.",
+        );
         assert!(citations.is_empty() && findings.is_empty());
+    }
+
+    #[test]
+    fn a_section_without_an_rfc_belongs_to_the_one_named_last() {
+        let (citations, findings) =
+            scanned("RFC 8445 (section 7.3), RFC 8838 in its\nsections 11 and 14.");
+        let expected = [(8445, "7.3", 1), (8838, "11", 2), (8838, "14", 2)];
+        assert_eq!(
+            citations,
+            expected.map(|(rfc, section, line)| (rfc, section.to_owned(), line))
+        );
+        assert!(findings.is_empty());
+        assert!(
+            scan(Path::new("a.md"), "RFC 8445 and our section 99")
+                .0
+                .is_empty()
+        );
     }
 
     #[test]

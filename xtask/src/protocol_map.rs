@@ -1,7 +1,7 @@
 //! `docs/protocol.md`: which file keeps a section of an RFC, and which test proves it.
 //!
 //! The map is written by hand and checked here: every section of a mapped RFC has one row, every title is the RFC's,
-//! every file exists and cites the section or a part of it, every test exists.
+//! every file exists and cites the section, a part of it or what it is a part of, every test exists.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -170,15 +170,12 @@ impl Judge<'_> {
             return;
         }
         let cites = |citation: &Citation| {
-            let inside = |section: &String| {
-                citation
-                    .section
-                    .strip_prefix(section.as_str())
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            let related = |section: &String| {
+                is_part_of(&citation.section, section) || is_part_of(section, &citation.section)
             };
             citation.rfc == row.rfc
                 && citation.file == Path::new(file)
-                && row.sections.iter().any(inside)
+                && row.sections.iter().any(related)
         };
         if !self.citations.iter().any(cites) {
             let text = format!(
@@ -246,6 +243,13 @@ impl Judge<'_> {
     fn say(&mut self, row: &Row, text: String) {
         self.findings.push(finding(row.line, text));
     }
+}
+
+/// Whether a section is another one or lies in it.
+fn is_part_of(inner: &str, outer: &str) -> bool {
+    inner
+        .strip_prefix(outer)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// What stands between backticks.
