@@ -185,3 +185,76 @@ impl Outbox {
         before + length <= MAX_QUEUED_BYTES && self.messages.try_send(text).is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::net::Ipv4Addr;
+
+    use nilas_net::signaling::message::MAX_MESSAGE_BYTES;
+
+    use super::*;
+
+    /// Two clients that have met, and what came to them until then taken away.
+    async fn pair(hub: &Arc<Hub>) -> [(Client, Inbox); 2] {
+        let mut pair = [(); 2].map(|()| hub.open(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        for (client, _) in &pair {
+            client.text(r#"{"type":"hello","schema":"nilas.rendezvous/1"}"#);
+            client.text(r#"{"type":"join","code":"7-amber-canyon","create":true}"#);
+        }
+        for (_, inbox) in &mut pair {
+            while !inbox.recv().await.unwrap().contains("peer_joined") {}
+        }
+        pair
+    }
+
+    async fn drain(mut inbox: Inbox) -> (usize, usize) {
+        let (mut messages, mut bytes) = (0, 0);
+        while let Some(text) = inbox.recv().await {
+            messages += 1;
+            bytes += text.len();
+        }
+        (messages, bytes)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_holds_a_bounded_queue() {
+        for (length, most_messages) in [(MAX_MESSAGE_BYTES - 100, 3), (100, MAX_QUEUED_MESSAGES)] {
+            let hub = Arc::new(Hub::new(RendezvousConfig::default(), [7; 32]));
+            let [(a, a_inbox), (_b, b_inbox)] = pair(&hub).await;
+            let signal = format!(r#"{{"type":"signal","signal":"{}"}}"#, "x".repeat(length));
+            for _ in 0..4 * MAX_QUEUED_MESSAGES {
+                a.text(&signal);
+            }
+            // Both inboxes end: the one that was full, and the one whose peer is gone.
+            let (messages, bytes) = drain(b_inbox).await;
+            assert!((1..=most_messages + 1).contains(&messages), "{messages}");
+            assert!(bytes <= MAX_QUEUED_BYTES, "{bytes}");
+            drain(a_inbox).await;
+            assert_eq!(hub.counts().connections, 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_makes_room() {
+        let hub = Arc::new(Hub::new(RendezvousConfig::default(), [7; 32]));
+        let [(a, _a_inbox), (_b, mut b_inbox)] = pair(&hub).await;
+        let signal = format!(
+            r#"{{"type":"signal","signal":"{}"}}"#,
+            "x".repeat(MAX_MESSAGE_BYTES - 100)
+        );
+        for _ in 0..50 {
+            a.text(&signal);
+            assert_eq!(b_inbox.recv().await.unwrap(), signal);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_dropped_is_gone() {
+        let hub = Arc::new(Hub::new(RendezvousConfig::default(), [7; 32]));
+        let [a, (_b, mut b_inbox)] = pair(&hub).await;
+        drop(a);
+        assert!(b_inbox.recv().await.unwrap().contains("peer_left"));
+        assert_eq!(b_inbox.recv().await, None);
+        assert!(hub.state().outboxes.is_empty());
+    }
+}

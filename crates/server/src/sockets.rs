@@ -76,13 +76,16 @@ fn bind_all<T>(
     Ok(sockets)
 }
 
+/// Whether the address is one that every machine with IPv6 has, and this one has no IPv6.
 fn is_lack_of_ipv6(address: SocketAddr, error: &io::Error) -> bool {
     let SocketAddr::V6(address) = address else {
         return false;
     };
+    let can_make = |domain| Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).is_ok();
     (address.ip().is_unspecified() || address.ip().is_loopback())
-        // What `socket` says of a family that the kernel does not have is `Uncategorized`.
-        && !matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
+        // Either no interface has IPv6, or the kernel does not know it: that error has no kind of its own.
+        && (error.kind() == io::ErrorKind::AddrNotAvailable
+            || (can_make(Domain::IPV4) && !can_make(Domain::IPV6)))
 }
 
 fn explain(protocol: &'static str, address: SocketAddr, source: io::Error) -> ServerError {
