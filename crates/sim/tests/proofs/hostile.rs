@@ -317,6 +317,7 @@ fn data_of_strangers_is_not_delivered() {
         );
         peers.world.run_for(ms(1));
     }
+    peers.world.run_for(ms(100));
     assert_eq!(peers.world.received(a), []);
     assert_eq!(peers.world.not_ours(a.node), not_ours + 256);
 }

@@ -7,20 +7,22 @@ use nilas_ice::{AgentError, Event, Parameters, State, Time};
 use nilas_sim::{Agent, Signal, Signaling};
 use nilas_stun::Class;
 
-/// Sends data both ways every 10 ms and runs until both have selected a pair again.
+/// Sends data both ways every 10 ms, restarts, and runs until both have concluded again.
 fn data_flows_through(peers: &mut Peers, restart: impl FnOnce(&mut Peers)) {
     let (a, b) = (peers.a, peers.b);
     let begun = peers.world.now();
     let before = [a, b].map(|agent| peers.world.received(agent).len());
     let old = [a, b].map(|agent| peers.parameters(agent));
     restart(peers);
-    let selected = |peers: &Peers, agent: Agent| {
-        peers.world.events(agent).iter().any(|(at, event)| {
-            *at > begun && matches!(event, Event::SelectedPairChange(pair) if pair.nominated)
-        })
+    let concluded = |peers: &Peers, agent: Agent| {
+        peers
+            .world
+            .events(agent)
+            .iter()
+            .any(|(at, event)| *at > begun && matches!(event, Event::Nominated(_)))
     };
     let mut sent = 0;
-    while !(selected(peers, a) && selected(peers, b)) {
+    while !(concluded(peers, a) && concluded(peers, b)) {
         assert!(
             peers.world.now().since(begun) < MINUTE,
             "{:#?}",
@@ -44,6 +46,13 @@ fn data_flows_through(peers: &mut Peers, restart: impl FnOnce(&mut Peers)) {
         );
     }
     for (agent, old) in [a, b].into_iter().zip(old) {
+        // The application hears of the new pair, even if it has the addresses of the old one.
+        let told = peers
+            .world
+            .events(agent)
+            .iter()
+            .any(|(at, event)| *at > begun && matches!(event, Event::SelectedPairChange(_)));
+        assert!(told, "{:#?}", peers.world.events(agent));
         let new = peers.parameters(agent);
         assert!(
             new.ufrag != old.ufrag && new.pwd != old.pwd,

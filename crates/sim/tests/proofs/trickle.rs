@@ -137,6 +137,7 @@ fn nothing_comes_after_the_end_of_candidates() {
 #[test]
 fn candidates_that_cannot_be_used_are_refused_and_harm_nothing() {
     let mut peers = Setup::default().introduced();
+    peers.world.run_for(ms(1));
     let b = peers.parameters(peers.b);
     for line in [
         "candidate:1 1 tcp 2105458943 192.0.2.7 9 typ host tcptype active",
@@ -194,4 +195,28 @@ fn candidates_that_trickle_for_long_are_awaited() {
             up.since(before)
         );
     }
+}
+
+#[test]
+fn a_candidate_of_another_generation_that_came_before_the_parameters_is_dropped() {
+    let mut peers = Setup::default().peers();
+    peers.gather();
+    let early: Candidate = "candidate:1 1 udp 2122260223 203.0.113.9 9 typ host ufrag someoneelse"
+        .parse()
+        .expect("grammar");
+    // Whether it is refused now or dropped later, no check may go there.
+    let _ = peers.world.deliver(peers.a, Signal::Candidate(early));
+    peers.tell(peers.a);
+    peers.tell(peers.b);
+    assert!(peers.run_until_up(MINUTE).is_some());
+    peers.world.run_for(Duration::from_secs(5));
+    assert!(
+        peers
+            .world
+            .trace()
+            .packets()
+            .iter()
+            .all(|packet| packet.destination.ip() != ip("203.0.113.9"))
+    );
+    assert_eq!(peers.world.state(peers.a), State::Completed);
 }
