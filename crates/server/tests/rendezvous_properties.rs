@@ -9,20 +9,28 @@ use nilas_net::signaling::ServerMessage;
 use nilas_server::rendezvous::{ConnectionId, Input, Output, Rendezvous, RendezvousConfig};
 use proptest::prelude::*;
 
+const HELLO: &str = r#"{"type":"hello","schema":"nilas.rendezvous/1"}"#;
+
+/// `who` is one of all connections ever opened, or the last.
 #[derive(Clone, Debug)]
 enum Step {
     Open {
         source: u8,
     },
+    /// Opens, says hello, and joins, as a client in its right mind does.
+    Arrive {
+        source: u8,
+        join: String,
+    },
     Say {
-        who: prop::sample::Index,
+        who: Option<prop::sample::Index>,
         text: String,
     },
     Close {
-        who: prop::sample::Index,
+        who: Option<prop::sample::Index>,
     },
     Overflow {
-        who: prop::sample::Index,
+        who: Option<prop::sample::Index>,
     },
     Wait {
         seconds: u16,
@@ -31,13 +39,14 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let who = any::<prop::sample::Index>;
+    let who = || any::<prop::sample::Index>().prop_map(Some);
     let code = prop::sample::select(vec!["code-one-1", "code-two-2", "code-three-3"]);
     let join = (code, any::<bool>()).prop_map(|(code, create)| {
         format!(r#"{{"type":"join","code":"{code}","create":{create}}}"#)
     });
+    let arrive = ((0..3u8), join.clone()).prop_map(|(source, join)| Step::Arrive { source, join });
     let text = prop_oneof![
-        6 => Just(r#"{"type":"hello","schema":"nilas.rendezvous/1"}"#.to_owned()),
+        6 => Just(HELLO.to_owned()),
         6 => join,
         2 => Just(r#"{"type":"create"}"#.to_owned()),
         // The test writes the sender's number over this.
@@ -46,6 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         4 => (0..3u8).prop_map(|source| Step::Open { source }),
+        8 => arrive,
         20 => (who(), text).prop_map(|(who, text)| Step::Say { who, text }),
         2 => who().prop_map(|who| Step::Close { who }),
         1 => who().prop_map(|who| Step::Overflow { who }),
@@ -54,8 +64,30 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn expand(step: Step) -> Vec<Step> {
+    match step {
+        Step::Arrive { source, join } => vec![
+            Step::Open { source },
+            Step::Say {
+                who: None,
+                text: HELLO.into(),
+            },
+            Step::Say {
+                who: None,
+                text: join,
+            },
+        ],
+        step => vec![step],
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 300,
+        failure_persistence: None,
+        rng_seed: proptest::test_runner::RngSeed::Fixed(8_445),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn whatever_clients_do(steps in prop::collection::vec(step(), 1..200)) {
@@ -68,11 +100,16 @@ proptest! {
         let mut opened: Vec<ConnectionId> = Vec::new();
         let mut ended = BTreeSet::new();
         let mut joined = BTreeMap::new();
-        for step in steps {
-            let pick = |who: prop::sample::Index| (!opened.is_empty()).then(|| *who.get(&opened));
+        for step in steps.into_iter().flat_map(expand) {
+            let pick = |who: Option<prop::sample::Index>| match who {
+                _ if opened.is_empty() => None,
+                None => opened.last().copied(),
+                Some(who) => Some(*who.get(&opened)),
+            };
             let signal;
             let mut sender = None;
             let input = match &step {
+                Step::Arrive { .. } => unreachable!("expanded"),
                 Step::Open { source } => {
                     let connection = ConnectionId(opened.len() as u64);
                     opened.push(connection);
