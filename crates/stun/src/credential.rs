@@ -84,13 +84,22 @@ fn long_term_hash<D: Digest>(
 ) -> Result<hmac::digest::Output<D>, CredentialError> {
     // RFC 8489 section 9.2.2: username ":" OpaqueString(realm) ":" OpaqueString(password), where
     // OpaqueString has been applied to the username already; applying it again changes nothing.
+    // "With any quotes and trailing nulls removed": some servers send them around their realm.
     let mut hash = D::new();
-    hash.update(opaque_string(username)?.as_bytes());
+    hash.update(opaque_string(bare(username))?.as_bytes());
     hash.update(b":");
-    hash.update(opaque_string(realm)?.as_bytes());
+    hash.update(opaque_string(bare(realm))?.as_bytes());
     hash.update(b":");
-    hash.update(opaque_string(password)?.as_bytes());
+    hash.update(opaque_string(password.trim_end_matches('\0'))?.as_bytes());
     Ok(hash.finalize())
+}
+
+/// Text without trailing nulls and without the pair of quotes around it, if there is one.
+fn bare(text: &str) -> &str {
+    let text = text.trim_end_matches('\0');
+    text.strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+        .unwrap_or(text)
 }
 
 /// Prepares and enforces the OpaqueString profile of RFC 8265 on a user name, realm or password.
@@ -155,3 +164,64 @@ impl fmt::Display for CredentialError {
 }
 
 impl core::error::Error for CredentialError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn printable_ascii_is_its_own_opaque_string() {
+        let printable: alloc::string::String = (' '..='~').collect();
+        assert_eq!(opaque_string(&printable).as_deref(), Ok(&printable[..]));
+        #[cfg(feature = "std")]
+        {
+            // The short way must be the same as the long one.
+            assert_eq!(
+                enforce_opaque_string(&printable).as_deref(),
+                Ok(&printable[..])
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_profile_excludes_is_an_error() {
+        assert_eq!(opaque_string(""), Err(CredentialError::Empty));
+        for text in ["\0", "a\tb", "line\n", "\u{7F}"] {
+            assert_eq!(
+                opaque_string(text),
+                Err(CredentialError::Disallowed),
+                "{text:?}"
+            );
+        }
+        assert!(Key::short_term("").is_err());
+        assert!(Key::long_term_md5("user", "", "pass").is_err());
+        assert!(userhash("", "realm").is_err());
+    }
+
+    #[cfg(feature = "std")]
+    #[test]
+    fn beyond_ascii_spaces_are_mapped_and_letters_composed() {
+        // RFC 8265: spaces beyond ASCII become U+0020, then Unicode normalization form C.
+        assert_eq!(opaque_string("a\u{3000}b").as_deref(), Ok("a b"));
+        assert_eq!(opaque_string("e\u{301}").as_deref(), Ok("\u{E9}"));
+        assert_eq!(opaque_string("\u{AD}"), Err(CredentialError::Disallowed));
+    }
+
+    #[cfg(not(feature = "std"))]
+    #[test]
+    fn beyond_ascii_the_tables_are_missed() {
+        assert_eq!(opaque_string("\u{E9}"), Err(CredentialError::NotAscii));
+    }
+
+    #[test]
+    fn quotes_and_trailing_nulls_are_no_part_of_a_long_term_key() {
+        let plain = long_term_hash::<Md5>("user", "realm", "pass").unwrap();
+        let dressed = long_term_hash::<Md5>("\"user\"", "\"realm\"\0\0", "pass\0").unwrap();
+        assert_eq!(plain, dressed);
+        assert_ne!(
+            plain,
+            long_term_hash::<Md5>("user", "realm\"", "pass").unwrap()
+        );
+        assert_eq!(bare("\""), "\"");
+    }
+}

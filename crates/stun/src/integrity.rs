@@ -280,7 +280,7 @@ impl fmt::Display for IntegrityError {
 
 impl core::error::Error for IntegrityError {}
 
-#[cfg(test)]
+#[cfg(all(test, feature = "std"))]
 #[expect(dead_code, reason = "the other vectors are for the integration tests")]
 #[path = "../tests/vectors/mod.rs"]
 mod vectors;
@@ -289,6 +289,7 @@ mod vectors;
 mod tests {
     use super::*;
 
+    #[cfg(feature = "std")]
     #[test]
     fn hmac_of_the_rfc_as_printed() {
         // RFC 8489 appendix B.1 printed a length field that counts the header, and an HMAC over it

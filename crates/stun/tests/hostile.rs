@@ -7,6 +7,10 @@ use nilas_stun::{
 
 #[path = "../../../fuzz/src/stun_message.rs"]
 mod stun_message;
+#[expect(
+    dead_code,
+    reason = "what the vectors were keyed with is not needed here"
+)]
 mod vectors;
 
 use vectors::{
