@@ -6,9 +6,10 @@
 //! other command is ignored, because the other side's `params` are handed over as they are.
 
 use nilas_ice::{Candidate, Parameters, State, Stats, StunServer};
-use nilas_stun::uri::{Host, StunUri};
 use serde::Serialize;
 use serde_json::{Map, Value};
+
+use crate::network::stun_server;
 
 /// What the driving program wants.
 #[derive(Debug, PartialEq)]
@@ -109,7 +110,7 @@ impl Start {
     fn take_stun(&mut self, value: &Value) -> Result<(), String> {
         match value {
             Value::Null => {}
-            Value::String(text) => match parse_stun_server(text) {
+            Value::String(text) => match stun_server(text) {
                 Ok(server) => self.stun_servers.push(server),
                 Err(reason) => self.refuse(format!("stun: {reason}")),
             },
@@ -128,30 +129,14 @@ impl Start {
                 None => return Err("iceServers: a server has no urls".to_owned()),
             };
             for url in urls {
-                match url.split_once(':') {
-                    Some((scheme, rest)) if scheme.eq_ignore_ascii_case("stun") => match parse_stun_server(rest) {
-                        Ok(server) => self.stun_servers.push(server),
-                        Err(reason) => self.refuse(format!("iceServers: {url}: {reason}")),
-                    },
-                    _ => self.refuse(format!("iceServers: {url}: this build has only stun: servers")),
+                match stun_server(&url) {
+                    Ok(server) => self.stun_servers.push(server),
+                    Err(reason) => self.refuse(format!("iceServers: {reason}")),
                 }
             }
         }
         Ok(())
     }
-}
-
-/// `host:port` or `[v6]:port`, with or without the port and `stun:` before it.
-pub(crate) fn parse_stun_server(text: &str) -> Result<StunServer, String> {
-    let rest = text.strip_prefix("stun:").unwrap_or(text);
-    let uri: StunUri = format!("stun:{rest}").parse().map_err(|error| format!("{text:?} is no HOST:PORT: {error}"))?;
-    let port = uri.port_or_default();
-    let host = match uri.host {
-        Host::Ipv4(address) => address.to_string(),
-        Host::Ipv6(address) => address.to_string(),
-        Host::Name(name) => name,
-    };
-    Ok(StunServer { host, port })
 }
 
 fn text<'a>(fields: &'a Map<String, Value>, key: &str) -> Result<&'a str, String> {
@@ -197,7 +182,7 @@ mod tests {
         let start = start(everything);
         assert_eq!(start.stun_servers, [server("2001:db8::1", 5), server("a.example", 3478)]);
         assert_eq!(start.interfaces, ["eth0"]);
-        for option in ["turn:", "relayOnly:", "lite:", "mdns:", "colour:", "iceServers: turn:b.example"] {
+        for option in ["turn:", "relayOnly:", "lite:", "mdns:", "colour:", "iceServers: \"turn:b.example\""] {
             assert_eq!(start.refused.iter().filter(|why| why.starts_with(option)).count(), 1, "{option}");
         }
         assert_eq!(start.refused.len(), 6);
@@ -246,17 +231,5 @@ mod tests {
         assert_eq!(json(&Event::Selected { local: "l", remote: "r" }), r#"{"ev":"selected","local":"l","remote":"r"}"#);
         assert_eq!(json(&Event::Stats { stats: &[] }), r#"{"ev":"stats","stats":[]}"#);
         assert_eq!(json(&Event::Error { msg: "m" }), r#"{"ev":"error","msg":"m"}"#);
-    }
-
-    #[test]
-    fn stun_servers_are_parsed_in_every_spelling() {
-        let parse = |text| parse_stun_server(text).map(|server| (server.host, server.port));
-        assert_eq!(parse("192.0.2.1:99"), Ok(("192.0.2.1".to_owned(), 99)));
-        assert_eq!(parse("stun:example.org"), Ok(("example.org".to_owned(), 3478)));
-        assert_eq!(parse("[2001:db8::1]:7"), Ok(("2001:db8::1".to_owned(), 7)));
-        assert_eq!(parse("[2001:db8::1]"), Ok(("2001:db8::1".to_owned(), 3478)));
-        for wrong in ["", ":1", "a:b", "a:0", "a:70000", "[::1", "[::1]x", "[a]:1", "a b", "a:1:2", "2001:db8::1", "stun:"] {
-            assert!(parse_stun_server(wrong).is_err(), "{wrong}");
-        }
     }
 }

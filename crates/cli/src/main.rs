@@ -2,13 +2,16 @@
 //!
 //! What lives here: [`arguments`] defines the command line once, each verb has its file in [`commands`], and
 //! [`output`] draws what they find out, for people, for pipes and as JSON. [`agent_protocol`] is the language
-//! of `nilas agent`; [`pipe`] carries a byte stream in order over the datagrams of a connection. A command
-//! ends well or with a [`failure::Failure`], which is a sentence and an exit code.
+//! of `nilas agent`; [`pipe`] carries a byte stream in order over the datagrams of a connection; [`network`] is
+//! what an agent may use of this machine, and [`input`] reads standard input. A command ends well or with a
+//! [`failure::Failure`], which is a sentence and an exit code.
 
 mod agent_protocol;
 mod arguments;
 mod commands;
 mod failure;
+mod input;
+mod network;
 mod output;
 mod pipe;
 

@@ -1,5 +1,7 @@
 //! The verbs, one file each.
 
+mod agent;
+mod demo;
 mod lab;
 mod manual;
 mod server;
@@ -14,6 +16,8 @@ use crate::failure::Failure;
 /// Does what the command line says.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.verb {
+        Verb::Demo(arguments) => demo::run(&arguments),
+        Verb::Agent => agent::run(),
         Verb::Server(arguments) => server::run(&arguments),
         Verb::Lab(arguments) => lab::run(&arguments),
         Verb::Completions { shell } => manual::completions(shell),

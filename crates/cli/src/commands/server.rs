@@ -17,9 +17,9 @@ const SCHEMA: &str = "nilas.server/1";
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Event<'a> {
     /// It serves, at these addresses.
-    Ready { schema: &'static str, stun_udp: &'a [SocketAddr], stun_tcp: &'a [SocketAddr], rendezvous: Vec<String> },
+    Ready { stun_udp: &'a [SocketAddr], stun_tcp: &'a [SocketAddr], rendezvous: &'a [String] },
     /// It was asked to stop and has stopped.
-    Stopped { schema: &'static str },
+    Stopped,
 }
 
 pub(crate) fn run(arguments: &arguments::Server) -> Result<(), Failure> {
@@ -42,7 +42,7 @@ async fn serve(arguments: &arguments::Server) -> Result<(), Failure> {
     let rendezvous: Vec<_> = addresses.rendezvous.iter().map(|address| format!("ws://{address}")).collect();
     let (stun_udp, stun_tcp) = (addresses.stun_udp.as_slice(), addresses.stun_tcp.as_slice());
     if arguments.json {
-        json_line(&Event::Ready { schema: SCHEMA, stun_udp, stun_tcp, rendezvous })?;
+        json_line(SCHEMA, &Event::Ready { stun_udp, stun_tcp, rendezvous: &rendezvous })?;
     } else {
         let list = |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" ");
         let stun = if stun_udp == stun_tcp {
@@ -54,7 +54,7 @@ async fn serve(arguments: &arguments::Server) -> Result<(), Failure> {
     }
     server.run(stop).await;
     if arguments.json {
-        json_line(&Event::Stopped { schema: SCHEMA })?;
+        json_line(SCHEMA, &Event::Stopped)?;
     }
     Ok(())
 }

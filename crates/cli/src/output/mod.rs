@@ -7,7 +7,7 @@ pub(crate) mod event;
 pub(crate) mod pairs;
 pub(crate) mod reason;
 pub(crate) mod reporter;
-mod text;
+pub(crate) mod text;
 
 use std::io::{self, Write};
 
@@ -19,9 +19,15 @@ pub(crate) use event::{CandidateView, Event};
 pub(crate) use pairs::{Endpoint, PairView};
 pub(crate) use reporter::{Format, Reporter, Stream};
 
-/// Writes a JSON object as one line of standard output, at once.
-pub(crate) fn json_line(value: &impl Serialize) -> Result<(), Failure> {
-    let mut line = serde_json::to_string(value).map_err(Failure::internal)?;
+/// Writes an object as one line of JSON to standard output, at once, with `schema`, its name and version.
+pub(crate) fn json_line(schema: &'static str, value: &impl Serialize) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Line<'a, T> {
+        schema: &'static str,
+        #[serde(flatten)]
+        value: &'a T,
+    }
+    let mut line = serde_json::to_string(&Line { schema, value }).map_err(Failure::internal)?;
     line.push('\n');
     let mut stdout = io::stdout().lock();
     stdout.write_all(line.as_bytes())?;

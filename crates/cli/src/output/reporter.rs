@@ -72,7 +72,6 @@ struct Row {
 /// An event as a JSON line.
 #[derive(Serialize)]
 struct Line<'a> {
-    schema: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     peer: Option<&'a str>,
     #[serde(flatten)]
@@ -105,7 +104,7 @@ impl Reporter {
     /// Tells something of a peer.
     pub(crate) fn tell(&mut self, peer: Option<&str>, event: &Event) -> Result<(), Failure> {
         match self.format {
-            Format::Json => super::json_line(&Line { schema: self.schema, peer, event }),
+            Format::Json => super::json_line(self.schema, &Line { peer, event }),
             Format::Live | Format::Plain => self.line(&self.palette.line(peer, event)),
         }
     }

@@ -1,0 +1,198 @@
+//! `nilas agent`: one agent, driven by JSON lines.
+
+use std::io::{self, Write};
+
+use nilas::{Agent, Batch, Connection, Event, Events, GatheringState, Role, SelectedPair, State};
+use nilas_ice::{AgentError, Candidate};
+use tokio::sync::mpsc;
+
+use crate::agent_protocol::{Command, Event as Said, Start};
+use crate::failure::Failure;
+use crate::input::{self, Line};
+use crate::network;
+
+/// The longest command: the largest datagram as JSON text, each byte of it escaped in six.
+const MAX_LINE: usize = 6 * 65_535 + 1_024;
+
+pub(crate) fn run() -> Result<(), Failure> {
+    super::runtime()?.block_on(drive())
+}
+
+/// Waits for `start`, and drives the agent to its end.
+async fn drive() -> Result<(), Failure> {
+    let mut lines = input::lines(MAX_LINE)?;
+    while let Some(line) = lines.recv().await {
+        match understand(line) {
+            Ok(Command::Start(start)) => match Session::start(&start).await {
+                Ok(session) => return session.drive(lines).await,
+                Err(error) => complain(error)?,
+            },
+            Ok(Command::Close) => return say(&Said::State { state: State::Closed }),
+            Ok(_) => complain("the agent is not started: begin with the command start")?,
+            Err(reason) => complain(reason)?,
+        }
+    }
+    Ok(())
+}
+
+struct Session {
+    agent: Agent,
+    connection: Connection,
+    events: Events,
+    teller: Teller,
+}
+
+/// Puts events into words, and remembers what that takes.
+struct Teller {
+    /// The generation whose `params` were told last.
+    own_ufrag: String,
+    /// The generation that the other side told last.
+    peer_ufrag: Option<String>,
+    /// Whether data may come: not between a failure and the restart after it.
+    receiving: bool,
+}
+
+impl Session {
+    async fn start(start: &Start) -> Result<Self, Failure> {
+        let interfaces = network::interfaces()?;
+        let role = if start.controlling { Role::Controlling } else { Role::Controlled };
+        let mut config = network::config(role, &start.interfaces, &interfaces);
+        config.engine_config_mut().stun_servers.clone_from(&start.stun_servers);
+        let agent = Agent::new(config).await.map_err(Failure::internal)?;
+        let connection = agent.connection().map_err(Failure::internal)?;
+        let events = agent.events();
+        let parameters = agent.local_parameters();
+        say(&Said::Params(&parameters))?;
+        for reason in start.refused.iter().chain(&network::missing(&start.interfaces, &interfaces)) {
+            complain(reason)?;
+        }
+        let teller = Teller { own_ufrag: parameters.ufrag, peer_ufrag: None, receiving: true };
+        Ok(Self { agent, connection, events, teller })
+    }
+
+    /// Until `close` or the end of input.
+    async fn drive(mut self, mut lines: mpsc::Receiver<Line>) -> Result<(), Failure> {
+        let mut batch = Batch::new();
+        loop {
+            tokio::select! {
+                // What happened is told before anything new is done, so that answers follow their causes.
+                biased;
+                event = self.events.next() => match event {
+                    Some(Ok(event)) => self.teller.tell(event)?,
+                    Some(Err(lagged)) => complain(lagged)?,
+                    None => return Ok(()),
+                },
+                received = self.connection.recv_batch(&mut batch), if self.teller.receiving => match received {
+                    Ok(()) => {
+                        for datagram in batch.iter() {
+                            say(&Said::Data { data: &String::from_utf8_lossy(datagram) })?;
+                        }
+                    }
+                    // The state tells why; data may come again after a restart.
+                    Err(_) => self.teller.receiving = false,
+                },
+                line = lines.recv() => match line.map(understand) {
+                    None => return Ok(()),
+                    Some(Ok(Command::Close)) => return self.close().await,
+                    Some(Ok(command)) => self.obey(command).await?,
+                    Some(Err(reason)) => complain(reason)?,
+                },
+            }
+        }
+    }
+
+    async fn obey(&mut self, command: Command) -> Result<(), Failure> {
+        let done = match command {
+            Command::Start(_) => return complain("the agent is started already"),
+            Command::Remote(parameters) => {
+                let ufrag = parameters.ufrag.clone();
+                let done = self.agent.set_remote_parameters(parameters).await;
+                if done.is_ok() {
+                    self.teller.peer_ufrag = Some(ufrag);
+                }
+                done
+            }
+            Command::Candidate(candidate) => match self.agent.add_remote_candidate(*candidate).await {
+                // One of an earlier generation may well be under way when a restart overtakes it.
+                Err(nilas::Error::Agent(AgentError::StaleCandidate)) => Ok(()),
+                done => done,
+            },
+            Command::EndOfCandidates => self.agent.end_of_remote_candidates().await,
+            Command::Send(data) => self.connection.send(data.as_bytes()).await,
+            Command::Restart => self.agent.restart().await,
+            Command::Stats => match self.agent.stats().await {
+                Ok(stats) => return say(&Said::Stats { stats: &stats }),
+                Err(error) => Err(error),
+            },
+            Command::Close => Ok(()), // `drive` has seen to it.
+        };
+        done.or_else(complain)
+    }
+
+    /// Closes, and tells what still happens until the state `closed`.
+    async fn close(self) -> Result<(), Failure> {
+        let Self { agent, mut events, mut teller, .. } = self;
+        agent.close().await;
+        while let Some(event) = events.next().await {
+            event.map_or_else(complain, |event| teller.tell(event))?;
+        }
+        Ok(())
+    }
+}
+
+impl Teller {
+    fn tell(&mut self, event: Event) -> Result<(), Failure> {
+        match event {
+            // Those of the start were told when it started.
+            Event::LocalParameters(parameters) if parameters.ufrag != self.own_ufrag => {
+                say(&Said::Params(&parameters))?;
+                self.own_ufrag = parameters.ufrag;
+            }
+            Event::Candidate(candidate) => {
+                say(&Said::Candidate { candidate: &line(candidate, Some(&self.own_ufrag)) })?;
+            }
+            Event::GatheringStateChange(GatheringState::Complete) => say(&Said::Eoc)?,
+            Event::SelectedPairChange(SelectedPair { local, remote, .. }) => {
+                let (local, remote) = (line(local, Some(&self.own_ufrag)), line(remote, self.peer_ufrag.as_deref()));
+                say(&Said::Selected { local: &local, remote: &remote })?;
+            }
+            Event::StateChange { state, .. } => {
+                self.receiving = state != State::Failed;
+                say(&Said::State { state })?;
+            }
+            Event::CandidateError(error) => complain(format_args!("{}: {}", error.url, error.error_text))?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The candidate's line. Each ends in the generation that it belongs to.
+fn line(mut candidate: Candidate, ufrag: Option<&str>) -> String {
+    if candidate.ufrag.is_none() {
+        candidate.ufrag = ufrag.map(Into::into);
+    }
+    candidate.to_string()
+}
+
+fn understand(line: Line) -> Result<Command, String> {
+    match line {
+        Line::Text(text) => Command::parse(&text),
+        Line::TooLong => Err(format!("the line is longer than {MAX_LINE} bytes")),
+        Line::NotText => Err("the line is not UTF-8".to_owned()),
+    }
+}
+
+fn complain(reason: impl std::fmt::Display) -> Result<(), Failure> {
+    say(&Said::Error { msg: &reason.to_string() })
+}
+
+/// Writes an event as one line, at once: whoever drives the agent waits for it.
+fn say(event: &Said<'_>) -> Result<(), Failure> {
+    let mut line = serde_json::to_vec(event).map_err(Failure::internal)?;
+    line.push(b'\n');
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(&line)?;
+    stdout.flush()?;
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! Wrong usage: one clear sentence and the right exit code, before anything happens.
+
+mod support;
+
+use support::{complaint, run};
+
+#[test]
+fn help_tells_every_verb_and_the_exit_codes() {
+    let output = run(&["--help"]);
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(output.status.code(), Some(0));
+    for word in ["demo", "connect", "gather", "server", "agent", "lab", "Exit codes", "no connection"] {
+        assert!(text.contains(word), "{word} is missing in:\n{text}");
+    }
+    for verb in ["demo", "connect", "gather", "server", "agent", "lab"] {
+        let output = run(&[verb, "--help"]);
+        assert_eq!(output.status.code(), Some(0), "{verb}");
+        assert!(!output.stdout.is_empty(), "{verb}");
+    }
+}
+
+#[test]
+fn wrong_usage_exits_2_and_names_the_mistake() {
+    for (arguments, named) in [
+        (&[][..], "Usage"),
+        (&["dance"], "dance"),
+        (&["demo", "--nat"], "--nat"),
+        (&["demo", "--nat", "plain"], "two"),
+        (&["demo", "--nat", "plain,plane"], "plane"),
+        (&["demo", "--nat", "plain+wire:delay=1,plain"], "wire"),
+        (&["demo", "--nat", "same,plain"], "same"),
+        (&["demo", "--loss", "101"], "0 to 100"),
+        (&["demo", "--delay-ms", "-1"], "delay-ms"),
+        (&["lab", "plain,plain", "--node", "zz"], "zz"),
+        (&["connect", "--ticket", "7-amber-canyon"], "--ticket"),
+        (&["connect", "--server", "http://127.0.0.1"], "ws://"),
+        (&["connect"], "NILAS_SERVER"),
+        (&["connect", "abc", "--server", "ws://127.0.0.1:1"], "too short"),
+        (&["gather", "--stun", "turn:192.0.2.1"], "TURN"),
+        (&["gather", "--interface", "nothere9"], "nothere9"),
+        (&["server", "--listen", "nowhere"], "nowhere"),
+        (&["completions", "csh2"], "csh2"),
+    ] {
+        let output = run(arguments);
+        let text = complaint(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(named), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn completions_and_the_manual_page_come_from_the_definition() {
+    let script = run(&["completions", "bash"]);
+    assert!(String::from_utf8_lossy(&script.stdout).contains("--signal-listen"));
+    let page = run(&["man"]);
+    let page = String::from_utf8_lossy(&page.stdout).into_owned();
+    for word in [".TH nilas", "NILAS CONNECT", "NILAS SERVER", "ticket"] {
+        assert!(page.contains(word), "{word} is missing in:\n{page}");
+    }
+}
