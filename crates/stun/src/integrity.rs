@@ -26,9 +26,8 @@ pub(crate) const SHA256_MINIMUM_LENGTH: usize = 16;
 
 /// An HMAC key, prepared once per credential: both inner and outer hash have taken it in already.
 ///
-/// See [`credential`](crate::credential) for the constructors that start from passwords. The state
-/// for SHA-256 exists only in keys that were made for it, and lies apart, so that ICE's keys stay
-/// small.
+/// [`short_term`](Self::short_term) and its siblings start from passwords. The state for SHA-256
+/// exists only in keys that were made for it, and lies apart, so that ICE's keys stay small.
 #[derive(Clone)]
 pub struct Key {
     sha1: HmacCore<Sha1>,
