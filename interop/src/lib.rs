@@ -21,3 +21,8 @@ pub mod server;
 
 /// Longer than anything here takes: what is not there by then never comes. No test measures time by it.
 pub const HANG_GUARD: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// The README's example compiles as it stands.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -20,6 +20,8 @@ pub struct Seen {
     pub candidates: Vec<String>,
     /// How often it told credentials: once, and once more for each restart.
     pub generations: usize,
+    /// The ICE options of its latest parameters.
+    pub options: Vec<String>,
     /// Whether it told the end of its candidates.
     pub end_of_candidates: bool,
     /// Application data that arrived.
@@ -286,6 +288,10 @@ impl Pair {
         match event["ev"].as_str() {
             Some("params") => {
                 seen.generations += 1;
+                let options = event["options"].as_array().into_iter().flatten();
+                seen.options = options
+                    .filter_map(|option| option.as_str().map(str::to_owned))
+                    .collect();
                 // Handed over as they are: a key that the other side does not know is its to ignore.
                 let mut command = event.clone();
                 if let Some(fields) = command.as_object_mut() {

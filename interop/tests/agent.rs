@@ -70,6 +70,46 @@ fn every_candidate_names_its_generation_and_follows_the_parameters() {
 }
 
 #[test]
+fn loopback_and_link_local_addresses_are_left_out() {
+    let (_scene, mut pair) = connected("dual,dual");
+    good(pair.relay_until("both know all candidates", |seen| {
+        seen.iter().all(|side| side.end_of_candidates)
+    }));
+    for side in 0..2 {
+        let candidates = &pair.seen(side).candidates;
+        let addresses = || {
+            candidates
+                .iter()
+                .map(|line| line.split_whitespace().nth(4).unwrap_or_default())
+        };
+        assert!(
+            addresses().any(|address| address.contains(':')),
+            "no IPv6 address: {candidates:?}"
+        );
+        let left_out = |address: &str| {
+            address.starts_with("127.") || address == "::1" || address.starts_with("fe80")
+        };
+        assert!(!addresses().any(left_out), "{candidates:?}");
+    }
+    good(pair.close());
+}
+
+#[test]
+fn parameters_offer_what_this_agent_does() {
+    let (_scene, pair) = connected("open,open");
+    for side in 0..2 {
+        let options = &pair.seen(side).options;
+        for option in ["ice2", "trickle"] {
+            assert!(
+                options.iter().any(|offered| offered == option),
+                "{options:?}"
+            );
+        }
+    }
+    good(pair.close());
+}
+
+#[test]
 fn a_restart_selects_again_and_data_goes_on() {
     for side in 0..2 {
         let (_scene, mut pair) = connected("plain,plain");

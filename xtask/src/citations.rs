@@ -41,6 +41,11 @@ impl fmt::Display for Finding {
 
 /// Checks citations and the protocol map. Ok and Err are both text for a person.
 pub(crate) fn check(workspace: &Workspace) -> Result<String, String> {
+    check_map(workspace, false)
+}
+
+/// As `check`; `strict` as the protocol map understands it.
+pub(crate) fn check_map(workspace: &Workspace, strict: bool) -> Result<String, String> {
     let index = Index::load(workspace)?;
     let (mut citations, mut findings) = (Vec::new(), Vec::new());
     for file in sources(workspace.root())? {
@@ -54,7 +59,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<String, String> {
         findings.extend(malformed);
         citations.extend(cited);
     }
-    let rows = protocol_map::check(workspace.root(), &index, &citations, &mut findings)?;
+    let rows = protocol_map::check(workspace.root(), &index, &citations, strict, &mut findings)?;
     if findings.is_empty() {
         return Ok(format!(
             "{} citations and {rows} rows of {} point somewhere",

@@ -55,7 +55,11 @@ enum Command {
         arguments: Vec<String>,
     },
     /// Check every citation of an RFC section, and docs/protocol.md.
-    Rfc,
+    Rfc {
+        /// Also want every file of docs/protocol.md to cite the section of its row, not only the RFC.
+        #[arg(long)]
+        strict: bool,
+    },
     /// Make the index of RFC sections from a directory of rfcNNNN.txt files.
     RfcIndex {
         /// The directory that holds the RFC texts.
@@ -96,7 +100,7 @@ fn run(command: Command) -> Result<ExitCode, String> {
             bench.args(arguments);
             runner::execute(bench).map(|()| ExitCode::SUCCESS)
         }
-        Command::Rfc => match citations::check(&workspace) {
+        Command::Rfc { strict } => match citations::check_map(&workspace, strict) {
             Ok(summary) => {
                 println!("{summary}");
                 Ok(ExitCode::SUCCESS)

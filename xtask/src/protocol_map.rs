@@ -1,7 +1,7 @@
 //! `docs/protocol.md`: which file keeps a section of an RFC, and which test proves it.
 //!
 //! The map is written by hand and checked here: every section of a mapped RFC has one row, every title is the RFC's,
-//! every file exists and cites the section, a part of it or what it is a part of, every test exists.
+//! every file exists and cites the RFC (when strict: the section, a part of it or what it is a part of), every test exists.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,7 @@ pub(crate) fn check(
     root: &Path,
     index: &Index,
     citations: &[Citation],
+    strict: bool,
     findings: &mut Vec<Finding>,
 ) -> Result<usize, String> {
     let text = read(&root.join(PATH))?;
@@ -36,6 +37,7 @@ pub(crate) fn check(
         root,
         index,
         citations,
+        strict,
         findings,
         seen: BTreeMap::new(),
     };
@@ -113,6 +115,8 @@ struct Judge<'a> {
     root: &'a Path,
     index: &'a Index,
     citations: &'a [Citation],
+    /// Whether a file must cite the row's section itself, and not only its RFC.
+    strict: bool,
     findings: &'a mut Vec<Finding>,
     /// The line of the row that speaks for a section.
     seen: BTreeMap<(u32, String), usize>,
@@ -169,21 +173,26 @@ impl Judge<'_> {
             self.say(row, format!("there is no file {file}"));
             return;
         }
-        let cites = |citation: &Citation| {
+        let of_file =
+            |citation: &&Citation| citation.rfc == row.rfc && citation.file == Path::new(file);
+        let exact = |citation: &Citation| {
             let related = |section: &String| {
                 is_part_of(&citation.section, section) || is_part_of(section, &citation.section)
             };
-            citation.rfc == row.rfc
-                && citation.file == Path::new(file)
-                && row.sections.iter().any(related)
+            row.sections.iter().any(related)
         };
-        if !self.citations.iter().any(cites) {
-            let text = format!(
-                "{file} does not cite RFC {} section {}",
-                row.rfc,
-                row.sections.join(" or ")
-            );
-            self.say(row, text);
+        let cited: Vec<&Citation> = self.citations.iter().filter(of_file).collect();
+        let is_enough = match self.strict {
+            true => cited.iter().any(|citation| exact(citation)),
+            false => !cited.is_empty(),
+        };
+        if !is_enough {
+            let wanted = if self.strict {
+                format!(" section {}", row.sections.join(" or "))
+            } else {
+                String::new()
+            };
+            self.say(row, format!("{file} does not cite RFC {}{wanted}", row.rfc));
         }
     }
 
@@ -289,7 +298,7 @@ mod tests {
     )];
 
     /// What is found in a map that has these rows for RFC 8445, the rows of the other RFCs left aside.
-    fn found(test: &str, rows: &str) -> Vec<String> {
+    fn found(test: &str, rows: &str, strict: bool) -> Vec<String> {
         let root = std::env::temp_dir().join(format!("nilas-{test}-{}", std::process::id()));
         std::fs::create_dir_all(root.join("src")).expect("a temporary directory can be made");
         std::fs::write(
@@ -314,6 +323,7 @@ mod tests {
             root: &root,
             index: &index,
             citations: &citations,
+            strict,
             findings: &mut findings,
             seen: BTreeMap::new(),
         };
@@ -337,7 +347,20 @@ mod tests {
 
     #[test]
     fn a_good_map_has_no_findings() {
-        assert_eq!(found("good", GOOD), [""; 0]);
+        assert_eq!(found("good", GOOD, true), [""; 0]);
+    }
+
+    #[test]
+    fn a_file_that_cites_another_section_is_found_when_strict() {
+        let rows = GOOD.replacen("later: not built", "`src/a.rs`", 1);
+        let rows = rows.replacen("| |", "| no test: why |", 2);
+        let finding = "src/a.rs does not cite RFC 8445 section 6";
+        assert!(found("strict", &rows, true).contains(&finding.to_owned()));
+        assert!(
+            !found("lenient", &rows, false)
+                .iter()
+                .any(|text| text.contains("does not cite"))
+        );
     }
 
     #[test]
@@ -379,7 +402,7 @@ mod tests {
                 "a row has four cells",
             ),
         ] {
-            let findings = found("wrong", &GOOD.replacen(from, to, 1));
+            let findings = found("wrong", &GOOD.replacen(from, to, 1), true);
             assert!(
                 findings.iter().any(|text| text.starts_with(expected)),
                 "{expected}: {findings:?}"
