@@ -281,6 +281,24 @@ fn the_first_of_several_attributes_is_read_and_all_are_listed() {
 }
 
 #[test]
+fn a_second_integrity_attribute_counts_for_nothing() {
+    for attribute_type in [0x0008, 0x001C] {
+        let mut bytes = build(|b| {
+            b.priority(1).unwrap();
+            match attribute_type {
+                0x0008 => b.message_integrity(&key()).unwrap(),
+                _ => b.message_integrity_sha256(&key(), 32).unwrap(),
+            };
+        });
+        let length = if attribute_type == 0x0008 { 20 } else { 32 };
+        append(&mut bytes, attribute_type, &vec![0; length]);
+        let message = Message::parse(&bytes).unwrap();
+        assert!(message.authenticate(&key()).is_ok());
+        assert_eq!(message.attributes().count(), 2);
+    }
+}
+
+#[test]
 fn unknown_attributes_are_kept_and_reported() {
     let bytes = build(|b| {
         b.raw(0x7001, b"abc")
