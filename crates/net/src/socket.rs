@@ -163,11 +163,21 @@ impl UdpSocket {
         let mut slices: [_; BATCH_SIZE] =
             std::array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
         let received = self.io.try_io(Interest::READABLE, || {
-            self.state
-                .recv((&self.io).into(), &mut slices, &mut batch.meta)
+            batch.count = self
+                .state
+                .recv((&self.io).into(), &mut slices, &mut batch.meta)?;
+            // Where the system takes many at a time, fewer than there was room for mean that there are no
+            // more. Saying so here makes tokio wait for the next, and saves a call that would bring nothing.
+            if batch.count < BATCH_SIZE {
+                Err(io::ErrorKind::WouldBlock.into())
+            } else {
+                Ok(())
+            }
         });
-        batch.count = received?;
-        Ok(())
+        match received {
+            Err(error) if batch.count == 0 => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -219,7 +229,7 @@ impl ReceiveBatch {
         &self.bytes
     }
 
-    /// Whether there was room for more, so that the socket is likely to be empty now.
+    /// Whether there was room for more, so that the socket was empty afterwards.
     pub fn is_partial(&self) -> bool {
         self.count < BATCH_SIZE
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use nilas_ice::{SelectedPair, State, Stats, Verdict};
+use tokio::task::coop::consume_budget;
 
 use crate::error::Error;
 use crate::events::Events;
@@ -70,6 +71,7 @@ impl Connection {
     /// [`Error::BufferTooSmall`], after which the datagram is still there; [`Error::Failed`] when nothing
     /// is left and the session has failed, and [`Error::Closed`].
     pub async fn recv(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        consume_budget().await;
         loop {
             if let Some(taken) = self.batch.pop_into(buffer) {
                 return taken;
@@ -86,6 +88,7 @@ impl Connection {
     /// # Errors
     /// As of [`recv`](Self::recv), but for [`Error::BufferTooSmall`].
     pub async fn recv_batch(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        consume_budget().await;
         if self.batch.is_empty() {
             self.refill().await?;
         }

@@ -219,6 +219,9 @@ impl Driver {
                 let agent = self.engine.agent(agent);
                 let _ = reply.send(agent.map(|mut agent| agent.restart(now)));
             }
+            Request::Counters { reply } => {
+                let _ = reply.send(Ok(*self.engine.counters()));
+            }
             Request::Stats { agent, reply } => {
                 let _ = reply.send(self.engine.agent(agent).map(|agent| agent.stats(now)));
             }
@@ -289,7 +292,7 @@ impl Driver {
         };
         reader.begin();
         match reader.socket.try_receive(&mut self.batch) {
-            Ok(()) => reader.again(),
+            Ok(()) => reader.received(self.batch.is_partial()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return reader.wait(),
             Err(_) => return reader.failed(),
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nilas_ice::{AgentId, Engine, EngineConfig};
+use nilas_ice::{AgentId, Counters, Engine, EngineConfig};
 use nilas_net::{Clock, os_seed};
 use tokio::sync::mpsc;
 
@@ -92,5 +92,14 @@ impl Endpoint {
         Ok(Agent::from_session(Session::new(
             added, inbox, requests, closings, sockets, self.clock,
         )))
+    }
+
+    /// What the endpoint has dropped so far, by reason: datagrams that were nobody's, malformed, forged or
+    /// replayed, and what its bounds kept away.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when the runtime has ended.
+    pub async fn counters(&self) -> Result<Counters, Error> {
+        ask(&self.requests, |reply| Request::Counters { reply }).await
     }
 }

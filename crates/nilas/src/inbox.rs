@@ -142,7 +142,7 @@ impl Inbox {
 
     /// Exchanges `batch`, whose datagrams are forgotten, for what waits. Ready with `false` when
     /// nothing waits and nothing will come.
-    pub(crate) fn poll_take(&self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<bool> {
+    pub(crate) fn poll_take(&self, cx: &Context<'_>, batch: &mut Batch) -> Poll<bool> {
         let mut shared = self.lock();
         if !shared.waiting.is_empty() {
             batch.clear();

@@ -71,8 +71,8 @@ pub use exchange::{SignalReceiver, SignalSender, connect};
 pub use inbox::Batch;
 pub use nilas_ice as ice;
 pub use nilas_ice::{
-    Candidate, CandidateType, Event, GatheringState, NoPath, Parameters, Role, SelectedPair, State,
-    Stats, Verdict,
+    Candidate, CandidateType, Counters, Event, GatheringState, NoPath, Parameters, Role,
+    SelectedPair, State, Stats, Verdict,
 };
 pub use nilas_net::signaling;
 pub use sender::Sender;

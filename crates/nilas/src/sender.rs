@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use nilas_ice::{NoPath, Path};
 use nilas_net::{UdpSocket, send_error};
+use tokio::task::coop::consume_budget;
 
 use crate::error::Error;
 use crate::session::Session;
@@ -123,6 +124,8 @@ impl Sender {
         &mut self,
         mut send: impl FnMut(&UdpSocket, &Path) -> io::Result<(usize, usize)>,
     ) -> Result<usize, Error> {
+        // A sender in a loop is never kept waiting by loopback: others must have their turn all the same.
+        consume_budget().await;
         loop {
             let (socket, path) = self.route()?;
             let cell = &self.session.path;

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nilas_ice::{
-    AgentConfig, AgentError, AgentId, Candidate, Event, Parameters, PathCell, State, Stats,
+    AgentConfig, AgentError, AgentId, Candidate, Counters, Event, Parameters, PathCell, State,
+    Stats,
 };
 use nilas_net::Clock;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -44,6 +45,9 @@ pub(crate) enum Request {
     Stats {
         agent: AgentId,
         reply: Reply<Vec<Stats>>,
+    },
+    Counters {
+        reply: Reply<Counters>,
     },
 }
 

@@ -47,7 +47,9 @@ impl Snapshot {
                 self.state = *state;
                 self.verdict = *verdict;
             }
-            Event::SelectedPairChange(pair) => self.selected = Some(pair.clone()),
+            Event::SelectedPairChange(pair) | Event::Nominated(pair) => {
+                self.selected = Some(pair.clone());
+            }
             Event::RoleChange(role) => self.role = *role,
             _ => {}
         }

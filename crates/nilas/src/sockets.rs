@@ -134,10 +134,14 @@ impl Reader {
         self.slot.queued.store(false, Ordering::Release);
     }
 
-    /// There may be more: it gets another turn after the others.
-    pub(crate) fn again(&mut self) {
+    /// Something came. If that was not all, the socket gets another turn after the others.
+    pub(crate) fn received(&mut self, all: bool) {
         self.errors = 0;
-        self.slot.enqueue();
+        if all {
+            self.wait()
+        } else {
+            self.slot.enqueue()
+        }
     }
 
     /// There is nothing more: it comes back into the list when there is.
