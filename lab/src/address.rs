@@ -74,3 +74,13 @@ pub(crate) const fn lan_v6(side: Side) -> &'static str {
         Side::B => "2001:db8:b1",
     }
 }
+
+/// The Ethernet address of an uplink's end at the core.
+pub(crate) fn upper_ethernet(uplink: Uplink) -> String {
+    format!("02:00:00:00:01:{:02x}", uplink as u8)
+}
+
+/// The Ethernet address of an uplink's other end.
+pub(crate) fn lower_ethernet(uplink: Uplink) -> String {
+    format!("02:00:00:00:02:{:02x}", uplink as u8)
+}

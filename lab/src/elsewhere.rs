@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread::JoinHandle;
 
@@ -56,6 +57,11 @@ impl Lab {
     /// The public IPv4 address of an uplink.
     #[must_use]
     pub fn public_address(&self, _: Uplink) -> Option<Ipv4Addr> {
+        match self.0 {}
+    }
+
+    /// A path to a machine's network namespace.
+    pub fn namespace_path(&self, _: Node) -> Result<PathBuf, LabError> {
         match self.0 {}
     }
 

@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use crate::address::{PUBLIC_PREFIX_LENGTH, gateway_v4, lan_v4, lan_v6, public_v4, wan_v6};
+use crate::address::{
+    PUBLIC_PREFIX_LENGTH, gateway_v4, lan_v4, lan_v6, lower_ethernet, public_v4, upper_ethernet,
+    wan_v6,
+};
 use crate::nat::Nat;
 use crate::nat_rules::{NatRules, UDP_TIMEOUT_SECONDS, impairments, nat_firewall, v6_firewall};
 use crate::node::{Node, Side, Uplink};
@@ -142,15 +145,20 @@ impl Plan {
         }
         if spec.kind == Kind::Open || spec.kind.has_lan_v6() {
             let (wan, lan) = (wan_v6(side), lan_v6(side));
+            let (upper, lower) = (format!("{wan}::1"), format!("{wan}::2"));
             self.ip(
                 Node::Core,
-                [format!("addr add {wan}::1/64 dev {core_interface} nodad")],
+                [
+                    format!("addr add {upper}/64 dev {core_interface} nodad"),
+                    neighbour(&lower, &lower_ethernet(uplink), core_interface),
+                ],
             );
             self.ip(
                 owner,
                 [
-                    format!("addr add {wan}::2/64 dev {interface} nodad"),
-                    format!("route add default via {wan}::1"),
+                    format!("addr add {lower}/64 dev {interface} nodad"),
+                    neighbour(&upper, &upper_ethernet(uplink), interface),
+                    format!("route add default via {upper}"),
                 ],
             );
             if spec.kind != Kind::Open && spec.kind != Kind::V6Broken {
@@ -162,17 +170,23 @@ impl Plan {
 
     fn public_v4(&mut self, uplink: Uplink, owner: Node, interface: &'static str) {
         let (gateway, address) = (gateway_v4(uplink), public_v4(uplink));
+        let core_interface = uplink.interface();
         self.ip(
             Node::Core,
-            [format!(
-                "addr add {gateway}/{PUBLIC_PREFIX_LENGTH} dev {}",
-                uplink.interface()
-            )],
+            [
+                format!("addr add {gateway}/{PUBLIC_PREFIX_LENGTH} dev {core_interface}"),
+                neighbour(
+                    &address.to_string(),
+                    &lower_ethernet(uplink),
+                    core_interface,
+                ),
+            ],
         );
         self.ip(
             owner,
             [
                 format!("addr add {address}/{PUBLIC_PREFIX_LENGTH} dev {interface}"),
+                neighbour(&gateway.to_string(), &upper_ethernet(uplink), interface),
                 format!("route add default via {gateway}"),
             ],
         );
@@ -386,6 +400,24 @@ impl Plan {
         lower: (Node, &'static str),
         uplink: Option<Uplink>,
     ) {
+        if let Some(uplink) = uplink {
+            self.ip(
+                upper.0,
+                [format!(
+                    "link set {} address {}",
+                    upper.1,
+                    upper_ethernet(uplink)
+                )],
+            );
+            self.ip(
+                lower.0,
+                [format!(
+                    "link set {} address {}",
+                    lower.1,
+                    lower_ethernet(uplink)
+                )],
+            );
+        }
         for (node, interface) in [upper, lower] {
             self.ip(node, [format!("link set {interface} up")]);
         }
@@ -408,6 +440,12 @@ impl Plan {
             ..Machine::default()
         })
     }
+}
+
+/// The ends of an uplink know each other from the start. Otherwise the first packet would pay a round trip of the
+/// wire for asking, and a whole second whenever the wire lost the question.
+pub(crate) fn neighbour(address: &str, ethernet: &str, interface: &str) -> String {
+    format!("neigh replace {address} lladdr {ethernet} dev {interface} nud permanent")
 }
 
 fn udp_timeout(flags: &Flags) -> u32 {

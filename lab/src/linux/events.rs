@@ -4,12 +4,15 @@ use std::net::Ipv4Addr;
 
 use super::lab::Lab;
 use super::{conntrack, program};
-use crate::address::{PUBLIC_PREFIX_LENGTH, gateway_v4, may_renumber_to};
+use crate::address::{
+    PUBLIC_PREFIX_LENGTH, gateway_v4, lower_ethernet, may_renumber_to, upper_ethernet,
+};
 use crate::error::LabError;
 use crate::event::Event;
 use crate::nat::Nat;
 use crate::nat_rules::NatRules;
 use crate::node::{Node, Uplink};
+use crate::plan::neighbour;
 
 impl Lab {
     /// Makes something happen; when this returns, it has.
@@ -100,11 +103,24 @@ impl Lab {
             ));
         }
         nat.external = address;
+        let core_interface = uplink.interface();
+        self.run_in(Node::Core, || {
+            program::ip(
+                Node::Core,
+                &[neighbour(
+                    &address.to_string(),
+                    &lower_ethernet(uplink),
+                    core_interface,
+                )],
+            )
+        })??;
         self.run_in(node, || {
-            program::nft(node, "table ip freeze { chain all { type filter hook prerouting priority -400; drop; }; }")?;
+            program::nft(node, "table ip freeze { chain every { type filter hook prerouting priority -400; drop; }; }")?;
             program::ip(node, &[
                 format!("addr del {old}/{length} dev wan"),
                 format!("addr add {address}/{length} dev wan"),
+                // With the last address went what was known of the gateway.
+                neighbour(&gateway.to_string(), &upper_ethernet(uplink), "wan"),
                 format!("route replace default via {gateway}"),
             ])?;
             program::nft(node, &replaced(&nat))?;
@@ -157,7 +173,7 @@ impl Lab {
                 .map(|way| format!("{} \"{uplink}\" drop; ", way.matches()))
                 .collect();
             rules += &format!(
-                "table {table} {{ chain all {{ type filter hook forward priority -5; {drops}}}; }}\n"
+                "table {table} {{ chain every {{ type filter hook forward priority -5; {drops}}}; }}\n"
             );
         }
         self.run_in(Node::Core, || program::nft(Node::Core, &rules))?

@@ -5,8 +5,9 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::linux::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::error::LabError;
@@ -30,9 +31,14 @@ impl Namespace {
         })
     }
 
-    /// Moves the calling thread into the namespace, for good. Safe between fork and exec: one system call.
+    /// Moves the calling thread into the namespace, for good.
     pub(crate) fn enter(&self) -> io::Result<()> {
         Ok(setns(&*self.file, CloneFlags::CLONE_NEWNET)?)
+    }
+
+    /// A way in that does not keep the namespace alive.
+    pub(crate) fn door(&self) -> Door {
+        Door(Arc::downgrade(&self.file))
     }
 
     /// A path under which other processes of the same user find it.
@@ -62,6 +68,18 @@ impl Namespace {
                 })
             })
             .collect()
+    }
+}
+
+/// A way into a namespace for as long as there is one.
+#[derive(Clone, Debug)]
+pub(crate) struct Door(Weak<File>);
+
+impl Door {
+    /// Moves the calling thread into the namespace, for good.
+    pub(crate) fn enter(&self) -> io::Result<()> {
+        let file = self.0.upgrade().ok_or(Errno::ESTALE)?;
+        Ok(setns(&*file, CloneFlags::CLONE_NEWNET)?)
     }
 }
 

@@ -23,6 +23,24 @@ pub(crate) fn run(
     arguments: &[&str],
     input: &str,
 ) -> Result<(), LabError> {
+    finish(node, program, arguments, input).map(drop)
+}
+
+/// Runs a program and answers what it wrote.
+pub(crate) fn ask(
+    node: Node,
+    program: &'static str,
+    arguments: &[&str],
+) -> Result<String, LabError> {
+    finish(node, program, arguments, "")
+}
+
+fn finish(
+    node: Node,
+    program: &'static str,
+    arguments: &[&str],
+    input: &str,
+) -> Result<String, LabError> {
     let failed = |said: String| LabError::Program {
         program: program.to_owned(),
         node,
@@ -32,7 +50,7 @@ pub(crate) fn run(
     let mut child = Command::new(path)
         .args(arguments)
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| failed(error.to_string()))?;
@@ -50,7 +68,7 @@ pub(crate) fn run(
             output.status
         )));
     }
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Runs a list of `ip` commands. Some failures are only said on standard error by older versions, but with
