@@ -37,6 +37,7 @@ error_codes! {
     BAD_REQUEST = 400, "Bad Request", "RFC 8489 section 14.8";
     UNAUTHENTICATED = 401, "Unauthenticated", "RFC 8489 section 14.8";
     FORBIDDEN = 403, "Forbidden", "RFC 8656 section 19";
+    MOBILITY_FORBIDDEN = 405, "Mobility Forbidden", "RFC 8016 section 3.4";
     UNKNOWN_ATTRIBUTE = 420, "Unknown Attribute", "RFC 8489 section 14.8";
     ALLOCATION_MISMATCH = 437, "Allocation Mismatch", "RFC 8656 section 19";
     STALE_NONCE = 438, "Stale Nonce", "RFC 8489 section 14.8";

@@ -300,4 +300,19 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn authorization_and_mobility(
+        token in vec(any::<u8>(), 0..600), name in text(), ticket in vec(any::<u8>(), 0..100)
+    ) {
+        let bytes = build(Class::Request, Method::REFRESH, TransactionId::new([3; 12]), |b| {
+            b.access_token(&token).unwrap();
+            b.third_party_authorization(&name).unwrap();
+            b.mobility_ticket(&ticket).unwrap();
+        });
+        let message = Message::parse(&bytes).unwrap();
+        prop_assert_eq!(message.access_token(), Some(&token[..]));
+        prop_assert_eq!(message.third_party_authorization(), Ok(Some(&name[..])));
+        prop_assert_eq!(message.mobility_ticket(), Some(&ticket[..]));
+    }
 }

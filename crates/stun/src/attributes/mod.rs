@@ -4,6 +4,7 @@
 //! Every reader returns `Ok(None)` if the attribute is absent and an error if it is malformed, and
 //! reads the first of several (RFC 8489 section 14).
 
+mod authorization;
 mod behavior;
 mod ice;
 mod stun;
