@@ -69,6 +69,8 @@ def take_text(pointer):
 class Agent:
     def __init__(self):
         self.agent = None
+        self.remote = None
+        self.unanswered = False  # own credentials that the other side has not answered yet
         self.callbacks = []  # ctypes forgets what nobody holds
 
     def connect_signal(self, name, kind, function):
@@ -116,6 +118,10 @@ class Agent:
         say("params", ufrag=self.ufrag, pwd=take_text(pwd.value))
 
     def on_remote(self, fields):
+        # libnice leaves it to the application to answer the peer's restart with one of its own.
+        if self.remote not in (None, fields["ufrag"]) and not self.unanswered:
+            self.on_restart(fields)
+        self.unanswered, self.remote = False, fields["ufrag"]
         nice.nice_agent_set_remote_credentials(self.agent, STREAM, fields["ufrag"].encode(), fields["pwd"].encode())
 
     def on_candidate(self, fields):
@@ -139,6 +145,7 @@ class Agent:
             say("error", msg="libnice did not send")
 
     def on_restart(self, _):
+        self.unanswered = True
         nice.nice_agent_restart(self.agent)
         self.tell_credentials()
         nice.nice_agent_gather_candidates(self.agent, STREAM)

@@ -8,21 +8,23 @@ use nilas_lab::Node;
 const REGULAR: bool = false;
 const AGGRESSIVE: bool = true;
 
+/// nilas behind a NAT, libnice not: it asks STUN servers as RFC 3489 did, without the magic cookie, and such
+/// requests `nilas server` does not answer.
+const NATS: &str = "plain,open";
+
 #[test]
 fn nilas_controls() {
-    run("plain,plain", [true, false], REGULAR, |pair| pair.live(20));
+    run(NATS, [true, false], REGULAR, |pair| pair.live(20));
 }
 
 #[test]
 fn libnice_controls() {
-    run("plain,plain", [false, true], REGULAR, |pair| pair.live(20));
+    run(NATS, [false, true], REGULAR, |pair| pair.live(20));
 }
 
 #[test]
 fn libnice_controls_and_nominates_aggressively() {
-    run("plain,plain", [false, true], AGGRESSIVE, |pair| {
-        pair.live(20)
-    });
+    run(NATS, [false, true], AGGRESSIVE, |pair| pair.live(20));
 }
 
 #[test]
@@ -37,9 +39,18 @@ fn both_start_as_controlled() {
 
 #[test]
 fn nilas_restarts() {
-    run("open,plain", [true, false], REGULAR, |mut pair| {
+    run(NATS, [true, false], REGULAR, |mut pair| {
         pair.connect()?;
         pair.restart(&[0], 5)?;
+        pair.close()
+    });
+}
+
+#[test]
+fn libnice_restarts() {
+    run(NATS, [true, false], REGULAR, |mut pair| {
+        pair.connect()?;
+        pair.restart(&[1], 5)?;
         pair.close()
     });
 }
