@@ -52,20 +52,25 @@ pub(crate) enum Event<'a> {
 impl Command {
     /// Understands a line, or says in a sentence why not.
     pub(crate) fn parse(line: &str) -> Result<Self, String> {
-        let value: Value = serde_json::from_str(line).map_err(|error| format!("the line is not JSON: {error}"))?;
-        let Value::Object(fields) = value else { return Err("the line is not a JSON object".to_owned()) };
+        let value: Value =
+            serde_json::from_str(line).map_err(|error| format!("the line is not JSON: {error}"))?;
+        let Value::Object(fields) = value else {
+            return Err("the line is not a JSON object".to_owned());
+        };
         let command = text(&fields, "cmd")?;
         match command {
             "start" => Start::parse(&fields).map(Self::Start),
             "remote" => {
-                let parameters: Parameters =
-                    serde_json::from_value(Value::Object(fields)).map_err(|error| format!("remote: {error}"))?;
+                let parameters: Parameters = serde_json::from_value(Value::Object(fields))
+                    .map_err(|error| format!("remote: {error}"))?;
                 parameters.check().map_err(|error| error.to_string())?;
                 Ok(Self::Remote(parameters))
             }
             "candidate" => {
                 let candidate: Result<Candidate, _> = text(&fields, "candidate")?.parse();
-                candidate.map(|candidate| Self::Candidate(Box::new(candidate))).map_err(|error| error.to_string())
+                candidate
+                    .map(|candidate| Self::Candidate(Box::new(candidate)))
+                    .map_err(|error| error.to_string())
             }
             "remove" => Err("remove: this build cannot take candidates back".to_owned()),
             "eoc" => Ok(Self::EndOfCandidates),
@@ -121,7 +126,9 @@ impl Start {
 
     /// RTCIceServer: `urls` is a URL or a list of them.
     fn take_ice_servers(&mut self, value: &Value) -> Result<(), String> {
-        let Value::Array(servers) = value else { return Err("iceServers: a list is needed".to_owned()) };
+        let Value::Array(servers) = value else {
+            return Err("iceServers: a list is needed".to_owned());
+        };
         for server in servers {
             let urls = match server.get("urls") {
                 Some(Value::String(url)) => vec![url.clone()],
@@ -148,12 +155,19 @@ fn text<'a>(fields: &'a Map<String, Value>, key: &str) -> Result<&'a str, String
 }
 
 fn boolean(key: &str, value: &Value) -> Result<bool, String> {
-    value.as_bool().ok_or_else(|| format!("{key}: true or false is needed"))
+    value
+        .as_bool()
+        .ok_or_else(|| format!("{key}: true or false is needed"))
 }
 
 fn strings(key: &str, value: &Value) -> Result<Vec<String>, String> {
-    let list = value.as_array().ok_or_else(|| format!("{key}: a list of texts is needed"))?;
-    list.iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<_>>().ok_or_else(|| format!("{key}: a list of texts is needed"))
+    let list = value
+        .as_array()
+        .ok_or_else(|| format!("{key}: a list of texts is needed"))?;
+    list.iter()
+        .map(|item| item.as_str().map(str::to_owned))
+        .collect::<Option<_>>()
+        .ok_or_else(|| format!("{key}: a list of texts is needed"))
 }
 
 #[cfg(test)]
@@ -170,20 +184,45 @@ mod tests {
     #[test]
     fn start_takes_what_it_can_and_names_what_it_cannot() {
         let judge = r#"{"cmd":"start","controlling":true,"stun":"203.0.113.10:3478","turn":null,"relayOnly":false}"#;
-        let server = |host: &str, port| StunServer { host: host.to_owned(), port };
+        let server = |host: &str, port| StunServer {
+            host: host.to_owned(),
+            port,
+        };
         assert_eq!(
             start(judge),
-            Start { controlling: true, stun_servers: vec![server("203.0.113.10", 3478)], ..Start::default() }
+            Start {
+                controlling: true,
+                stun_servers: vec![server("203.0.113.10", 3478)],
+                ..Start::default()
+            }
         );
         let everything = r#"{"cmd":"start","controlling":false,"stun":null,
             "turn":{"host":"h","port":1,"transport":"udp","user":"u","pass":"p"},"relayOnly":true,"lite":true,"mdns":true,
             "tcp":false,"interfaces":["eth0"],"colour":"red",
             "iceServers":[{"urls":"stun:[2001:db8::1]:5"},{"urls":["stun:a.example","turn:b.example"]}]}"#;
         let start = start(everything);
-        assert_eq!(start.stun_servers, [server("2001:db8::1", 5), server("a.example", 3478)]);
+        assert_eq!(
+            start.stun_servers,
+            [server("2001:db8::1", 5), server("a.example", 3478)]
+        );
         assert_eq!(start.interfaces, ["eth0"]);
-        for option in ["turn:", "relayOnly:", "lite:", "mdns:", "colour:", "iceServers: \"turn:b.example\""] {
-            assert_eq!(start.refused.iter().filter(|why| why.starts_with(option)).count(), 1, "{option}");
+        for option in [
+            "turn:",
+            "relayOnly:",
+            "lite:",
+            "mdns:",
+            "colour:",
+            "iceServers: \"turn:b.example\"",
+        ] {
+            assert_eq!(
+                start
+                    .refused
+                    .iter()
+                    .filter(|why| why.starts_with(option))
+                    .count(),
+                1,
+                "{option}"
+            );
         }
         assert_eq!(start.refused.len(), 6);
     }
@@ -197,16 +236,31 @@ mod tests {
             ("{}", "cmd is missing"),
             (r#"{"cmd":1}"#, "cmd: a text"),
             (r#"{"cmd":"dance"}"#, "no command is called \"dance\""),
-            (r#"{"cmd":"start","controlling":1}"#, "controlling: true or false"),
+            (
+                r#"{"cmd":"start","controlling":1}"#,
+                "controlling: true or false",
+            ),
             (r#"{"cmd":"start","stun":1}"#, "stun: a text"),
-            (r#"{"cmd":"start","interfaces":"eth0"}"#, "interfaces: a list"),
+            (
+                r#"{"cmd":"start","interfaces":"eth0"}"#,
+                "interfaces: a list",
+            ),
             (r#"{"cmd":"start","iceServers":{}}"#, "iceServers: a list"),
             (r#"{"cmd":"start","iceServers":[{}]}"#, "no urls"),
             (r#"{"cmd":"remote","ufrag":"abcd"}"#, "pwd"),
-            (r#"{"cmd":"remote","ufrag":"a","pwd":"0123456789012345678901"}"#, "ufrag: 4 to 256"),
+            (
+                r#"{"cmd":"remote","ufrag":"a","pwd":"0123456789012345678901"}"#,
+                "ufrag: 4 to 256",
+            ),
             (r#"{"cmd":"candidate"}"#, "candidate is missing"),
-            (r#"{"cmd":"candidate","candidate":"candidate:1 1 udp x 192.0.2.1 9 typ host"}"#, "priority"),
-            (r#"{"cmd":"remove","candidate":"candidate:1 1 udp 1 192.0.2.1 9 typ host"}"#, "remove"),
+            (
+                r#"{"cmd":"candidate","candidate":"candidate:1 1 udp x 192.0.2.1 9 typ host"}"#,
+                "priority",
+            ),
+            (
+                r#"{"cmd":"remove","candidate":"candidate:1 1 udp 1 192.0.2.1 9 typ host"}"#,
+                "remove",
+            ),
             (r#"{"cmd":"send"}"#, "data is missing"),
         ] {
             let error = Command::parse(line).expect_err(line);
@@ -217,19 +271,41 @@ mod tests {
     #[test]
     fn params_can_be_handed_over_as_they_are() {
         let line = r#"{"cmd":"remote","ufrag":"abcd","pwd":"0123456789012345678901","pacing":20,"options":["ice2"],"setup":"actpass"}"#;
-        let Ok(Command::Remote(parameters)) = Command::parse(line) else { panic!("not understood") };
+        let Ok(Command::Remote(parameters)) = Command::parse(line) else {
+            panic!("not understood")
+        };
         assert_eq!(parameters.pacing, Some(20));
         let json = serde_json::to_string(&Event::Params(&parameters)).expect("plain fields");
-        assert_eq!(json, r#"{"ev":"params","ufrag":"abcd","pwd":"0123456789012345678901","options":["ice2"],"pacing":20}"#);
+        assert_eq!(
+            json,
+            r#"{"ev":"params","ufrag":"abcd","pwd":"0123456789012345678901","options":["ice2"],"pacing":20}"#
+        );
     }
 
     #[test]
     fn events_are_spelled_as_agreed() {
         let json = |event: &Event<'_>| serde_json::to_string(event).expect("plain fields");
         assert_eq!(json(&Event::Eoc), r#"{"ev":"eoc"}"#);
-        assert_eq!(json(&Event::State { state: State::Connected }), r#"{"ev":"state","state":"connected"}"#);
-        assert_eq!(json(&Event::Selected { local: "l", remote: "r" }), r#"{"ev":"selected","local":"l","remote":"r"}"#);
-        assert_eq!(json(&Event::Stats { stats: &[] }), r#"{"ev":"stats","stats":[]}"#);
-        assert_eq!(json(&Event::Error { msg: "m" }), r#"{"ev":"error","msg":"m"}"#);
+        assert_eq!(
+            json(&Event::State {
+                state: State::Connected
+            }),
+            r#"{"ev":"state","state":"connected"}"#
+        );
+        assert_eq!(
+            json(&Event::Selected {
+                local: "l",
+                remote: "r"
+            }),
+            r#"{"ev":"selected","local":"l","remote":"r"}"#
+        );
+        assert_eq!(
+            json(&Event::Stats { stats: &[] }),
+            r#"{"ev":"stats","stats":[]}"#
+        );
+        assert_eq!(
+            json(&Event::Error { msg: "m" }),
+            r#"{"ev":"error","msg":"m"}"#
+        );
     }
 }

@@ -82,9 +82,12 @@ pub(crate) struct Demo {
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Connect {
-    /// The code under which the other side waits, or one that you agreed upon
+    /// The code under which the other side waits
     #[arg(conflicts_with = "ticket")]
     pub(crate) code: Option<String>,
+    /// Wait under CODE if nobody does yet: for a code that you two have agreed upon
+    #[arg(long, requires = "code")]
+    pub(crate) wait: bool,
     /// The rendezvous server, as ws://HOST:PORT (see `nilas server`)
     #[arg(long, env = "NILAS_SERVER", value_name = "URL", value_hint = ValueHint::Url)]
     pub(crate) server: Option<String>,
@@ -192,7 +195,9 @@ mod tests {
 
     #[test]
     fn a_code_and_a_ticket_exclude_each_other() {
-        assert!(Arguments::try_parse_from(["nilas", "connect", "7-amber-canyon", "--ticket"]).is_err());
+        assert!(
+            Arguments::try_parse_from(["nilas", "connect", "7-amber-canyon", "--ticket"]).is_err()
+        );
         assert!(Arguments::try_parse_from(["nilas", "connect", "--ticket"]).is_ok());
     }
 }

@@ -51,7 +51,9 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoConnection(text) | Self::Usage(text) => f.write_str(text),
-            Self::Internal(text) => write!(f, "{text}; this is a defect in nilas: please report it"),
+            Self::Internal(text) => {
+                write!(f, "{text}; this is a defect in nilas: please report it")
+            }
             Self::OutputClosed => f.write_str("the output was closed"),
             Self::Command(code) => write!(f, "the command ended with exit code {code}"),
         }
@@ -77,6 +79,9 @@ mod tests {
         assert_eq!(Failure::no_connection("x").exit_code(), 1);
         assert_eq!(Failure::usage("x").exit_code(), 2);
         assert_eq!(Failure::internal("x").exit_code(), 3);
-        assert_eq!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)), Failure::OutputClosed);
+        assert_eq!(
+            Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)),
+            Failure::OutputClosed
+        );
     }
 }

@@ -36,26 +36,69 @@ pub(crate) fn lines(limit: usize) -> Result<mpsc::Receiver<Line>, Failure> {
 
 /// The bytes of standard input, in blocks of at most `size`, as they come.
 pub(crate) fn blocks(size: usize) -> Result<mpsc::Receiver<Vec<u8>>, Failure> {
-    spawn(move |sender| {
+    spawn(move |sender| read_blocks(&mut io::stdin().lock(), size, &sender))
+}
+
+/// What lines are asked for first, and the blocks after them.
+pub(crate) struct Asked {
+    pub(crate) lines: mpsc::Receiver<Line>,
+    /// Says after each line whether another is wanted; the blocks begin when it is not.
+    pub(crate) again: std::sync::mpsc::Sender<bool>,
+    pub(crate) blocks: mpsc::Receiver<Vec<u8>>,
+}
+
+/// One line of at most `limit` bytes, or several until one is accepted, and then the rest in blocks.
+pub(crate) fn line_then_blocks(limit: usize, size: usize) -> Result<Asked, Failure> {
+    let (line_sender, lines) = mpsc::channel(1);
+    let (again, wants_more) = std::sync::mpsc::channel();
+    let blocks = spawn(move |sender| {
         let mut stdin = io::stdin().lock();
         loop {
-            let mut block = vec![0; size];
-            match stdin.read(&mut block) {
-                Ok(0) => return,
-                Ok(length) => block.truncate(length),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return,
-            }
-            if sender.blocking_send(block).is_err() {
+            let Ok(Some(line)) = read_line(&mut stdin, limit) else {
+                return;
+            };
+            if line_sender.blocking_send(line).is_err() {
                 return;
             }
+            match wants_more.recv() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(_) => return,
+            }
         }
+        drop(line_sender);
+        read_blocks(&mut stdin, size, &sender);
+    })?;
+    Ok(Asked {
+        lines,
+        again,
+        blocks,
     })
 }
 
-fn spawn<T: Send + 'static>(read: impl FnOnce(mpsc::Sender<T>) + Send + 'static) -> Result<mpsc::Receiver<T>, Failure> {
+fn read_blocks(input: &mut impl Read, size: usize, sender: &mpsc::Sender<Vec<u8>>) {
+    loop {
+        let mut block = vec![0; size];
+        match input.read(&mut block) {
+            Ok(0) => return,
+            Ok(length) => block.truncate(length),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => return,
+        }
+        if sender.blocking_send(block).is_err() {
+            return;
+        }
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    read: impl FnOnce(mpsc::Sender<T>) + Send + 'static,
+) -> Result<mpsc::Receiver<T>, Failure> {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    std::thread::Builder::new().name("standard input".to_owned()).spawn(move || read(sender)).map_err(Failure::internal)?;
+    std::thread::Builder::new()
+        .name("standard input".to_owned())
+        .spawn(move || read(sender))
+        .map_err(Failure::internal)?;
     Ok(receiver)
 }
 
@@ -108,7 +151,17 @@ mod tests {
             while let Some(line) = read_line(&mut input, 8).expect("memory does not fail") {
                 lines.push(line);
             }
-            assert_eq!(lines, [text("one"), text(""), Line::TooLong, Line::NotText, text("12345678"), text("last")]);
+            assert_eq!(
+                lines,
+                [
+                    text("one"),
+                    text(""),
+                    Line::TooLong,
+                    Line::NotText,
+                    text("12345678"),
+                    text("last")
+                ]
+            );
         }
     }
 }

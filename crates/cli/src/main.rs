@@ -42,6 +42,9 @@ fn main() -> ExitCode {
 /// Logs to standard error as far as `NILAS_LOG` asks for it.
 fn log_where_asked() {
     if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("NILAS_LOG") {
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .init();
     }
 }

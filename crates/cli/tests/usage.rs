@@ -9,7 +9,16 @@ fn help_tells_every_verb_and_the_exit_codes() {
     let output = run(&["--help"]);
     let text = String::from_utf8(output.stdout).expect("text");
     assert_eq!(output.status.code(), Some(0));
-    for word in ["demo", "connect", "gather", "server", "agent", "lab", "Exit codes", "no connection"] {
+    for word in [
+        "demo",
+        "connect",
+        "gather",
+        "server",
+        "agent",
+        "lab",
+        "Exit codes",
+        "no connection",
+    ] {
         assert!(text.contains(word), "{word} is missing in:\n{text}");
     }
     for verb in ["demo", "connect", "gather", "server", "agent", "lab"] {
@@ -35,7 +44,10 @@ fn wrong_usage_exits_2_and_names_the_mistake() {
         (&["connect", "--ticket", "7-amber-canyon"], "--ticket"),
         (&["connect", "--server", "http://127.0.0.1"], "ws://"),
         (&["connect"], "NILAS_SERVER"),
-        (&["connect", "abc", "--server", "ws://127.0.0.1:1"], "too short"),
+        (
+            &["connect", "abc", "--server", "ws://127.0.0.1:1"],
+            "too short",
+        ),
         (&["gather", "--stun", "turn:192.0.2.1"], "TURN"),
         (&["gather", "--interface", "nothere9"], "nothere9"),
         (&["server", "--listen", "nowhere"], "nowhere"),

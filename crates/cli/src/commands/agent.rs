@@ -27,7 +27,11 @@ async fn drive() -> Result<(), Failure> {
                 Ok(session) => return session.drive(lines).await,
                 Err(error) => complain(error)?,
             },
-            Ok(Command::Close) => return say(&Said::State { state: State::Closed }),
+            Ok(Command::Close) => {
+                return say(&Said::State {
+                    state: State::Closed,
+                });
+            }
             Ok(_) => complain("the agent is not started: begin with the command start")?,
             Err(reason) => complain(reason)?,
         }
@@ -55,19 +59,39 @@ struct Teller {
 impl Session {
     async fn start(start: &Start) -> Result<Self, Failure> {
         let interfaces = network::interfaces()?;
-        let role = if start.controlling { Role::Controlling } else { Role::Controlled };
+        let role = if start.controlling {
+            Role::Controlling
+        } else {
+            Role::Controlled
+        };
         let mut config = network::config(role, &start.interfaces, &interfaces);
-        config.engine_config_mut().stun_servers.clone_from(&start.stun_servers);
+        config
+            .engine_config_mut()
+            .stun_servers
+            .clone_from(&start.stun_servers);
         let agent = Agent::new(config).await.map_err(Failure::internal)?;
         let connection = agent.connection().map_err(Failure::internal)?;
         let events = agent.events();
         let parameters = agent.local_parameters();
         say(&Said::Params(&parameters))?;
-        for reason in start.refused.iter().chain(&network::missing(&start.interfaces, &interfaces)) {
+        for reason in start
+            .refused
+            .iter()
+            .chain(&network::missing(&start.interfaces, &interfaces))
+        {
             complain(reason)?;
         }
-        let teller = Teller { own_ufrag: parameters.ufrag, peer_ufrag: None, receiving: true };
-        Ok(Self { agent, connection, events, teller })
+        let teller = Teller {
+            own_ufrag: parameters.ufrag,
+            peer_ufrag: None,
+            receiving: true,
+        };
+        Ok(Self {
+            agent,
+            connection,
+            events,
+            teller,
+        })
     }
 
     /// Until `close` or the end of input.
@@ -112,11 +136,13 @@ impl Session {
                 }
                 done
             }
-            Command::Candidate(candidate) => match self.agent.add_remote_candidate(*candidate).await {
-                // One of an earlier generation may well be under way when a restart overtakes it.
-                Err(nilas::Error::Agent(AgentError::StaleCandidate)) => Ok(()),
-                done => done,
-            },
+            Command::Candidate(candidate) => {
+                match self.agent.add_remote_candidate(*candidate).await {
+                    // One of an earlier generation may well be under way when a restart overtakes it.
+                    Err(nilas::Error::Agent(AgentError::StaleCandidate)) => Ok(()),
+                    done => done,
+                }
+            }
             Command::EndOfCandidates => self.agent.end_of_remote_candidates().await,
             Command::Send(data) => self.connection.send(data.as_bytes()).await,
             Command::Restart => self.agent.restart().await,
@@ -131,7 +157,12 @@ impl Session {
 
     /// Closes, and tells what still happens until the state `closed`.
     async fn close(self) -> Result<(), Failure> {
-        let Self { agent, mut events, mut teller, .. } = self;
+        let Self {
+            agent,
+            mut events,
+            mut teller,
+            ..
+        } = self;
         agent.close().await;
         while let Some(event) = events.next().await {
             event.map_or_else(complain, |event| teller.tell(event))?;
@@ -149,18 +180,28 @@ impl Teller {
                 self.own_ufrag = parameters.ufrag;
             }
             Event::Candidate(candidate) => {
-                say(&Said::Candidate { candidate: &line(candidate, Some(&self.own_ufrag)) })?;
+                say(&Said::Candidate {
+                    candidate: &line(candidate, Some(&self.own_ufrag)),
+                })?;
             }
             Event::GatheringStateChange(GatheringState::Complete) => say(&Said::Eoc)?,
             Event::SelectedPairChange(SelectedPair { local, remote, .. }) => {
-                let (local, remote) = (line(local, Some(&self.own_ufrag)), line(remote, self.peer_ufrag.as_deref()));
-                say(&Said::Selected { local: &local, remote: &remote })?;
+                let (local, remote) = (
+                    line(local, Some(&self.own_ufrag)),
+                    line(remote, self.peer_ufrag.as_deref()),
+                );
+                say(&Said::Selected {
+                    local: &local,
+                    remote: &remote,
+                })?;
             }
             Event::StateChange { state, .. } => {
                 self.receiving = state != State::Failed;
                 say(&Said::State { state })?;
             }
-            Event::CandidateError(error) => complain(format_args!("{}: {}", error.url, error.error_text))?,
+            Event::CandidateError(error) => {
+                complain(format_args!("{}: {}", error.url, error.error_text))?
+            }
             _ => {}
         }
         Ok(())
@@ -184,7 +225,9 @@ fn understand(line: Line) -> Result<Command, String> {
 }
 
 fn complain(reason: impl std::fmt::Display) -> Result<(), Failure> {
-    say(&Said::Error { msg: &reason.to_string() })
+    say(&Said::Error {
+        msg: &reason.to_string(),
+    })
 }
 
 /// Writes an event as one line, at once: whoever drives the agent waits for it.

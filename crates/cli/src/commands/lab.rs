@@ -10,11 +10,19 @@ use crate::arguments;
 use crate::failure::Failure;
 
 /// The topology that a command line describes.
-pub(super) fn topology(nat: &str, delay_ms: Option<u32>, loss: Option<f64>) -> Result<Topology, Failure> {
+pub(super) fn topology(
+    nat: &str,
+    delay_ms: Option<u32>,
+    loss: Option<f64>,
+) -> Result<Topology, Failure> {
     let mut topology: Topology = nat.parse().map_err(Failure::usage)?;
     if delay_ms.is_some() || loss.is_some() {
         let delay = Duration::from_millis(delay_ms.unwrap_or(0).into());
-        topology.wire = Some(Wire { delay, loss_percent: loss.unwrap_or(0.0), ..Wire::default() });
+        topology.wire = Some(Wire {
+            delay,
+            loss_percent: loss.unwrap_or(0.0),
+            ..Wire::default()
+        });
     }
     topology.check().map_err(Failure::usage)?;
     Ok(topology)
@@ -33,7 +41,11 @@ pub(crate) fn run(arguments: &arguments::Lab) -> Result<(), Failure> {
     let node: Node = arguments.node.parse().map_err(Failure::usage)?;
     let lab = build(&topology)?;
     let nodes: Vec<_> = lab.nodes().iter().map(Node::to_string).collect();
-    writeln!(io::stderr(), "the laboratory stands: {}; this is {node}", nodes.join(", "))?;
+    writeln!(
+        io::stderr(),
+        "the laboratory stands: {}; this is {node}",
+        nodes.join(", ")
+    )?;
     let mut command = match arguments.command.split_first() {
         Some((program, rest)) => {
             let mut command = lab.command(node, program).map_err(Failure::usage)?;
@@ -50,7 +62,9 @@ pub(crate) fn run(arguments: &arguments::Lab) -> Result<(), Failure> {
         Some(0) => Ok(()),
         // Exit codes are one byte.
         Some(code) => Err(Failure::Command(u8::try_from(code).unwrap_or(u8::MAX))),
-        None => Err(Failure::no_connection(format!("the command ended by {status}"))),
+        None => Err(Failure::no_connection(format!(
+            "the command ended by {status}"
+        ))),
     }
 }
 
@@ -60,7 +74,10 @@ fn wait_for(command: &mut Command) -> Result<std::process::ExitStatus, Failure> 
     let stop = runtime.block_on(async { super::server::stop_signal() })?;
     let name = command.get_program().to_owned();
     let status = command.status().map_err(|error| {
-        Failure::usage(format!("the command {} cannot be run: {error}", name.display()))
+        Failure::usage(format!(
+            "the command {} cannot be run: {error}",
+            name.display()
+        ))
     })?;
     drop(stop);
     Ok(status)

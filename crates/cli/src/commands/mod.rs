@@ -1,7 +1,9 @@
 //! The verbs, one file each.
 
 mod agent;
+mod connect;
 mod demo;
+mod gather;
 mod lab;
 mod manual;
 mod server;
@@ -17,18 +19,22 @@ use crate::failure::Failure;
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.verb {
         Verb::Demo(arguments) => demo::run(&arguments),
+        Verb::Connect(arguments) => connect::run(&arguments),
         Verb::Agent => agent::run(),
+        Verb::Gather(arguments) => gather::run(&arguments),
         Verb::Server(arguments) => server::run(&arguments),
         Verb::Lab(arguments) => lab::run(&arguments),
         Verb::Completions { shell } => manual::completions(shell),
         Verb::Man => manual::page(),
-        _ => Err(Failure::internal("x")),
     }
 }
 
 /// A runtime on this thread: what the verbs do is wait, and one thread waits as well as many.
 fn runtime() -> Result<Runtime, Failure> {
-    Builder::new_current_thread().enable_all().build().map_err(|error| Failure::internal(format!("no runtime: {error}")))
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::internal(format!("no runtime: {error}")))
 }
 
 /// Writes a line to standard output, at once.

@@ -17,7 +17,11 @@ const SCHEMA: &str = "nilas.server/1";
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Event<'a> {
     /// It serves, at these addresses.
-    Ready { stun_udp: &'a [SocketAddr], stun_tcp: &'a [SocketAddr], rendezvous: &'a [String] },
+    Ready {
+        stun_udp: &'a [SocketAddr],
+        stun_tcp: &'a [SocketAddr],
+        rendezvous: &'a [String],
+    },
     /// It was asked to stop and has stopped.
     Stopped,
 }
@@ -39,18 +43,42 @@ async fn serve(arguments: &arguments::Server) -> Result<(), Failure> {
     let stop = stop_signal()?;
     let server = Server::bind(config).await.map_err(Failure::usage)?;
     let addresses = server.local_addresses().clone();
-    let rendezvous: Vec<_> = addresses.rendezvous.iter().map(|address| format!("ws://{address}")).collect();
+    let rendezvous: Vec<_> = addresses
+        .rendezvous
+        .iter()
+        .map(|address| format!("ws://{address}"))
+        .collect();
     let (stun_udp, stun_tcp) = (addresses.stun_udp.as_slice(), addresses.stun_tcp.as_slice());
     if arguments.json {
-        json_line(SCHEMA, &Event::Ready { stun_udp, stun_tcp, rendezvous: &rendezvous })?;
+        json_line(
+            SCHEMA,
+            &Event::Ready {
+                stun_udp,
+                stun_tcp,
+                rendezvous: &rendezvous,
+            },
+        )?;
     } else {
-        let list = |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" ");
+        let list = |addresses: &[SocketAddr]| {
+            addresses
+                .iter()
+                .map(SocketAddr::to_string)
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
         let stun = if stun_udp == stun_tcp {
             format!("STUN over UDP and TCP at {}", list(stun_udp))
         } else {
-            format!("STUN over UDP at {}, over TCP at {}", list(stun_udp), list(stun_tcp))
+            format!(
+                "STUN over UDP at {}, over TCP at {}",
+                list(stun_udp),
+                list(stun_tcp)
+            )
         };
-        super::print_line(&format!("ready: {stun}; rendezvous at {}", rendezvous.join(" ")))?;
+        super::print_line(&format!(
+            "ready: {stun}; rendezvous at {}",
+            rendezvous.join(" ")
+        ))?;
     }
     server.run(stop).await;
     if arguments.json {

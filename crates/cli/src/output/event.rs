@@ -11,10 +11,26 @@ use super::pairs::PairView;
 pub(crate) enum Event {
     /// A sentence that a person should read.
     Note { text: String },
+    /// The code under which the other side is awaited, and what to type there.
+    Code {
+        code: String,
+        command: String,
+        expires_in_s: Option<u64>,
+    },
+    /// The line to paste on the other side.
+    Ticket { ticket: String },
+    /// A line of what the other side sends.
+    Data { data: String },
     /// A local candidate was found.
     Candidate(CandidateView),
+    /// A server answers and sees an address that is a candidate already.
+    NoNat { server: String, rtt_ms: f64 },
     /// A server gave no candidate.
-    ServerError { url: String, error_code: u16, text: String },
+    ServerError {
+        url: String,
+        error_code: u16,
+        text: String,
+    },
     /// A pair appeared, or its state changed.
     Pair(PairView),
     /// The agent's state changed.

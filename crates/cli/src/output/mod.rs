@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::failure::Failure;
 
 pub(crate) use event::{CandidateView, Event};
-pub(crate) use pairs::{Endpoint, PairView};
+pub(crate) use pairs::PairView;
 pub(crate) use reporter::{Format, Reporter, Stream};
 
 /// Writes an object as one line of JSON to standard output, at once, with `schema`, its name and version.
@@ -37,7 +37,11 @@ pub(crate) fn json_line(schema: &'static str, value: &impl Serialize) -> Result<
 
 /// Tells the user why the program ends badly.
 pub(crate) fn complain(failure: &Failure) {
-    let label = console::Style::new().red().bold().for_stderr().apply_to("nilas:");
+    let label = console::Style::new()
+        .red()
+        .bold()
+        .for_stderr()
+        .apply_to("nilas:");
     // Where standard error is gone too, there is nobody left to tell.
     let _ = writeln!(io::stderr(), "{label} {failure}");
 }

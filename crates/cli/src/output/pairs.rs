@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use nilas_ice::{CandidatePairStats, CandidateStats, CandidateType, PairState, SelectedPair, Stats};
+use nilas_ice::{
+    CandidatePairStats, CandidateStats, CandidateType, PairState, SelectedPair, Stats,
+};
 use serde::Serialize;
 
 /// One end of a pair.
@@ -44,10 +46,21 @@ impl PairView {
                 remote: Endpoint::of(candidates.get(pair.remote_candidate_id.as_str())?),
                 state: pair.state,
                 nominated: pair.nominated,
-                rtt_ms: pair.current_round_trip_time.map(|seconds| round_ms(seconds * 1e3)),
+                rtt_ms: pair
+                    .current_round_trip_time
+                    .map(|seconds| round_ms(seconds * 1e3)),
             })
         };
-        stats.iter().filter_map(|entry| if let Stats::CandidatePair(stats) = entry { pair(stats) } else { None }).collect()
+        stats
+            .iter()
+            .filter_map(|entry| {
+                if let Stats::CandidatePair(stats) = entry {
+                    pair(stats)
+                } else {
+                    None
+                }
+            })
+            .collect()
     }
 
     /// The pair that carries the data.
@@ -62,7 +75,9 @@ impl PairView {
             remote: endpoint(&pair.remote),
             state: PairState::Succeeded,
             nominated: pair.nominated,
-            rtt_ms: pair.round_trip.map(|round_trip| round_ms(round_trip.as_secs_f64() * 1e3)),
+            rtt_ms: pair
+                .round_trip
+                .map(|round_trip| round_ms(round_trip.as_secs_f64() * 1e3)),
         }
     }
 
@@ -75,8 +90,15 @@ impl PairView {
 impl Endpoint {
     fn of(candidate: &CandidateStats) -> Self {
         let (address, port) = (&candidate.address, candidate.port);
-        let address = if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") };
-        Self { kind: candidate.candidate_type, address }
+        let address = if address.contains(':') {
+            format!("[{address}]:{port}")
+        } else {
+            format!("{address}:{port}")
+        };
+        Self {
+            kind: candidate.candidate_type,
+            address,
+        }
     }
 
     pub(crate) fn is_ipv6(&self) -> bool {
@@ -85,7 +107,9 @@ impl Endpoint {
 
     /// The address without its port.
     pub(crate) fn host(&self) -> &str {
-        self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host)
+        self.address
+            .rsplit_once(':')
+            .map_or(self.address.as_str(), |(host, _)| host)
     }
 }
 
@@ -100,7 +124,10 @@ mod tests {
 
     #[test]
     fn hosts_are_addresses_without_their_port() {
-        let endpoint = |address: &str| Endpoint { kind: CandidateType::Host, address: address.to_owned() };
+        let endpoint = |address: &str| Endpoint {
+            kind: CandidateType::Host,
+            address: address.to_owned(),
+        };
         assert_eq!(endpoint("192.0.2.1:99").host(), "192.0.2.1");
         assert_eq!(endpoint("[2001:db8::1]:99").host(), "[2001:db8::1]");
         assert!(endpoint("[2001:db8::1]:99").is_ipv6());

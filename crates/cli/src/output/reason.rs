@@ -6,9 +6,16 @@ use super::pairs::PairView;
 
 /// Says why data takes this pair and not another of `pairs`.
 pub(crate) fn why(winner: &PairView, pairs: &[PairView]) -> String {
-    let others: Vec<_> = pairs.iter().filter(|pair| !pair.same_ends(winner)).collect();
+    let others: Vec<_> = pairs
+        .iter()
+        .filter(|pair| !pair.same_ends(winner))
+        .collect();
     let unanswered = |kind| {
-        others.iter().any(|pair| pair.local.kind == kind && pair.remote.kind == kind && pair.state != PairState::Succeeded)
+        others.iter().any(|pair| {
+            pair.local.kind == kind
+                && pair.remote.kind == kind
+                && pair.state != PairState::Succeeded
+        })
     };
     let (local, remote) = (winner.local.kind, winner.remote.kind);
     let mut sentence = match (local, remote) {
@@ -39,10 +46,16 @@ pub(crate) fn why(winner: &PairView, pairs: &[PairView]) -> String {
             "the peer is behind a NAT that lets in answers, and this side can be reached directly".to_owned()
         }
     };
-    if (local, remote) != (CandidateType::Host, CandidateType::Host) && unanswered(CandidateType::Host) {
+    if (local, remote) != (CandidateType::Host, CandidateType::Host)
+        && unanswered(CandidateType::Host)
+    {
         sentence.push_str("; the pairs of their own addresses were not answered");
     }
-    if winner.local.is_ipv6() && others.iter().any(|pair| !pair.local.is_ipv6() && pair.state == PairState::Succeeded) {
+    if winner.local.is_ipv6()
+        && others
+            .iter()
+            .any(|pair| !pair.local.is_ipv6() && pair.state == PairState::Succeeded)
+    {
         sentence.push_str("; IPv6 goes before IPv4");
     }
     sentence
@@ -53,8 +66,15 @@ mod tests {
     use super::super::pairs::Endpoint;
     use super::*;
 
-    fn pair(local: (CandidateType, &str), remote: (CandidateType, &str), state: PairState) -> PairView {
-        let endpoint = |(kind, address): (CandidateType, &str)| Endpoint { kind, address: address.to_owned() };
+    fn pair(
+        local: (CandidateType, &str),
+        remote: (CandidateType, &str),
+        state: PairState,
+    ) -> PairView {
+        let endpoint = |(kind, address): (CandidateType, &str)| Endpoint {
+            kind,
+            address: address.to_owned(),
+        };
         PairView {
             id: String::new(),
             local: endpoint(local),
@@ -68,29 +88,63 @@ mod tests {
     #[test]
     fn a_host_pair_names_what_it_beat() {
         use CandidateType::{Host, Srflx};
-        let winner = pair((Host, "192.0.2.1:1"), (Host, "192.0.2.2:2"), PairState::Succeeded);
-        let beaten = pair((Host, "192.0.2.1:1"), (Srflx, "203.0.113.5:2"), PairState::Waiting);
-        assert_eq!(why(&winner, &[winner.clone(), beaten]), "host beats srflx: no NAT in between");
+        let winner = pair(
+            (Host, "192.0.2.1:1"),
+            (Host, "192.0.2.2:2"),
+            PairState::Succeeded,
+        );
+        let beaten = pair(
+            (Host, "192.0.2.1:1"),
+            (Srflx, "203.0.113.5:2"),
+            PairState::Waiting,
+        );
+        assert_eq!(
+            why(&winner, &[winner.clone(), beaten]),
+            "host beats srflx: no NAT in between"
+        );
         assert!(why(&winner, std::slice::from_ref(&winner)).starts_with("both peers reach"));
-        let local = pair((Host, "127.0.0.1:1"), (Host, "127.0.0.1:2"), PairState::Succeeded);
+        let local = pair(
+            (Host, "127.0.0.1:1"),
+            (Host, "127.0.0.1:2"),
+            PairState::Succeeded,
+        );
         assert!(why(&local, &[]).contains("this machine"));
     }
 
     #[test]
     fn a_reflexive_pair_names_what_was_not_answered() {
         use CandidateType::{Host, Prflx, Srflx};
-        let winner = pair((Srflx, "203.0.113.5:1"), (Srflx, "203.0.113.9:2"), PairState::Succeeded);
-        let dead = pair((Host, "10.0.0.1:1"), (Host, "10.0.0.2:2"), PairState::Failed);
+        let winner = pair(
+            (Srflx, "203.0.113.5:1"),
+            (Srflx, "203.0.113.9:2"),
+            PairState::Succeeded,
+        );
+        let dead = pair(
+            (Host, "10.0.0.1:1"),
+            (Host, "10.0.0.2:2"),
+            PairState::Failed,
+        );
         let sentence = why(&winner, &[dead]);
-        assert!(sentence.starts_with("both NATs") && sentence.ends_with("were not answered"), "{sentence}");
-        let learned = pair((Prflx, "203.0.113.5:1"), (Srflx, "203.0.113.9:2"), PairState::Succeeded);
+        assert!(
+            sentence.starts_with("both NATs") && sentence.ends_with("were not answered"),
+            "{sentence}"
+        );
+        let learned = pair(
+            (Prflx, "203.0.113.5:1"),
+            (Srflx, "203.0.113.9:2"),
+            PairState::Succeeded,
+        );
         assert!(why(&learned, &[]).contains("no server had told"));
     }
 
     #[test]
     fn ipv6_before_ipv4_is_said_only_where_both_work() {
         use CandidateType::Host;
-        let winner = pair((Host, "[2001:db8::1]:1"), (Host, "[2001:db8::2]:2"), PairState::Succeeded);
+        let winner = pair(
+            (Host, "[2001:db8::1]:1"),
+            (Host, "[2001:db8::2]:2"),
+            PairState::Succeeded,
+        );
         let v4 = |state| pair((Host, "192.0.2.1:1"), (Host, "192.0.2.2:2"), state);
         assert!(why(&winner, &[v4(PairState::Succeeded)]).ends_with("IPv6 goes before IPv4"));
         assert!(!why(&winner, &[v4(PairState::Failed)]).contains("IPv4"));

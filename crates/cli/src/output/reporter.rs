@@ -127,7 +127,10 @@ impl Reporter {
     /// Tells which pairs a peer has now: those that are new, and those whose state has changed.
     pub(crate) fn pairs(&mut self, peer: &str, pairs: &[PairView]) -> Result<(), Failure> {
         for pair in pairs {
-            let known = self.pairs.iter().find(|((of, _), row)| of == peer && row.pair.id == pair.id);
+            let known = self
+                .pairs
+                .iter()
+                .find(|((of, _), row)| of == peer && row.pair.id == pair.id);
             let key = match known {
                 Some((_, row)) if row.pair == *pair => continue,
                 Some((key, row)) => {
@@ -150,7 +153,9 @@ impl Reporter {
                 Format::Live => {}
                 // A pair that only waits would double the lines; it is told once it is checked.
                 Format::Plain if matches!(pair.state, PairState::Frozen | PairState::Waiting) => {}
-                Format::Plain | Format::Json => self.tell(named(peer), &Event::Pair(pair.clone()))?,
+                Format::Plain | Format::Json => {
+                    self.tell(named(peer), &Event::Pair(pair.clone()))?
+                }
             }
         }
         Ok(())
@@ -159,7 +164,9 @@ impl Reporter {
     /// Marks the pair that carries a peer's data.
     pub(crate) fn selected(&mut self, peer: &str, pair: &PairView) {
         let of_peer = self.pairs.iter().filter(|((of, _), _)| of == peer);
-        let rows: Vec<_> = of_peer.map(|(key, row)| (key.clone(), row.pair.clone(), row.pair.same_ends(pair))).collect();
+        let rows: Vec<_> = of_peer
+            .map(|(key, row)| (key.clone(), row.pair.clone(), row.pair.same_ends(pair)))
+            .collect();
         for (key, pair, selected) in rows {
             self.update(&key, &pair, selected);
         }
@@ -176,7 +183,9 @@ impl Reporter {
         row.selected = selected || row.selected && row.pair.same_ends(pair);
         row.pair = pair.clone();
         if let Some(bar) = &row.bar {
-            let peer = named(&key.0).map(|peer| format!("{peer}  ")).unwrap_or_default();
+            let peer = named(&key.0)
+                .map(|peer| format!("{peer}  "))
+                .unwrap_or_default();
             bar.set_message(format!("{peer}{}", palette.pair(pair, row.selected)));
         }
     }
@@ -186,10 +195,15 @@ impl Reporter {
         if self.format == Format::Live {
             self.screen.clear()?;
             for ((peer, _), row) in std::mem::take(&mut self.pairs) {
-                let peer = named(&peer).map(|peer| format!("{peer}  ")).unwrap_or_default();
+                let peer = named(&peer)
+                    .map(|peer| format!("{peer}  "))
+                    .unwrap_or_default();
                 if let Some(bar) = &row.bar {
                     bar.finish_and_clear();
-                    self.line(&format!("{peer}{}", self.palette.pair(&row.pair, row.selected)))?;
+                    self.line(&format!(
+                        "{peer}{}",
+                        self.palette.pair(&row.pair, row.selected)
+                    ))?;
                 }
             }
         }
@@ -199,7 +213,11 @@ impl Reporter {
 
     /// All pairs of a peer as they were told last.
     pub(crate) fn pairs_of(&self, peer: &str) -> Vec<PairView> {
-        self.pairs.iter().filter(|((of, _), _)| of == peer).map(|(_, row)| row.pair.clone()).collect()
+        self.pairs
+            .iter()
+            .filter(|((of, _), _)| of == peer)
+            .map(|(_, row)| row.pair.clone())
+            .collect()
     }
 }
 

@@ -18,7 +18,13 @@ pub(super) struct Palette {
 
 impl Palette {
     pub(super) fn new(stderr: bool) -> Self {
-        let for_stream = |style: Style| if stderr { style.for_stderr() } else { style.for_stdout() };
+        let for_stream = |style: Style| {
+            if stderr {
+                style.for_stderr()
+            } else {
+                style.for_stdout()
+            }
+        };
         Self {
             good: for_stream(Style::new().green()),
             bad: for_stream(Style::new().red()),
@@ -32,24 +38,64 @@ impl Palette {
     pub(super) fn line(&self, peer: Option<&str>, event: &Event) -> String {
         let text = match event {
             Event::Note { text } => text.clone(),
+            Event::Code {
+                command,
+                expires_in_s,
+                ..
+            } => {
+                let holds = expires_in_s
+                    .map(|seconds| format!(" (the code holds for {} minutes)", seconds / 60));
+                format!(
+                    "on the other machine, type{}:\n\n    {}\n",
+                    holds.unwrap_or_default(),
+                    self.strong.apply_to(command)
+                )
+            }
+            Event::Ticket { ticket } => format!("give this line to the other side:\n\n{ticket}\n"),
+            Event::Data { data } => data.clone(),
             Event::Candidate(candidate) => self.candidate(candidate),
-            Event::ServerError { url, text, .. } => format!("{}  {url}: {text}", self.bad.apply_to("no answer")),
+            Event::NoNat { server, rtt_ms } => {
+                format!(
+                    "{server} answers and sees no NAT  {}",
+                    self.dim.apply_to(format!("RTT {}", milliseconds(*rtt_ms)))
+                )
+            }
+            Event::ServerError { url, text, .. } => {
+                format!("{}  {url}: {text}", self.bad.apply_to("no answer"))
+            }
             Event::Pair(pair) => self.pair(pair, false),
             Event::State { state, verdict } => self.state(*state, verdict.as_deref()),
             Event::Selected { pair, why } => {
-                let rtt = pair.rtt_ms.map(|rtt| format!(", RTT {}", milliseconds(rtt))).unwrap_or_default();
-                let ends = self.strong.apply_to(format!("{} ↔ {}", ends(&pair.local), ends(&pair.remote)));
-                format!("{} {ends}{rtt}\n{}", self.good.apply_to("selected"), self.dim.apply_to(format!("    because {why}")))
+                let rtt = pair
+                    .rtt_ms
+                    .map(|rtt| format!(", RTT {}", milliseconds(rtt)))
+                    .unwrap_or_default();
+                let ends =
+                    self.strong
+                        .apply_to(format!("{} ↔ {}", ends(&pair.local), ends(&pair.remote)));
+                format!(
+                    "{} {ends}{rtt}\n{}",
+                    self.good.apply_to("selected"),
+                    self.dim.apply_to(format!("    because {why}"))
+                )
             }
         };
         match peer {
             None => text,
-            Some(peer) => text.lines().map(|line| format!("{}  {line}", self.strong.apply_to(peer))).collect::<Vec<_>>().join("\n"),
+            Some(peer) => text
+                .lines()
+                .map(|line| format!("{}  {line}", self.strong.apply_to(peer)))
+                .collect::<Vec<_>>()
+                .join("\n"),
         }
     }
 
     fn candidate(&self, candidate: &CandidateView) -> String {
-        let mut line = format!("candidate  {:<5}  {}", candidate.kind.as_str(), candidate.address);
+        let mut line = format!(
+            "candidate  {:<5}  {}",
+            candidate.kind.as_str(),
+            candidate.address
+        );
         let mut origin = Vec::new();
         if let Some(base) = &candidate.base {
             origin.push(format!("base {base}"));
@@ -76,10 +122,16 @@ impl Palette {
             PairState::Succeeded => self.good.apply_to("valid   "),
         };
         let rtt = match pair.rtt_ms {
-            Some(rtt) if pair.state == PairState::Succeeded => format!("  {}", self.dim.apply_to(milliseconds(rtt))),
+            Some(rtt) if pair.state == PairState::Succeeded => {
+                format!("  {}", self.dim.apply_to(milliseconds(rtt)))
+            }
             _ => String::new(),
         };
-        format!("{state}  {} → {}{rtt}", ends(&pair.local), ends(&pair.remote))
+        format!(
+            "{state}  {} → {}{rtt}",
+            ends(&pair.local),
+            ends(&pair.remote)
+        )
     }
 
     fn state(&self, state: State, verdict: Option<&str>) -> String {

@@ -92,7 +92,9 @@ impl Pipe {
 
     /// Takes in a datagram of the other side. What is no frame is ignored.
     pub(crate) fn handle(&mut self, now: Duration, datagram: &[u8]) {
-        let Some((&kind, rest)) = datagram.split_first() else { return };
+        let Some((&kind, rest)) = datagram.split_first() else {
+            return;
+        };
         self.last_heard = now;
         match kind {
             DATA | END => {
@@ -121,6 +123,11 @@ impl Pipe {
     /// The next bytes of the other side's stream, in order.
     pub(crate) fn read(&mut self) -> Option<Box<[u8]>> {
         self.receiver.read()
+    }
+
+    /// Whether [`read`](Self::read) has something.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.receiver.is_readable()
     }
 
     /// Whether the other side's stream has ended and was read to its end.
@@ -169,7 +176,11 @@ impl Pipe {
     /// When [`poll_transmit`](Self::poll_transmit) or [`may_go`](Self::may_go) will say something else if
     /// nothing comes before.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        if self.is_complete() { Some(self.last_heard + self.linger()) } else { self.sender.deadline() }
+        if self.is_complete() {
+            Some(self.last_heard + self.linger())
+        } else {
+            self.sender.deadline()
+        }
     }
 
     /// Longer than the other side waits before it repeats its last block.
@@ -189,7 +200,11 @@ fn parse_acknowledgement(bytes: &[u8]) -> Option<Acknowledgement> {
     let (next, rest) = bytes.split_first_chunk()?;
     let (room, rest) = rest.split_first_chunk()?;
     let (came, _) = rest.split_first_chunk()?;
-    Some(Acknowledgement { next: u64::from_be_bytes(*next), room: u16::from_be_bytes(*room), came: *came })
+    Some(Acknowledgement {
+        next: u64::from_be_bytes(*next),
+        room: u16::from_be_bytes(*room),
+        came: *came,
+    })
 }
 
 #[cfg(test)]
@@ -221,7 +236,10 @@ mod tests {
         }
 
         fn random(&mut self, below: u64) -> u64 {
-            self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            self.random = self
+                .random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (self.random >> 33) % below
         }
 
@@ -231,19 +249,35 @@ mod tests {
             for from in 0..2 {
                 while self.sides[from].poll_transmit(self.now, &mut buffer) {
                     assert!(buffer.len() <= 1_200, "a frame of {} bytes", buffer.len());
-                    let copies = if self.random(100) < self.loss_percent { 0 } else { 1 + self.random(50) / 49 };
+                    let copies = if self.random(100) < self.loss_percent {
+                        0
+                    } else {
+                        1 + self.random(50) / 49
+                    };
                     for _ in 0..copies {
                         let late = Duration::from_micros(20_000 + self.random(5_000));
                         self.sent += 1;
-                        self.flying.insert((self.now + late, self.sent), (1 - from, buffer.clone()));
+                        self.flying
+                            .insert((self.now + late, self.sent), (1 - from, buffer.clone()));
                     }
                 }
             }
             let arrival = self.flying.keys().next().map(|(at, _)| *at);
-            let timer = self.sides.iter().filter(|side| !side.may_go(self.now)).filter_map(Pipe::deadline).min();
-            let Some(next) = arrival.into_iter().chain(timer).min() else { return false };
+            let timer = self
+                .sides
+                .iter()
+                .filter(|side| !side.may_go(self.now))
+                .filter_map(Pipe::deadline)
+                .min();
+            let Some(next) = arrival.into_iter().chain(timer).min() else {
+                return false;
+            };
             self.now = self.now.max(next);
-            while let Some(entry) = self.flying.first_entry().filter(|entry| entry.key().0 <= self.now) {
+            while let Some(entry) = self
+                .flying
+                .first_entry()
+                .filter(|entry| entry.key().0 <= self.now)
+            {
                 let (to, datagram) = entry.remove();
                 self.sides[to].handle(self.now, &datagram);
             }
@@ -324,7 +358,10 @@ mod tests {
             }
             wire.step();
         }
-        assert!(written < 2 * WINDOW + 2, "nobody reads, and {written} blocks were taken");
+        assert!(
+            written < 2 * WINDOW + 2,
+            "nobody reads, and {written} blocks were taken"
+        );
         let mut received = Vec::new();
         let mut finished = false;
         for _ in 0..100_000 {
@@ -360,7 +397,10 @@ mod tests {
         }
         assert_eq!(pipe.read(), None);
         assert!(!pipe.is_complete() && !pipe.peer_left());
-        assert!(pipe.deadline().is_some(), "the block still waits for its acknowledgement");
+        assert!(
+            pipe.deadline().is_some(),
+            "the block still waits for its acknowledgement"
+        );
     }
 
     #[test]

@@ -29,7 +29,9 @@ impl Receiver {
     fn take(&mut self, sequence: u64, block: Box<[u8]>) {
         // A repeated block is acknowledged again: the first acknowledgement may have been lost.
         self.acknowledgement_pending = true;
-        let fits = sequence.checked_sub(self.next).is_some_and(|ahead| ahead < u64::from(self.room()));
+        let fits = sequence
+            .checked_sub(self.next)
+            .is_some_and(|ahead| ahead < u64::from(self.room()));
         if self.ended || !fits {
             return;
         }
@@ -54,6 +56,10 @@ impl Receiver {
         Some(block)
     }
 
+    pub(super) fn is_readable(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     pub(super) fn is_read_to_end(&self) -> bool {
         self.ended && self.ready.is_empty()
     }
@@ -70,7 +76,11 @@ impl Receiver {
         }
         let room = self.room();
         self.told_full = room == 0;
-        Some(Acknowledgement { next: self.next, room, came })
+        Some(Acknowledgement {
+            next: self.next,
+            room,
+            came,
+        })
     }
 
     fn room(&self) -> u16 {

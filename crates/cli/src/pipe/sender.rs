@@ -60,7 +60,13 @@ impl Sender {
     }
 
     pub(super) fn push(&mut self, bytes: Box<[u8]>) {
-        self.blocks.push_back(Block { bytes, sent_at: None, transmissions: 0, came: false, lost: false });
+        self.blocks.push_back(Block {
+            bytes,
+            sent_at: None,
+            transmissions: 0,
+            came: false,
+            lost: false,
+        });
     }
 
     pub(super) fn finish(&mut self) {
@@ -87,11 +93,18 @@ impl Sender {
     }
 
     fn next_index(&self) -> Option<usize> {
-        let in_flight = self.blocks.iter().filter(|block| block.is_in_flight()).count();
+        let in_flight = self
+            .blocks
+            .iter()
+            .filter(|block| block.is_in_flight())
+            .count();
         if in_flight as f64 >= self.window {
             return None;
         }
-        let index = self.blocks.iter().position(|block| !block.came && !block.is_in_flight())?;
+        let index = self
+            .blocks
+            .iter()
+            .position(|block| !block.came && !block.is_in_flight())?;
         // With nothing under way, one block asks whether the receiver has room again.
         let fits = self.first + (index as u64) < self.limit || in_flight == 0;
         fits.then_some(index)
@@ -99,9 +112,15 @@ impl Sender {
 
     fn expire(&mut self, now: Duration) {
         let timeout = self.timeout();
-        let due = |block: &Block| block.is_in_flight() && block.sent_at.is_some_and(|sent| now >= sent + timeout);
+        let due = |block: &Block| {
+            block.is_in_flight() && block.sent_at.is_some_and(|sent| now >= sent + timeout)
+        };
         // Only the oldest one counts: its time is up first, and what follows may just be unacknowledged yet.
-        let Some(oldest) = self.blocks.iter().filter(|block| block.is_in_flight()).min_by_key(|block| block.sent_at)
+        let Some(oldest) = self
+            .blocks
+            .iter()
+            .filter(|block| block.is_in_flight())
+            .min_by_key(|block| block.sent_at)
         else {
             return;
         };
@@ -118,11 +137,20 @@ impl Sender {
     }
 
     pub(super) fn acknowledged(&mut self, now: Duration, acknowledgement: &Acknowledgement) {
-        let sent_before = self.first + self.blocks.iter().take_while(|block| block.transmissions > 0).count() as u64;
+        let sent_before = self.first
+            + self
+                .blocks
+                .iter()
+                .take_while(|block| block.transmissions > 0)
+                .count() as u64;
         if acknowledgement.next > sent_before {
             return; // It acknowledges what was never sent: not ours.
         }
-        self.limit = self.limit.max(acknowledgement.next.saturating_add(acknowledgement.room.into()));
+        self.limit = self.limit.max(
+            acknowledgement
+                .next
+                .saturating_add(acknowledgement.room.into()),
+        );
         let mut latest = None;
         for index in 0..self.blocks.len() {
             let sequence = self.first + index as u64;
@@ -138,7 +166,11 @@ impl Sender {
                 self.measured(now.saturating_sub(sent_at));
             }
             self.backoff = 0;
-            self.window += if self.window < self.slow_start_until { 1.0 } else { 1.0 / self.window };
+            self.window += if self.window < self.slow_start_until {
+                1.0
+            } else {
+                1.0 / self.window
+            };
             self.window = self.window.min(WINDOW as f64);
         }
         if let Some(latest) = latest {
@@ -153,11 +185,15 @@ impl Sender {
     /// What left before a block that has come is lost once a round trip and a quarter have passed (the idea
     /// of RFC 8985 section 6.2): counting later blocks would take a reordered path for a lossy one.
     fn find_losses(&mut self, now: Duration, latest: Duration) {
-        let Some((smoothed, _)) = self.round_trip else { return };
+        let Some((smoothed, _)) = self.round_trip else {
+            return;
+        };
         let patience = smoothed * 5 / 4;
         let end = self.first + self.blocks.len() as u64;
         for (index, block) in self.blocks.iter_mut().enumerate() {
-            let overdue = block.sent_at.is_some_and(|sent_at| sent_at <= latest && now >= sent_at + patience);
+            let overdue = block
+                .sent_at
+                .is_some_and(|sent_at| sent_at <= latest && now >= sent_at + patience);
             if !block.is_in_flight() || !overdue {
                 continue;
             }
@@ -174,9 +210,10 @@ impl Sender {
     fn measured(&mut self, sample: Duration) {
         self.round_trip = Some(match self.round_trip {
             None => (sample, sample / 2),
-            Some((smoothed, variation)) => {
-                (smoothed * 7 / 8 + sample / 8, variation * 3 / 4 + smoothed.abs_diff(sample) / 4)
-            }
+            Some((smoothed, variation)) => (
+                smoothed * 7 / 8 + sample / 8,
+                variation * 3 / 4 + smoothed.abs_diff(sample) / 4,
+            ),
         });
     }
 
@@ -190,7 +227,12 @@ impl Sender {
     }
 
     pub(super) fn deadline(&self) -> Option<Duration> {
-        let oldest = self.blocks.iter().filter(|block| block.is_in_flight()).filter_map(|block| block.sent_at).min()?;
+        let oldest = self
+            .blocks
+            .iter()
+            .filter(|block| block.is_in_flight())
+            .filter_map(|block| block.sent_at)
+            .min()?;
         Some(oldest + self.timeout())
     }
 }
@@ -203,8 +245,12 @@ impl Block {
 
 impl Acknowledgement {
     fn covers(&self, sequence: u64) -> bool {
-        let Some(ahead) = sequence.checked_sub(self.next) else { return true };
-        let Some(bit) = ahead.checked_sub(1).filter(|bit| *bit < WINDOW as u64) else { return false };
+        let Some(ahead) = sequence.checked_sub(self.next) else {
+            return true;
+        };
+        let Some(bit) = ahead.checked_sub(1).filter(|bit| *bit < WINDOW as u64) else {
+            return false;
+        };
         // Below the window, so it fits.
         let bit = bit as usize;
         self.came[bit / 8] & (1 << (bit % 8)) != 0

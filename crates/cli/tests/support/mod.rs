@@ -14,7 +14,11 @@ pub(crate) const GUARD: Duration = Duration::from_secs(60);
 /// The program, without what the environment of the tests could tell it.
 pub(crate) fn nilas(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nilas"));
-    command.args(arguments).env_remove("NILAS_SERVER").env_remove("NILAS_LOG").env_remove("CLICOLOR_FORCE");
+    command
+        .args(arguments)
+        .env_remove("NILAS_SERVER")
+        .env_remove("NILAS_LOG")
+        .env_remove("CLICOLOR_FORCE");
     command
 }
 
@@ -55,9 +59,16 @@ pub(crate) fn finish(mut child: Child) -> Output {
         thread::sleep(Duration::from_millis(5));
     };
     let take = |reader: &mut Option<Receiver<Vec<u8>>>| {
-        reader.take().map(|bytes| bytes.recv_timeout(GUARD).expect("the output ends")).unwrap_or_default()
+        reader
+            .take()
+            .map(|bytes| bytes.recv_timeout(GUARD).expect("the output ends"))
+            .unwrap_or_default()
     };
-    Output { status, stdout: take(&mut stdout), stderr: take(&mut stderr) }
+    Output {
+        status,
+        stdout: take(&mut stdout),
+        stderr: take(&mut stderr),
+    }
 }
 
 fn read_all(mut stream: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
@@ -92,12 +103,20 @@ impl Running {
             .expect("the program starts");
         let lines = read_lines(child.stdout.take().expect("it is piped"));
         let errors = read_lines(child.stderr.take().expect("it is piped"));
-        Self { stdin: child.stdin.take(), child, lines, errors }
+        Self {
+            stdin: child.stdin.take(),
+            child,
+            lines,
+            errors,
+        }
     }
 
     pub(crate) fn write(&mut self, text: &str) {
         let stdin = self.stdin.as_mut().expect("it is not closed yet");
-        stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).expect("the program reads");
+        stdin
+            .write_all(text.as_bytes())
+            .and_then(|()| stdin.flush())
+            .expect("the program reads");
     }
 
     pub(crate) fn close_input(&mut self) {
@@ -118,7 +137,8 @@ impl Running {
     pub(crate) fn json(&self, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         loop {
             let line = self.line();
-            let value: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+            let value: serde_json::Value =
+                serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
             if wanted(&value) {
                 return value;
             }
@@ -128,7 +148,10 @@ impl Running {
     /// The next line of standard error that contains `wanted`.
     pub(crate) fn error_line(&self, wanted: &str) -> String {
         loop {
-            let line = self.errors.recv_timeout(GUARD).unwrap_or_else(|_| panic!("no line with {wanted:?}"));
+            let line = self
+                .errors
+                .recv_timeout(GUARD)
+                .unwrap_or_else(|_| panic!("no line with {wanted:?}"));
             if line.contains(wanted) {
                 return line;
             }
@@ -179,11 +202,21 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start() -> Self {
-        let running =
-            Running::start(&["server", "--json", "--listen", "127.0.0.1:0", "--signal-listen", "127.0.0.1:0"]);
+        let running = Running::start(&[
+            "server",
+            "--json",
+            "--listen",
+            "127.0.0.1:0",
+            "--signal-listen",
+            "127.0.0.1:0",
+        ]);
         let ready = running.json(|value| value["event"] == "ready");
         let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
-        Self { stun: text(&ready["stun_udp"][0]), rendezvous: text(&ready["rendezvous"][0]), running }
+        Self {
+            stun: text(&ready["stun_udp"][0]),
+            rendezvous: text(&ready["rendezvous"][0]),
+            running,
+        }
     }
 }
 

@@ -23,7 +23,11 @@ pub(super) struct Echoing {
 
 impl Echoing {
     pub(super) fn new() -> Self {
-        Self { sent: 0, back: vec![false; COUNT as usize], last_sent: Instant::now() }
+        Self {
+            sent: 0,
+            back: vec![false; COUNT as usize],
+            last_sent: Instant::now(),
+        }
     }
 
     /// The next datagram, until all are sent.
@@ -64,13 +68,17 @@ impl Echoing {
     /// Whether all came back, or what has not by now will not.
     pub(super) fn is_over(&self, round_trip: Duration) -> bool {
         let patience = LEAST_PATIENCE.max(4 * round_trip);
-        self.sent == COUNT && (self.figures().received == COUNT || self.last_sent.elapsed() > patience)
+        self.sent == COUNT
+            && (self.figures().received == COUNT || self.last_sent.elapsed() > patience)
     }
 
     pub(super) fn figures(&self) -> Echo {
         // There are COUNT at the most.
         let received = self.back.iter().filter(|back| **back).count() as u32;
-        Echo { sent: self.sent, received }
+        Echo {
+            sent: self.sent,
+            received,
+        }
     }
 }
 
@@ -89,14 +97,30 @@ mod tests {
     fn each_number_counts_once_and_only_if_it_was_sent() {
         let mut echo = Echoing::new();
         echo.came_back(0);
-        assert_eq!(echo.figures(), Echo { sent: 0, received: 0 });
+        assert_eq!(
+            echo.figures(),
+            Echo {
+                sent: 0,
+                received: 0
+            }
+        );
         let datagram = echo.next().expect("the first");
-        let Some((0, false)) = Echoing::read(&datagram) else { panic!("not the first ping") };
-        let Some((0, true)) = Echoing::read(&Echoing::answer(0)) else { panic!("not its answer") };
+        let Some((0, false)) = Echoing::read(&datagram) else {
+            panic!("not the first ping")
+        };
+        let Some((0, true)) = Echoing::read(&Echoing::answer(0)) else {
+            panic!("not its answer")
+        };
         for number in [0, 0, 1, u32::MAX] {
             echo.came_back(number);
         }
-        assert_eq!(echo.figures(), Echo { sent: 1, received: 1 });
+        assert_eq!(
+            echo.figures(),
+            Echo {
+                sent: 1,
+                received: 1
+            }
+        );
         while echo.next().is_some() {}
         assert_eq!(echo.figures().sent, COUNT);
         assert_eq!(Echoing::read(&[]), None);

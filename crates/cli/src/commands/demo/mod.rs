@@ -33,16 +33,22 @@ const EVENT_SCHEMA: &str = "nilas.demo-event/1";
 const NAMES: [&str; 2] = ["a", "b"];
 /// The patience that RFC 8863 section 4 asks for takes 39.5 s; nothing else takes a second.
 const LONGEST: Duration = Duration::from_secs(60);
+/// After so long without an answer, people want to know what is waited for.
+const IMPATIENT: Duration = Duration::from_secs(3);
 /// How long the peers may take to end.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(arguments: &arguments::Demo) -> Result<(), Failure> {
-    let wants_lab = arguments.nat.is_some() || arguments.delay_ms.is_some() || arguments.loss.is_some();
+    let wants_lab =
+        arguments.nat.is_some() || arguments.delay_ms.is_some() || arguments.loss.is_some();
     // Before any thread is started: a user namespace is entered by a process of one.
     let place = if wants_lab {
         let nat = arguments.nat.as_deref().unwrap_or("open,open");
         let topology = super::lab::topology(nat, arguments.delay_ms, arguments.loss)?;
-        Place::Lab { lab: super::lab::build(&topology)?, topology }
+        Place::Lab {
+            lab: super::lab::build(&topology)?,
+            topology,
+        }
     } else {
         Place::Here
     };
@@ -67,8 +73,14 @@ fn conclusion(report: &Report) -> String {
         .peers
         .iter()
         .filter_map(|peer| {
-            let (first, selected) = (milliseconds(peer.first_path_ms?), milliseconds(peer.selected_ms?));
-            Some(format!("{} had a path after {first} and settled after {selected}", peer.name))
+            let (first, selected) = (
+                milliseconds(peer.first_path_ms?),
+                milliseconds(peer.selected_ms?),
+            );
+            Some(format!(
+                "{} had a path after {first} and settled after {selected}",
+                peer.name
+            ))
         })
         .collect();
     let echo = report.echo;
@@ -115,7 +127,11 @@ impl Stage {
             };
             place.spawn(node, move || peer::run(plan))?;
         }
-        Ok(Self { server, orders: [orders_a, orders_b], reports })
+        Ok(Self {
+            server,
+            orders: [orders_a, orders_b],
+            reports,
+        })
     }
 
     /// Lets the peers find each other, and tells what they do.
@@ -131,7 +147,12 @@ impl Stage {
     fn direct(&self, reporter: &mut Reporter) -> Result<(), Failure> {
         let began = Instant::now();
         let (mut decided, mut echoed, mut failed, mut in_memory) = (0, 0, false, false);
+        let mut waiting = false;
         while echoed < 2 && !(failed && decided == 2) {
+            if !waiting && decided == 0 && began.elapsed() > IMPATIENT {
+                waiting = true;
+                reporter.note("no pair has answered yet; RFC 8863 asks for patience, so the verdict takes up to 40 s")?;
+            }
             let left = LONGEST.saturating_sub(began.elapsed());
             let (name, news) = match self.reports.recv_timeout(left) {
                 Ok(report) => report,
@@ -140,7 +161,13 @@ impl Stage {
             };
             match news {
                 News::Event(event) => {
-                    failed |= matches!(event, Event::State { state: State::Failed, .. });
+                    failed |= matches!(
+                        event,
+                        Event::State {
+                            state: State::Failed,
+                            ..
+                        }
+                    );
                     if reporter.is_json() || is_worth_a_line(&event) {
                         reporter.tell(Some(name), &event)?;
                     }
@@ -153,7 +180,9 @@ impl Stage {
                 }
                 News::NoRendezvous(reason) if !in_memory => {
                     in_memory = true;
-                    reporter.note(format!("{reason}; the descriptions are handed over within this process instead"))?;
+                    reporter.note(format!(
+                        "{reason}; the descriptions are handed over within this process instead"
+                    ))?;
                     self.order(|| Order::UseMemory);
                 }
                 News::NoRendezvous(_) => {}
@@ -164,7 +193,9 @@ impl Stage {
                     }
                 }
                 News::EchoDone => echoed += 1,
-                News::Ended(_) => return Err(Failure::internal(format!("peer {name} ended early"))),
+                News::Ended(_) => {
+                    return Err(Failure::internal(format!("peer {name} ended early")));
+                }
             }
         }
         Ok(())
@@ -198,7 +229,13 @@ impl Stage {
             if let Some(pair) = &outcome.selected {
                 let why = why(pair, &reporter.pairs_of(name));
                 reporter.selected(name, pair);
-                reporter.tell(Some(name), &Event::Selected { pair: pair.clone(), why })?;
+                reporter.tell(
+                    Some(name),
+                    &Event::Selected {
+                        pair: pair.clone(),
+                        why,
+                    },
+                )?;
             }
         }
         Ok(outcomes.map(Option::unwrap_or_default))
@@ -207,7 +244,13 @@ impl Stage {
 
 /// People see from the pairs and from the end what these say.
 fn is_worth_a_line(event: &Event) -> bool {
-    !matches!(event, Event::State { state: State::New | State::Checking | State::Completed | State::Closed, .. })
+    !matches!(
+        event,
+        Event::State {
+            state: State::New | State::Checking | State::Completed | State::Closed,
+            ..
+        }
+    )
 }
 
 /// Starts the server on a thread of its own; returns once it serves.
@@ -230,7 +273,9 @@ fn start_server(place: &Place) -> Result<(ServerHandle, LocalAddresses), Failure
             }
         });
     })?;
-    is_started.recv().unwrap_or_else(|_| Err(Failure::internal("the server's thread ended")))
+    is_started
+        .recv()
+        .unwrap_or_else(|_| Err(Failure::internal("the server's thread ended")))
 }
 
 fn unusable(error: &ServerError) -> Failure {

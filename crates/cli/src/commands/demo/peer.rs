@@ -64,7 +64,10 @@ pub(super) enum News {
 /// The body of the peer's thread.
 pub(super) fn run(plan: Plan) {
     let (name, reports) = (plan.name, plan.reports.clone());
-    let outcome = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let outcome = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime.block_on(Peer::live(plan)),
         Err(error) => Err(error.to_string()),
     };
@@ -107,8 +110,13 @@ impl Peer {
     async fn live(plan: Plan) -> Result<Outcome, String> {
         let interfaces = network::interfaces().map_err(|failure| failure.to_string())?;
         let mut config = network::config(plan.role, &[], &interfaces);
-        config.engine_config_mut().stun_servers.push(plan.stun.into());
-        let agent = Agent::new(config).await.map_err(|error| error.to_string())?;
+        config
+            .engine_config_mut()
+            .stun_servers
+            .push(plan.stun.into());
+        let agent = Agent::new(config)
+            .await
+            .map_err(|error| error.to_string())?;
         let connection = agent.connection().map_err(|error| error.to_string())?;
         let mut peer = Self {
             events: agent.events(),
@@ -169,10 +177,16 @@ impl Peer {
 
     async fn happened(&mut self, event: Happened) {
         match event {
-            Happened::Candidate(candidate) => self.tell(Event::Candidate(CandidateView::new(&candidate))),
+            Happened::Candidate(candidate) => {
+                self.tell(Event::Candidate(CandidateView::new(&candidate)))
+            }
             Happened::CandidateError(error) => {
                 let (url, error_code, text) = (error.url, error.error_code, error.error_text);
-                self.tell(Event::ServerError { url, error_code, text });
+                self.tell(Event::ServerError {
+                    url,
+                    error_code,
+                    text,
+                });
             }
             Happened::StateChange { state, verdict } => {
                 let verdict = verdict.map(|verdict| verdict.to_string());
@@ -181,11 +195,12 @@ impl Peer {
                 if state.is_up() && self.outcome.first_path_ms.is_none() {
                     self.outcome.first_path_ms = self.elapsed_ms();
                 }
+                // The pair that made the difference comes first.
+                self.look().await;
                 self.tell(Event::State { state, verdict });
                 if state == State::Failed {
                     self.decide();
                 }
-                self.look().await;
             }
             Happened::SelectedPairChange(pair) if self.decided => {
                 // Not the pair that was settled on: the last word counts.
@@ -230,7 +245,9 @@ impl Peer {
 
     fn meet(&mut self, meeting: Meeting) {
         let url = self.plan.rendezvous.clone();
-        self.link = Link::Connecting(tokio::spawn(async move { Rendezvous::connect(&url, meeting).await }));
+        self.link = Link::Connecting(tokio::spawn(async move {
+            Rendezvous::connect(&url, meeting).await
+        }));
     }
 
     fn use_memory(&mut self) {
@@ -281,7 +298,9 @@ impl Peer {
         match self.agent.signal(signal).await {
             Ok(()) if is_description && self.began.is_none() => self.began = Some(Instant::now()),
             Ok(()) => {}
-            Err(error) => self.tell(Event::Note { text: format!("{}: {error}", self.plan.name) }),
+            Err(error) => self.tell(Event::Note {
+                text: format!("{}: {error}", self.plan.name),
+            }),
         }
     }
 
@@ -302,7 +321,12 @@ impl Peer {
     }
 
     async fn send_next(&mut self) {
-        let round_trip = self.outcome.selected.as_ref().and_then(|pair| pair.rtt_ms).unwrap_or_default();
+        let round_trip = self
+            .outcome
+            .selected
+            .as_ref()
+            .and_then(|pair| pair.rtt_ms)
+            .unwrap_or_default();
         let Some(echo) = &mut self.echo else { return };
         if let Some(datagram) = echo.next() {
             // Counted as sent although it may be lost: that is what the figure is for.

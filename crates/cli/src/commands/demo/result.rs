@@ -42,6 +42,7 @@ pub(super) struct Report {
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct PeerReport {
     pub(super) name: &'static str,
+    /// `connected` where data flows, whether or not better pairs may still be found.
     pub(super) state: State,
     pub(super) local: Option<CandidateType>,
     pub(super) remote: Option<CandidateType>,
@@ -55,7 +56,10 @@ impl Report {
         let verdict = complaint(names, outcomes);
         let peer = |(name, outcome): (&'static str, &Outcome)| PeerReport {
             name,
-            state: outcome.state.unwrap_or(State::New),
+            state: match outcome.state {
+                Some(state) if state.is_up() => State::Connected,
+                state => state.unwrap_or(State::New),
+            },
             local: outcome.selected.as_ref().map(|pair| pair.local.kind),
             remote: outcome.selected.as_ref().map(|pair| pair.remote.kind),
             first_path_ms: outcome.first_path_ms,
@@ -66,7 +70,10 @@ impl Report {
         Self {
             ok: verdict.is_none(),
             peers: names.into_iter().zip(outcomes).map(peer).collect(),
-            echo: Echo { sent: a.echo.sent + b.echo.sent, received: a.echo.received + b.echo.received },
+            echo: Echo {
+                sent: a.echo.sent + b.echo.sent,
+                received: a.echo.received + b.echo.received,
+            },
             verdict,
         }
     }
@@ -75,9 +82,18 @@ impl Report {
 /// What is wrong, if anything: a connection counts only with the same pair on both sides, seen from its two
 /// ends, and with data both ways.
 fn complaint(names: [&str; 2], outcomes: &[Outcome; 2]) -> Option<String> {
+    let [a, b] = outcomes;
+    if let (Some(State::Failed), Some(State::Failed), Some(verdict), true) =
+        (a.state, b.state, &a.verdict, a.verdict == b.verdict)
+    {
+        return Some(format!("no connection: {verdict}"));
+    }
     for (name, outcome) in names.into_iter().zip(outcomes) {
         if !outcome.state.is_some_and(State::is_up) || outcome.selected.is_none() {
-            let reason = outcome.verdict.as_deref().unwrap_or("no pair was selected in time");
+            let reason = outcome
+                .verdict
+                .as_deref()
+                .unwrap_or("no pair was selected in time");
             return Some(format!("peer {name} has no connection: {reason}"));
         }
     }
@@ -87,7 +103,10 @@ fn complaint(names: [&str; 2], outcomes: &[Outcome; 2]) -> Option<String> {
     if a.local.address != b.remote.address || a.remote.address != b.local.address {
         return Some("the two peers selected different pairs".to_owned());
     }
-    let silent = names.into_iter().zip(outcomes).find(|(_, outcome)| outcome.echo.received == 0);
+    let silent = names
+        .into_iter()
+        .zip(outcomes)
+        .find(|(_, outcome)| outcome.echo.received == 0);
     silent.map(|(name, _)| format!("nothing that peer {name} sent came back"))
 }
 
@@ -96,10 +115,13 @@ mod tests {
     use nilas_ice::PairState;
 
     use super::*;
-    use crate::output::Endpoint;
+    use crate::output::pairs::Endpoint;
 
     fn connected(local: &str, remote: &str) -> Outcome {
-        let endpoint = |address: &str| Endpoint { kind: CandidateType::Host, address: address.to_owned() };
+        let endpoint = |address: &str| Endpoint {
+            kind: CandidateType::Host,
+            address: address.to_owned(),
+        };
         Outcome {
             state: Some(State::Completed),
             selected: Some(PairView {
@@ -113,7 +135,10 @@ mod tests {
             first_path_ms: Some(1.5),
             selected_ms: Some(2.5),
             verdict: None,
-            echo: Echo { sent: 100, received: 100 },
+            echo: Echo {
+                sent: 100,
+                received: 100,
+            },
         }
     }
 
@@ -124,8 +149,8 @@ mod tests {
             serde_json::to_string(&report).expect("plain fields"),
             concat!(
                 r#"{"ok":true,"peers":["#,
-                r#"{"name":"a","state":"completed","local":"host","remote":"host","first_path_ms":1.5,"selected_ms":2.5,"rtt_ms":0.25},"#,
-                r#"{"name":"b","state":"completed","local":"host","remote":"host","first_path_ms":1.5,"selected_ms":2.5,"rtt_ms":0.25}],"#,
+                r#"{"name":"a","state":"connected","local":"host","remote":"host","first_path_ms":1.5,"selected_ms":2.5,"rtt_ms":0.25},"#,
+                r#"{"name":"b","state":"connected","local":"host","remote":"host","first_path_ms":1.5,"selected_ms":2.5,"rtt_ms":0.25}],"#,
                 r#""echo":{"sent":200,"received":200}}"#
             )
         );
@@ -133,7 +158,8 @@ mod tests {
 
     #[test]
     fn a_connection_needs_the_same_pair_and_data_both_ways() {
-        let verdict = |a: Outcome, b: Outcome| Report::new(["a", "b"], &[a, b]).verdict.unwrap_or_default();
+        let verdict =
+            |a: Outcome, b: Outcome| Report::new(["a", "b"], &[a, b]).verdict.unwrap_or_default();
         assert_eq!(verdict(connected("x", "y"), connected("y", "x")), "");
         assert!(verdict(connected("x", "y"), connected("z", "x")).contains("different pairs"));
         let mut mute = connected("y", "x");
