@@ -92,7 +92,7 @@ fn gather_names_every_candidate() {
 fn wrong_usage_ends_with_two() {
     assert_fault(&nilas(&["dance"]), &[2], "dance");
     assert_fault(&nilas(&["demo", "--nat", "plane,plain"]), &[2], "plane");
-    assert_fault(&nilas(&["demo", "--nat", "plain"]), &[2], "plain");
+    assert_fault(&nilas(&["demo", "--nat", "plain"]), &[2], "comma");
     assert_fault(&nilas(&["demo", "--loss", "101"]), &[2], "101");
     assert_fault(
         &nilas(&[
@@ -122,21 +122,21 @@ fn an_address_that_is_not_ours_is_one_sentence() {
         "--signal-listen",
         "127.0.0.1:0",
     ]);
-    assert_fault(&said, &[1, 2], "192.0.2.1:3478");
+    assert_fault(&said, &[1, 2], "192.0.2.1");
 }
 
 #[test]
 fn a_port_in_use_is_one_sentence() {
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("loopback has a free port");
-    let address = taken.local_addr().expect("it is bound").to_string();
+    let address = taken.local_addr().expect("it is bound");
     let said = nilas(&[
         "server",
         "--listen",
-        &address,
+        &address.to_string(),
         "--signal-listen",
         "127.0.0.1:0",
     ]);
-    assert_fault(&said, &[1, 2], &address);
+    assert_fault(&said, &[1, 2], &address.port().to_string());
 }
 
 #[test]

@@ -5,8 +5,9 @@ use crate::citations::read;
 use crate::workspace::Workspace;
 
 /// Crates that hold state machines only, and how many crates their normal dependency tree may have.
-const CRATES: [(&str, &str, usize); 3] = [
+const CRATES: [(&str, &str, usize); 4] = [
     ("nilas-stun", "crates/stun", 30),
+    ("nilas-turn", "crates/turn", 30),
     ("nilas-ice", "crates/ice", 30),
     ("nilas-sim", "crates/sim", 30),
 ];
