@@ -45,7 +45,7 @@ impl fmt::Display for Missing {
             sentences.push("This kernel has no IPv6; boot it without ipv6.disable=1".to_owned());
         }
         if self.tun {
-            sentences.push("The kind nat64 needs /dev/net/tun, which cannot be opened; run as root and type first: modprobe tun".to_owned());
+            sentences.push("The kind nat64 needs /dev/net/tun, which cannot be opened; it takes the real root and the module tun (modprobe tun)".to_owned());
         }
         f.write_str(&sentences.join(". "))
     }

@@ -95,7 +95,7 @@ fn process_runs(pid: u32) -> bool {
 
 #[test]
 fn dropping_takes_everything_down_with_what_runs_on_it() {
-    let lab = wired_lab("multi,nat64", "delay=1");
+    let lab = wired_lab("multi,v6fw", "delay=1");
     let namespaces = identities(&lab);
     // A program, and one that the program leaves behind.
     let mut shell = lab.command(Node::B, "sh").unwrap();
@@ -117,6 +117,25 @@ fn dropping_takes_everything_down_with_what_runs_on_it() {
     eventually("a process is left", || {
         (!process_runs(orphan)).then_some(())
     });
+    assert_gone(&namespaces);
+}
+
+#[test]
+fn the_translator_ends_too_and_not_before() {
+    // It outlives the thread that built it, and no further.
+    let lab = std::thread::spawn(|| lab("nat64,plain")).join().unwrap();
+    let home = [identity(lab.namespace_path(Node::HomeA).unwrap()).unwrap()];
+    let translators = || {
+        let mut users = users(&home);
+        users.retain(|user| {
+            user.ends_with("/ns/net")
+                && !user.starts_with(&format!("/proc/{}/", std::process::id()))
+        });
+        users
+    };
+    assert_eq!(translators().len(), 1, "{:?}", translators());
+    let namespaces = identities(&lab);
+    drop(lab);
     assert_gone(&namespaces);
 }
 
@@ -199,8 +218,12 @@ fn sigkill_takes_it_down_too() {
 }
 
 /// The child's part: a laboratory with all there can be on it, and then nothing until the end.
+#[allow(
+    clippy::zombie_processes,
+    reason = "nobody is left to wait: that is the point"
+)]
 fn be_killed() -> ! {
-    let lab = wired_lab("nat64,plain", "delay=5");
+    let lab = wired_lab("multi,cgn:plain:sym", "delay=5");
     let mut out = std::io::stdout();
     for (device, inode) in identities(&lab) {
         writeln!(out, "namespace {device} {inode}").unwrap();

@@ -65,12 +65,25 @@ pub(crate) fn deliver(from: &UdpSocket, to: &UdpSocket, destination: SocketAddr)
 
 /// The next packet, as text.
 pub(crate) fn receive(socket: &UdpSocket) -> (String, SocketAddr) {
+    try_receive(socket).expect("nothing arrived")
+}
+
+/// The next packet, if one comes before the socket's patience ends. A wait that a signal cuts short goes on.
+pub(crate) fn try_receive(socket: &UdpSocket) -> std::io::Result<(String, SocketAddr)> {
     let mut buffer = [0; 2000];
-    let (length, source) = socket.recv_from(&mut buffer).expect("nothing arrived");
-    (
-        String::from_utf8_lossy(&buffer[..length]).into_owned(),
-        source,
-    )
+    loop {
+        match socket.recv_from(&mut buffer) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            received => {
+                return received.map(|(length, source)| {
+                    (
+                        String::from_utf8_lossy(&buffer[..length]).into_owned(),
+                        source,
+                    )
+                });
+            }
+        }
+    }
 }
 
 /// Whether a packet gets through, told by a second packet that surely does.
