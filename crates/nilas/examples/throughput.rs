@@ -214,7 +214,9 @@ async fn end(
     to_peer: mpsc::Sender<Signal>,
     from_peer: mpsc::Receiver<Signal>,
 ) -> Result<Connection, nilas::Error> {
-    let config = Config::new(role).loopback(true).interface("lo");
+    let mut config = Config::new(role).loopback(true).interface("lo");
+    // As the plain sockets.
+    config.engine_config_mut().filter.ipv6 = false;
     nilas::connect(config, to_peer, from_peer).await
 }
 

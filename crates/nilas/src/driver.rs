@@ -4,6 +4,7 @@
 //! bounded queues; received data goes to the sessions' inboxes; sent data does not pass here at all.
 
 use std::collections::HashMap;
+use std::future::{Future, poll_fn, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -29,8 +30,10 @@ pub(crate) const MAX_REQUESTS: usize = 64;
 const MAX_EVENTS: usize = 256;
 /// Outputs of the engine carried out before others have their turn.
 const OUTPUTS_PER_TURN: usize = 256;
-/// Turns without a pause before the other tasks of the runtime have theirs.
-const TURNS_PER_YIELD: u32 = 4;
+/// Data delivered, and turns taken, without a pause before the other tasks of the runtime have theirs:
+/// with one thread, nobody takes the data before that.
+const BYTES_PER_YIELD: usize = 256 << 10;
+const TURNS_PER_YIELD: usize = 16;
 /// A listing of the interfaces is used for new agents and restarts for so long.
 const INTERFACES_AGE: std::time::Duration = std::time::Duration::from_secs(1);
 /// The engine writes datagrams of at most 1,280 bytes.
@@ -67,6 +70,8 @@ struct Hosted {
 struct Staged {
     agent: Option<AgentId>,
     ranges: Vec<Range<usize>>,
+    /// Bytes since other tasks had their turn.
+    delivered: usize,
 }
 
 /// What a turn of the driver is about.
@@ -113,7 +118,7 @@ impl Driver {
     ) {
         let timer = sleep_until(Instant::now());
         tokio::pin!(timer);
-        let mut busy_turns = 0;
+        let mut turns = 0;
         loop {
             let polled = self.poll_engine();
             if let Polled::Idle(Some(time)) = polled {
@@ -122,20 +127,33 @@ impl Driver {
                     timer.as_mut().reset(deadline);
                 }
             }
-            if busy_turns == TURNS_PER_YIELD {
-                busy_turns = 0;
+            if turns >= TURNS_PER_YIELD || self.staged.delivered >= BYTES_PER_YIELD {
+                (turns, self.staged.delivered) = (0, 0);
                 yield_now().await;
             }
             // The order starves nobody but by the application's own requests, and the engine looks at
             // its deadlines whenever it is polled, which is once a turn.
-            let turn = tokio::select! {
-                biased;
-                request = requests.recv() => Turn::Request(request),
-                Some(agent) = closings.recv() => Turn::Close(agent),
-                Some(Ok((request, result))) = self.resolving.join_next() => Turn::Resolved(request, result),
-                socket = self.ready.next() => Turn::Readable(socket),
-                () = &mut timer, if matches!(polled, Polled::Idle(Some(_))) => Turn::Deadline,
-                () = std::future::ready(()), if matches!(polled, Polled::More) => Turn::Deadline,
+            let turn = {
+                let next = async {
+                    tokio::select! {
+                        biased;
+                        request = requests.recv() => Turn::Request(request),
+                        Some(agent) = closings.recv() => Turn::Close(agent),
+                        Some(Ok((request, result))) = self.resolving.join_next() => Turn::Resolved(request, result),
+                        socket = self.ready.next() => Turn::Readable(socket),
+                        () = &mut timer, if matches!(polled, Polled::Idle(Some(_))) => Turn::Deadline,
+                        () = ready(()), if matches!(polled, Polled::More) => Turn::Deadline,
+                    }
+                };
+                tokio::pin!(next);
+                poll_fn(|cx| {
+                    let turn = next.as_mut().poll(cx);
+                    if turn.is_pending() {
+                        (turns, self.staged.delivered) = (0, 0);
+                    }
+                    turn
+                })
+                .await
             };
             match turn {
                 Turn::Request(Some(request)) => self.serve(request),
@@ -148,7 +166,7 @@ impl Driver {
                 Turn::Readable(socket) => self.read(socket),
                 Turn::Deadline => {}
             }
-            busy_turns += 1;
+            turns += 1;
         }
         for agent in self.agents.keys().copied().collect::<Vec<_>>() {
             self.close(agent);
@@ -443,6 +461,7 @@ impl Staged {
     fn deliver(&mut self, agents: &HashMap<AgentId, Hosted>, bytes: &[u8]) {
         if let Some(hosted) = self.agent.take().and_then(|agent| agents.get(&agent)) {
             hosted.inbox.push(bytes, &self.ranges);
+            self.delivered += self.ranges.iter().map(Range::len).sum::<usize>();
         }
         self.ranges.clear();
     }
