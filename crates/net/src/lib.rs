@@ -9,14 +9,18 @@
 //! - `socket`: UDP sockets that send and receive many datagrams per system call, and what their errors
 //!   mean to the engine.
 //! - `interfaces`: the machine's addresses.
-//! - `resolve`: host names.
+//! - `resolve`: host names, through the operating system; [`dns`]: the servers behind a `stun:` or `turn:` URI.
+//! - [`ice_servers`]: lists of servers in the shapes users hold them; [`creds`]: credentials that expire.
 //! - [`stream`]: TCP, TLS and DTLS to a server, directly or through a proxy, and the server's end of them.
 //! - `clock` and `seed`: time and randomness; `dial`: a TCP connection to a host with several addresses.
 //! - [`signaling`]: how peers find each other before any path between them exists. Client and server
 //!   share its messages.
 
 mod clock;
+pub mod creds;
 mod dial;
+pub mod dns;
+pub mod ice_servers;
 mod interfaces;
 mod resolve;
 mod seed;

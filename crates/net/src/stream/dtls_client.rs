@@ -106,6 +106,9 @@ pub(super) async fn bind(remote: SocketAddr, local: Option<IpAddr>) -> io::Resul
     };
     let socket = UdpSocket::bind((local.unwrap_or(unspecified), 0)).await?;
     socket.connect(remote).await?;
+    // Until the runtime has heard of a socket, `try_send` takes it for full, and the first hello would be
+    // sent only when it is repeated, a second later.
+    socket.writable().await?;
     Ok(socket)
 }
 

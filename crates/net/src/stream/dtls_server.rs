@@ -344,12 +344,10 @@ impl DtlsServer {
                 Output::Packet(datagram) => tell(DtlsOutput::Transmit { client, datagram }),
                 Output::BufferTooSmall { needed } => self.output.resize(needed, 0),
                 Output::Timeout(at) => break at,
-                Output::Connected => {
-                    if !session.open {
-                        session.open = true;
-                        self.handshakes -= 1;
-                        tell(DtlsOutput::Opened { client });
-                    }
+                Output::Connected if !session.open => {
+                    session.open = true;
+                    self.handshakes -= 1;
+                    tell(DtlsOutput::Opened { client });
                 }
                 Output::ApplicationData(datagram) => {
                     session.last_heard = now;
