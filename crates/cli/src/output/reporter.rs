@@ -102,7 +102,7 @@ impl Reporter {
     }
 
     /// Tells something of a peer.
-    pub(crate) fn tell(&mut self, peer: Option<&str>, event: &Event) -> Result<(), Failure> {
+    pub(crate) fn tell(&self, peer: Option<&str>, event: &Event) -> Result<(), Failure> {
         match self.format {
             Format::Json => super::json_line(self.schema, &Line { peer, event }),
             Format::Live | Format::Plain => self.line(&self.palette.line(peer, event)),
@@ -110,7 +110,7 @@ impl Reporter {
     }
 
     /// Tells a person a sentence; programs get it as a `note`.
-    pub(crate) fn note(&mut self, text: impl Into<String>) -> Result<(), Failure> {
+    pub(crate) fn note(&self, text: impl Into<String>) -> Result<(), Failure> {
         self.tell(None, &Event::Note { text: text.into() })
     }
 
@@ -229,7 +229,7 @@ fn named(peer: &str) -> Option<&str> {
 fn new_bar(screen: &MultiProgress) -> ProgressBar {
     let bar = screen.add(ProgressBar::new_spinner());
     // The template is a constant, and right.
-    if let Ok(style) = ProgressStyle::with_template("{spinner:.dim} {msg}") {
+    if let Ok(style) = ProgressStyle::with_template("{spinner:.dim} {wide_msg}") {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(100));

@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &arguments::Connect) -> Result<(), Failure> {
         let stop = super::server::stop_signal()?;
         tokio::pin!(stop);
         let mut session = tokio::select! {
-            session = meet(arguments, &mut reporter) => session?,
+            session = meet(arguments, &reporter) => session?,
             () = &mut stop => return Err(Failure::no_connection("stopped before there was a connection")),
         };
         session.carry(&mut reporter, stop).await
@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: &arguments::Connect) -> Result<(), Failure> {
 }
 
 /// Finds the other side; the session's agent has begun to look for a path when this returns.
-async fn meet(arguments: &arguments::Connect, reporter: &mut Reporter) -> Result<Session, Failure> {
+async fn meet(arguments: &arguments::Connect, reporter: &Reporter) -> Result<Session, Failure> {
     if arguments.ticket {
         exchange_tickets(arguments, reporter).await
     } else {
@@ -63,7 +63,7 @@ async fn meet(arguments: &arguments::Connect, reporter: &mut Reporter) -> Result
 
 async fn meet_under_code(
     arguments: &arguments::Connect,
-    reporter: &mut Reporter,
+    reporter: &Reporter,
 ) -> Result<Session, Failure> {
     let Some(url) = &arguments.server else {
         return Err(Failure::usage(
@@ -136,7 +136,7 @@ async fn meet_under_code(
 
 async fn exchange_tickets(
     arguments: &arguments::Connect,
-    reporter: &mut Reporter,
+    reporter: &Reporter,
 ) -> Result<Session, Failure> {
     // Both sides are alike, and ICE heals that (RFC 8445 section 7.3.1.1).
     let config = network::from_arguments(Role::Controlling, &arguments.network)?;

@@ -273,7 +273,6 @@ impl Session {
             return Ok(());
         }
         self.name_winner(pair, reporter)?;
-        reporter.settle()?;
         if self.typed && !reporter.is_json() {
             reporter.note("type, and press Enter to send; Ctrl-D ends")?;
         }
@@ -283,6 +282,8 @@ impl Session {
     fn name_winner(&self, pair: &PairView, reporter: &mut Reporter) -> Result<(), Failure> {
         let why = why(pair, &reporter.pairs_of(""));
         reporter.selected("", pair);
+        // A later change finds no rows, and is a line of its own.
+        reporter.settle()?;
         reporter.tell(
             None,
             &Event::Selected {

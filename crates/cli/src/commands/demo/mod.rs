@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &arguments::Demo) -> Result<(), Failure> {
         let nat = arguments.nat.as_deref().unwrap_or("open,open");
         let topology = super::lab::topology(nat, arguments.delay_ms, arguments.loss)?;
         Place::Lab {
-            lab: super::lab::build(&topology)?,
+            lab: Box::new(super::lab::build(&topology)?),
             topology,
         }
     } else {
@@ -56,7 +56,6 @@ pub(crate) fn run(arguments: &arguments::Demo) -> Result<(), Failure> {
     let mut reporter = Reporter::new(format, Stream::Stdout, EVENT_SCHEMA);
     reporter.note(place.introduction())?;
     let report = Stage::set(&place)?.play(&mut reporter)?;
-    reporter.settle()?;
     if reporter.is_json() {
         json_line(SCHEMA, &report)?;
     } else if report.ok {
@@ -225,18 +224,23 @@ impl Stage {
                 Err(_) => return Err(Failure::internal("a peer does not end")),
             }
         }
+        let mut winners = Vec::new();
         for (name, outcome) in NAMES.into_iter().zip(outcomes.iter().flatten()) {
             if let Some(pair) = &outcome.selected {
                 let why = why(pair, &reporter.pairs_of(name));
                 reporter.selected(name, pair);
-                reporter.tell(
-                    Some(name),
-                    &Event::Selected {
+                winners.push((
+                    name,
+                    Event::Selected {
                         pair: pair.clone(),
                         why,
                     },
-                )?;
+                ));
             }
+        }
+        reporter.settle()?;
+        for (name, winner) in winners {
+            reporter.tell(Some(name), &winner)?;
         }
         Ok(outcomes.map(Option::unwrap_or_default))
     }

@@ -16,7 +16,7 @@ pub(super) enum Place {
     /// This machine and its own network.
     Here,
     /// Network namespaces behind the kernel's NATs.
-    Lab { lab: Lab, topology: Topology },
+    Lab { lab: Box<Lab>, topology: Topology },
 }
 
 /// How a peer reaches the server.

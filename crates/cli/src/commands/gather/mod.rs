@@ -33,9 +33,9 @@ struct Summary {
 
 pub(crate) fn run(arguments: &arguments::Gather) -> Result<(), Failure> {
     let format = Format::choose(arguments.json, Stream::Stdout);
-    let mut reporter = Reporter::new(format, Stream::Stdout, EVENT_SCHEMA);
+    let reporter = Reporter::new(format, Stream::Stdout, EVENT_SCHEMA);
     let config = network::from_arguments(Role::Controlling, &arguments.network)?;
-    let summary = super::runtime()?.block_on(gather(config, &mut reporter))?;
+    let summary = super::runtime()?.block_on(gather(config, &reporter))?;
     if arguments.json {
         json_line(SCHEMA, &summary)?;
     }
@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &arguments::Gather) -> Result<(), Failure> {
 }
 
 /// Tells candidates as they come, until all have.
-async fn gather(mut config: Config, reporter: &mut Reporter) -> Result<Summary, Failure> {
+async fn gather(mut config: Config, reporter: &Reporter) -> Result<Summary, Failure> {
     let servers = std::mem::take(&mut config.engine_config_mut().stun_servers);
     let endpoint = Endpoint::new().map_err(Failure::internal)?;
     let (sender, mut events) = mpsc::unbounded_channel();
