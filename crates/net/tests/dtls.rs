@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use common::{Authority, Directory, HANG_GUARD};
 use dimpl::{Dtls, DtlsCertificate, Output};
 use nilas_net::stream::{
-    CertifiedKeyStore, ClientTls, DtlsClosed, DtlsLimits, DtlsOutput, DtlsServer, Stream,
-    StreamCause, StreamDeadlines, StreamError, StreamRequest, StreamStage, StreamTransport, open,
+    CertifiedKeyStore, ClientTls, DtlsClosed, DtlsLimits, DtlsOutput, DtlsServer, DtlsServerError,
+    Stream, StreamCause, StreamDeadlines, StreamError, StreamRequest, StreamStage, StreamTransport,
+    open,
 };
 use tokio::net::UdpSocket;
 
@@ -290,6 +291,25 @@ fn client(now: Instant) -> Dtls {
     let mut client = Dtls::new_12(Arc::new(config), certificate, now);
     client.set_active(true);
     client
+}
+
+#[test]
+fn a_key_that_dtls_cannot_use_is_refused_at_once() {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let authority = Authority::new();
+    let directory = Directory::new();
+    let (chain, key) = directory.write_identity(&authority.issue_for(&key, &["a.example"]));
+    let other = CertifiedKeyStore::load(&chain, &key).unwrap();
+    let now = Instant::now();
+    let limits = DtlsLimits::default();
+    let refused = DtlsServer::new(other.dtls_certificate(), limits, &[9; 32], now);
+    assert_eq!(refused.unwrap_err(), DtlsServerError::Key);
+    let mut server = server(&authority, limits, now);
+    let refused = server.set_certificate(other.dtls_certificate());
+    assert_eq!(refused, Err(DtlsServerError::Key));
+    server
+        .set_certificate(certificate(&authority, "b.example"))
+        .unwrap();
 }
 
 #[test]

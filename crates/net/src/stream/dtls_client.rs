@@ -301,5 +301,13 @@ impl Session {
 }
 
 fn protocol(error: &dimpl::Error) -> StreamCause {
-    StreamCause::Protocol(error.to_string())
+    const HANDSHAKE_FAILURE: u8 = 40;
+    StreamCause::Protocol(match error {
+        dimpl::Error::SecurityError(dimpl::SecurityError::FatalAlert {
+            description: HANDSHAKE_FAILURE,
+        }) => String::from(
+            "the server finds no cipher suite in common, as with an RSA certificate; DTLS needs one with an ECDSA key, TLS (`?transport=tcp`) works with both",
+        ),
+        other => other.to_string(),
+    })
 }

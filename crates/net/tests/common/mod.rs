@@ -32,10 +32,13 @@ impl Authority {
 
     /// A certificate for these names and addresses.
     pub(crate) fn issue(&self, names: &[&str]) -> Identity {
+        self.issue_for(&KeyPair::generate().unwrap(), names)
+    }
+
+    pub(crate) fn issue_for(&self, key: &KeyPair, names: &[&str]) -> Identity {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let params = CertificateParams::new(names).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let certificate = params.signed_by(key, &self.0).unwrap();
         Identity {
             certificate: certificate.pem(),
             key: key.serialize_pem(),
