@@ -21,8 +21,8 @@ pub(super) struct Pair {
     /// Both candidates' foundations.
     pub(super) foundation: (u32, u16),
     pub(super) state: PairState,
-    /// Whether it stands in the triggered-check queue.
-    pub(super) queued: bool,
+    /// Its number in the triggered-check queue, the lowest first; 0 if it is not in there.
+    pub(super) turn: u32,
     /// The next check carries USE-CANDIDATE.
     pub(super) nominate: bool,
     /// The peer's USE-CANDIDATE came before the pair was valid (RFC 8445 section 7.3.1.5).
@@ -50,7 +50,7 @@ impl Pair {
             priority,
             foundation,
             state: PairState::Frozen,
-            queued: false,
+            turn: 0,
             nominate: false,
             nomination_seen: false,
             nominated: false,
@@ -69,6 +69,11 @@ impl Pair {
 
     pub(super) const fn is_valid(&self) -> bool {
         self.valid_local.is_some()
+    }
+
+    /// Whether it stands in the triggered-check queue.
+    pub(super) const fn is_queued(&self) -> bool {
+        self.turn != 0
     }
 
     /// Whether it may still become valid by itself.

@@ -28,22 +28,20 @@ const YOUNG: Duration = Duration::from_millis(5);
 /// older replay can still cause is a check to an address that cannot answer it.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    entries: [Option<([u8; 8], SocketAddr)>; 8],
+    /// Eight bytes of the id, and a digest of the address.
+    entries: [(u64, u64); 8],
     next: u8,
 }
 
 impl Recent {
-    fn is_replay(&mut self, id: TransactionId, remote: SocketAddr) -> bool {
+    fn is_replay(&mut self, shared: &Shared, id: TransactionId, remote: SocketAddr) -> bool {
         let [id @ .., _, _, _, _] = *id.as_bytes();
-        if let Some((_, from)) = self
-            .entries
-            .iter()
-            .flatten()
-            .find(|(known, _)| *known == id)
-        {
-            return *from != remote;
+        let id = u64::from_be_bytes(id);
+        let from = shared.demux.digest_of(remote);
+        if let Some((_, known)) = self.entries.iter().find(|(known, _)| *known == id) {
+            return *known != from;
         }
-        self.entries[usize::from(self.next)] = Some((id, remote));
+        self.entries[usize::from(self.next)] = (id, from);
         self.next = (self.next + 1) % self.entries.len() as u8;
         false
     }
@@ -60,7 +58,10 @@ impl Agent {
         remote: SocketAddr,
         check: Authenticated<'_>,
     ) -> Handled {
-        if self.recent_checks.is_replay(check.transaction_id(), remote) {
+        if self
+            .recent_checks
+            .is_replay(shared, check.transaction_id(), remote)
+        {
             shared.counters.replayed += 1;
             return Handled::NotOurs;
         }
@@ -158,7 +159,7 @@ impl Agent {
             return;
         };
         for early in core::mem::take(&mut self.current.early) {
-            if early.ufrag == ufrag {
+            if *early.ufrag == *ufrag {
                 self.check_arrived(
                     shared,
                     now,
@@ -241,7 +242,7 @@ impl Agent {
             .iter()
             .filter(|known| known.candidate.kind == CandidateType::Prflx)
             .count();
-        if learned >= usize::from(self.config.max_peer_reflexive) {
+        if learned >= usize::from(self.settings.max_peer_reflexive) {
             shared.counters.peer_reflexive_refused += 1;
             return None;
         }

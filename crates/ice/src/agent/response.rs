@@ -184,7 +184,7 @@ impl Agent {
                 fallback = index as u16;
             }
         }
-        if self.current.locals.len() >= 2 * usize::from(self.config.max_peer_reflexive).max(64) {
+        if self.current.locals.len() >= 2 * usize::from(self.settings.max_peer_reflexive).max(64) {
             return fallback;
         }
         let preference = self.sockets[usize::from(socket)].preference;
