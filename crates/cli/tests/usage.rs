@@ -39,7 +39,7 @@ fn wrong_usage_exits_2_and_names_the_mistake() {
         (&["demo", "--nat", "plain+wire:delay=1,plain"], "wire"),
         (&["demo", "--nat", "same,plain"], "same"),
         (&["demo", "--loss", "101"], "0 to 100"),
-        (&["demo", "--delay-ms", "-1"], "delay-ms"),
+        (&["demo", "--delay-ms", "10001"], "delay-ms"),
         (&["lab", "plain,plain", "--node", "zz"], "zz"),
         (&["connect", "--ticket", "7-amber-canyon"], "--ticket"),
         (&["connect", "--server", "http://127.0.0.1"], "ws://"),

@@ -10,16 +10,19 @@
 //!   mean to the engine.
 //! - `interfaces`: the machine's addresses.
 //! - `resolve`: host names.
-//! - `clock` and `seed`: time and randomness.
+//! - [`stream`]: TCP, TLS and DTLS to a server, directly or through a proxy, and the server's end of them.
+//! - `clock` and `seed`: time and randomness; `dial`: a TCP connection to a host with several addresses.
 //! - [`signaling`]: how peers find each other before any path between them exists. Client and server
 //!   share its messages.
 
 mod clock;
+mod dial;
 mod interfaces;
 mod resolve;
 mod seed;
 pub mod signaling;
 mod socket;
+pub mod stream;
 
 pub use clock::Clock;
 pub use interfaces::interfaces;

@@ -25,7 +25,6 @@
 //! peers. Who must not trust the server compares keys in the session layer or uses tickets.
 
 pub mod code;
-mod dial;
 pub mod message;
 pub mod rate;
 pub mod rendezvous;

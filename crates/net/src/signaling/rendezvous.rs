@@ -16,13 +16,13 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::code::Code;
-use super::dial::connect_any;
 use super::message::{
     ClientMessage, MAX_MESSAGE_BYTES, MAX_QUEUED_MESSAGES, MESSAGE_BURST, MESSAGES_PER_SECOND,
     MessageError, PATH, PING_INTERVAL, Refusal, SCHEMA, ServerMessage,
 };
 use super::rate::{Bucket, Rate};
 use super::signal::Signal;
+use crate::dial::connect_any;
 
 /// From the first byte to the server's answer to the code. A server that takes longer is of no use.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -270,12 +270,13 @@ async fn open(server: &Server, meeting: &Meeting) -> Result<(Socket, Accepted), 
             host: server.host.clone(),
             source,
         })?;
-    let stream = connect_any(addresses)
-        .await
-        .map_err(|source| RendezvousError::Unreachable {
-            server: server.authority.clone(),
-            source,
-        })?;
+    let stream =
+        connect_any(addresses, None)
+            .await
+            .map_err(|source| RendezvousError::Unreachable {
+                server: server.authority.clone(),
+                source,
+            })?;
     // Candidates are small and urgent.
     stream.set_nodelay(true).map_err(RendezvousError::Lost)?;
     let config = WebSocketConfig::default()

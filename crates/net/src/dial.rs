@@ -1,10 +1,10 @@
 //! A TCP connection to a server that may have several addresses, some of them dead.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::io;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -13,17 +13,18 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// More addresses of one name are not tried.
 const MAX_ADDRESSES: usize = 16;
 
-/// Connects to whichever address answers first.
+/// Connects to whichever address answers first, from the local address if one is given.
 ///
 /// # Errors
 /// The last failure when none does. There is no deadline in here but the operating system's.
-pub(super) async fn connect_any(
+pub(crate) async fn connect_any(
     addresses: impl IntoIterator<Item = SocketAddr>,
+    local: Option<IpAddr>,
 ) -> io::Result<TcpStream> {
     let mut attempts = JoinSet::new();
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in interleave(addresses) {
-        attempts.spawn(TcpStream::connect(address));
+        attempts.spawn(connect(address, local));
         let next = Instant::now() + ATTEMPT_DELAY;
         loop {
             tokio::select! {
@@ -44,6 +45,24 @@ pub(super) async fn connect_any(
         }
     }
     Err(failure)
+}
+
+async fn connect(remote: SocketAddr, local: Option<IpAddr>) -> io::Result<TcpStream> {
+    let Some(local) = local else {
+        return TcpStream::connect(remote).await;
+    };
+    if local.is_ipv4() != remote.is_ipv4() {
+        return Err(io::Error::new(
+            io::ErrorKind::AddrNotAvailable,
+            "the local address and that of the server are of different families",
+        ));
+    }
+    let socket = match local {
+        IpAddr::V4(_) => TcpSocket::new_v4(),
+        IpAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.bind(SocketAddr::new(local, 0))?;
+    socket.connect(remote).await
 }
 
 fn flatten(
@@ -88,14 +107,14 @@ mod tests {
         let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let dead = closed.local_addr().unwrap();
         drop(closed);
-        let stream = connect_any([dead, alive]).await.unwrap();
+        let stream = connect_any([dead, alive], None).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), alive);
         assert_eq!(
-            connect_any([dead]).await.unwrap_err().kind(),
+            connect_any([dead], None).await.unwrap_err().kind(),
             io::ErrorKind::ConnectionRefused
         );
         assert_eq!(
-            connect_any([]).await.unwrap_err().kind(),
+            connect_any([], None).await.unwrap_err().kind(),
             io::ErrorKind::NotFound
         );
     }

@@ -1,0 +1,194 @@
+//! `nilas connect`: two processes, by code and by ticket, through a server of our own.
+
+mod support;
+
+use std::io::Write;
+use std::process::Stdio;
+
+use support::{Running, Server, complaint, finish, nilas, run};
+
+#[test]
+fn a_pipe_arrives_whole_in_both_directions() {
+    let server = Server::start();
+    let content: Vec<u8> = (0..400_000_u32).flat_map(u32::to_le_bytes).collect();
+    let waiting = Running::start(&[
+        "connect",
+        "--server",
+        &server.rendezvous,
+        "--loopback",
+        "--json",
+    ]);
+    let code = waiting.json(|event| event["event"] == "code")["code"]
+        .as_str()
+        .expect("a text")
+        .to_owned();
+
+    let mut child = nilas(&[
+        "connect",
+        &code,
+        "--server",
+        &server.rendezvous,
+        "--loopback",
+    ])
+    .stdin(Stdio::piped())
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .expect("the program starts");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    let mut text: Vec<u8> = content.iter().map(|byte| b'a' + byte % 26).collect();
+    text.push(b'\n');
+    let sent = text.clone();
+    std::thread::spawn(move || stdin.write_all(&sent));
+    let mut waiting = waiting;
+    waiting.write("from the one who waited\n");
+    waiting.close_input();
+    let output = finish(child);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    assert_eq!(output.stdout, b"from the one who waited\n");
+    assert!(
+        complaint(&output).starts_with("NOT ENCRYPTED"),
+        "{}",
+        complaint(&output)
+    );
+
+    let mut received = String::new();
+    while let Some(line) = waiting.line_or_end() {
+        let event: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(event["schema"], "nilas.connect-event/1");
+        if event["event"] == "data" {
+            received.push_str(event["data"].as_str().expect("a text"));
+        }
+    }
+    assert!(
+        received.as_bytes() == &text[..text.len() - 1],
+        "{} of {} bytes",
+        received.len(),
+        text.len() - 1
+    );
+    assert_eq!(waiting.exit_code(), Some(0));
+}
+
+#[test]
+fn both_sides_may_agree_on_a_code() {
+    let server = Server::start();
+    let arguments = [
+        "connect",
+        "our own word",
+        "--wait",
+        "--server",
+        &server.rendezvous,
+        "--loopback",
+        "--json",
+    ];
+    let (mut a, mut b) = (Running::start(&arguments), Running::start(&arguments));
+    for side in [&mut a, &mut b] {
+        side.write("hello\n");
+        side.close_input();
+    }
+    for side in [a, b] {
+        assert_eq!(side.json(|event| event["event"] == "data")["data"], "hello");
+        assert_eq!(side.exit_code(), Some(0));
+    }
+}
+
+#[test]
+fn tickets_need_no_server() {
+    let arguments = ["connect", "--ticket", "--loopback", "--json"];
+    let (mut a, mut b) = (Running::start(&arguments), Running::start(&arguments));
+    let ticket = |side: &Running| {
+        side.json(|event| event["event"] == "ticket")["ticket"]
+            .as_str()
+            .expect("a text")
+            .to_owned()
+    };
+    let (from_a, from_b) = (ticket(&a), ticket(&b));
+    a.write(&format!("{from_b}\nfrom a\n"));
+    b.write(&format!("{from_a}\nfrom b\n"));
+    assert_eq!(a.json(|event| event["event"] == "data")["data"], "from b");
+    assert_eq!(b.json(|event| event["event"] == "data")["data"], "from a");
+    a.close_input();
+    b.close_input();
+    assert_eq!(a.exit_code(), Some(0));
+    assert_eq!(b.exit_code(), Some(0));
+}
+
+#[test]
+fn a_broken_or_own_ticket_is_a_sentence() {
+    let output = support::run_with(&["connect", "--ticket", "--loopback"], b"nilas1:broken\n");
+    assert_eq!(output.status.code(), Some(2), "{}", complaint(&output));
+    let mut own = Running::start(&["connect", "--ticket", "--loopback", "--json"]);
+    let ticket = own.json(|event| event["event"] == "ticket")["ticket"]
+        .as_str()
+        .expect("a text")
+        .to_owned();
+    own.write(&format!("{ticket}\n"));
+    own.error_line("own ticket");
+    assert_eq!(own.exit_code(), Some(2));
+    let output = run(&["connect", "--ticket", "--loopback"]);
+    assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
+}
+
+#[test]
+fn what_is_wrong_with_the_meeting_is_a_sentence() {
+    let server = Server::start();
+    let output = run(&["connect", "9-amber-canyon", "--server", &server.rendezvous]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        complaint(&output).contains("nobody waits under this code"),
+        "{}",
+        complaint(&output)
+    );
+
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|socket| socket.local_addr())
+        .expect("a port");
+    let output = run(&["connect", "--server", &format!("ws://{free}")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        complaint(&output).contains("cannot be reached"),
+        "{}",
+        complaint(&output)
+    );
+
+    let output = run(&["connect", "--server", "wss://127.0.0.1"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[cfg(unix)]
+#[test]
+fn whoever_leaves_is_missed_at_once() {
+    let server = Server::start();
+    let waiting = Running::start(&[
+        "connect",
+        "--server",
+        &server.rendezvous,
+        "--loopback",
+        "--json",
+    ]);
+    let code = waiting.json(|event| event["event"] == "code")["code"]
+        .as_str()
+        .expect("a text")
+        .to_owned();
+    let leaving = Running::start(&[
+        "connect",
+        &code,
+        "--server",
+        &server.rendezvous,
+        "--loopback",
+        "--json",
+    ]);
+    waiting.json(|event| event["event"] == "selected");
+    leaving.json(|event| event["event"] == "selected");
+    let pid = leaving.child.id().to_string();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .expect("kill runs")
+            .success()
+    );
+    assert_eq!(leaving.exit_code(), Some(1));
+    waiting.error_line("left before all was said");
+    assert_eq!(waiting.exit_code(), Some(1));
+}
