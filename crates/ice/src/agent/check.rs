@@ -358,6 +358,7 @@ impl Agent {
             return;
         }
         pair.state = PairState::Failed;
+        pair.retriggers = 0;
         pair.nominate = false;
         pair.valid_local = None;
         if self.current.selected == Some(id) {
@@ -372,7 +373,7 @@ impl Agent {
 }
 
 /// Checks of one pair whose responses would still count.
-const MAX_CHECKS_OF_PAIR: usize = 12;
+const MAX_CHECKS_OF_PAIR: usize = 24;
 
 /// A question for the own address: a Binding request without credentials (RFC 8445 section 5.1.1.2).
 fn encode_question(transaction: &Transaction, buffer: &mut [u8]) -> Result<usize, BuildError> {

@@ -145,7 +145,10 @@ impl Agent {
     /// How long the path may be silent: 7 s, and on a long path until an answer to the latest possible
     /// request, and to one more, could have come.
     fn silence(&self) -> Duration {
-        let round_trip = self.round_trip.unwrap_or_default();
+        let pair = self.carrier().and_then(|own| own.pairs.get(own.selected?));
+        let round_trip = pair.map_or(Duration::ZERO, |pair| {
+            pair.round_trip.unwrap_or(pair.answered_after)
+        });
         DISCONNECTED.max(GREATEST_INTERVAL + round_trip * 2)
     }
 

@@ -33,7 +33,12 @@ pub(super) struct Pair {
     /// When the latest check was first sent.
     pub(super) checked_at: Time,
     pub(super) repeat: Repeat,
+    /// How often a check of the peer has had ours repeated while it was under way.
+    pub(super) retriggers: u8,
     pub(super) round_trip: Option<Duration>,
+    /// How long after its first transmission the check was answered that made the pair valid: no less
+    /// than the round trip, where that could not be measured.
+    pub(super) answered_after: Duration,
     pub(super) total_round_trip: Duration,
     pub(super) requests_sent: u32,
     pub(super) responses_received: u32,
@@ -57,7 +62,9 @@ impl Pair {
             valid_local: None,
             checked_at: Time::ZERO,
             repeat: Repeat::default(),
+            retriggers: 0,
             round_trip: None,
+            answered_after: Duration::ZERO,
             total_round_trip: Duration::ZERO,
             requests_sent: 0,
             responses_received: 0,

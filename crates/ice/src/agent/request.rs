@@ -18,8 +18,12 @@ use crate::time::Time;
 
 /// Checks before the peer's description that are remembered, each of another address.
 const MAX_EARLY: usize = 32;
-/// Where no round trip is known, a check of ours that is younger is not doubled.
+/// Where no round trip is known, a check of ours that is younger is not doubled; with each doubling it may
+/// be twice as old.
 const YOUNG: Duration = Duration::from_millis(5);
+/// So often a check under way is doubled. Two agents that did so without end would keep each other
+/// busy on a path whose round trip is longer than they take it to be.
+const MAX_RETRIGGERS: u8 = 6;
 
 /// The transaction ids of the latest checks, and where they came from.
 ///
@@ -196,8 +200,7 @@ impl Agent {
         let Some(id) = self.pair_for_check(socket, candidate, &mut shared.counters) else {
             return;
         };
-        let round_trip = self.round_trip.unwrap_or(YOUNG);
-        let concluded = self.current.concluded;
+        let (concluded, round_trip) = (self.current.concluded, self.round_trip);
         let Some(pair) = self.current.pairs.get_mut(id) else {
             return;
         };
@@ -217,9 +220,16 @@ impl Agent {
             // A departure from section 7.3.1.4, which always checks anew: a check of ours that was
             // sent within the last round trip reaches the peer after the peer has opened its NAT by
             // sending this one, so another would only double the traffic.
-            PairState::InProgress if now.since(pair.checked_at) < round_trip => {
-                pair.nomination_seen |= nominates;
-                return;
+            PairState::InProgress => {
+                let young = round_trip
+                    .unwrap_or(YOUNG)
+                    .max(YOUNG * (1 << pair.retriggers));
+                if pair.retriggers == MAX_RETRIGGERS || now.since(pair.checked_at) < young {
+                    pair.nomination_seen |= nominates;
+                    return;
+                }
+                pair.retriggers += 1;
+                pair.state = PairState::Waiting;
             }
             _ => pair.state = PairState::Waiting,
         }
