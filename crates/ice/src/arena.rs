@@ -2,6 +2,8 @@
 
 use core::num::NonZeroU32;
 
+use smallvec::SmallVec;
+
 /// A stable name of a value in an [`Arena`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
@@ -18,14 +20,15 @@ struct Slot<T> {
 /// Values under generational keys; iterated in the order of their slots.
 #[derive(Debug)]
 pub(crate) struct Arena<T> {
-    slots: Vec<Slot<T>>,
+    /// The first one in place: an idle session has one pair.
+    slots: SmallVec<[Slot<T>; 1]>,
     free: Vec<u32>,
 }
 
 impl<T> Arena<T> {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            slots: Vec::new(),
+            slots: SmallVec::new(),
             free: Vec::new(),
         }
     }

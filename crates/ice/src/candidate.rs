@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +27,7 @@ pub struct Candidate {
     /// The base, or the mapped address of a relayed candidate: for diagnosis only.
     pub related: Option<SocketAddr>,
     /// The username fragment of the generation it belongs to, where the line says so.
-    pub ufrag: Option<Box<str>>,
+    pub ufrag: Option<Arc<str>>,
     /// Extension attributes, in their order, unchanged.
     pub extensions: Vec<(Box<str>, Box<str>)>,
 }

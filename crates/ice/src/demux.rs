@@ -4,16 +4,18 @@
 //! hides the agent's slot, and data by its socket and sender. Nothing here is ever iterated, so the
 //! order of a hash map cannot reach an output.
 
-use core::hash::BuildHasher;
-use core::net::SocketAddr;
+use core::hash::{BuildHasher, Hash, Hasher};
+use core::net::{IpAddr, SocketAddr};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use nilas_stun::TransactionId;
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 use siphasher::sip::SipHasher13;
 
-use crate::ids::SocketId;
+use crate::ids::{AgentId, SocketId};
+use crate::time::Time;
 
 /// Where a username fragment leads: an agent's slot, and which generation of its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +24,21 @@ pub(crate) struct Owner {
     pub(crate) generation: u32,
 }
 
+/// Whose data a (socket, remote) carries, and how much came: the path of a packet of data ends here,
+/// in one place of memory, however many agents there are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Route {
+    pub(crate) agent: AgentId,
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    pub(crate) last: Time,
+}
+
 #[derive(Debug)]
 pub(crate) struct Demux {
     keys: Keys,
-    ufrags: HashMap<Box<str>, Owner, Keys>,
-    remotes: HashMap<(SocketId, SocketAddr), u32, Keys>,
+    ufrags: HashMap<Arc<str>, Owner, Keys>,
+    remotes: HashMap<Remote, Route, Keys>,
 }
 
 impl Demux {
@@ -40,11 +52,11 @@ impl Demux {
     }
 
     /// Claims a username fragment; false if another has it.
-    pub(crate) fn claim_ufrag(&mut self, ufrag: &str, owner: Owner) -> bool {
-        if self.ufrags.contains_key(ufrag) {
+    pub(crate) fn claim_ufrag(&mut self, ufrag: &Arc<str>, owner: Owner) -> bool {
+        if self.ufrags.contains_key(&**ufrag) {
             return false;
         }
-        self.ufrags.insert(ufrag.into(), owner);
+        self.ufrags.insert(Arc::clone(ufrag), owner);
         true
     }
 
@@ -53,12 +65,27 @@ impl Demux {
     }
 
     /// Lets data from this remote in on this socket; false if another agent has it.
-    pub(crate) fn claim_remote(&mut self, socket: SocketId, remote: SocketAddr, slot: u32) -> bool {
-        *self.remotes.entry((socket, remote)).or_insert(slot) == slot
+    pub(crate) fn claim_remote(
+        &mut self,
+        socket: SocketId,
+        remote: SocketAddr,
+        agent: AgentId,
+    ) -> bool {
+        let fresh = Route {
+            agent,
+            packets: 0,
+            bytes: 0,
+            last: Time::ZERO,
+        };
+        self.remotes
+            .entry(Remote::new(socket, remote))
+            .or_insert(fresh)
+            .agent
+            == agent
     }
 
-    pub(crate) fn release_remote(&mut self, socket: SocketId, remote: SocketAddr) {
-        self.remotes.remove(&(socket, remote));
+    pub(crate) fn release_remote(&mut self, socket: SocketId, remote: SocketAddr) -> Option<Route> {
+        self.remotes.remove(&Remote::new(socket, remote))
     }
 
     /// A fresh transaction id of this agent.
@@ -83,13 +110,59 @@ impl Demux {
         self.ufrags.get(ufrag).copied()
     }
 
-    pub(crate) fn by_remote(&self, socket: SocketId, remote: SocketAddr) -> Option<u32> {
-        self.remotes.get(&(socket, remote)).copied()
+    pub(crate) fn by_remote(&self, socket: SocketId, remote: SocketAddr) -> Option<&Route> {
+        self.remotes.get(&Remote::new(socket, remote))
+    }
+
+    /// The same, to count what came.
+    pub(crate) fn by_remote_mut(
+        &mut self,
+        socket: SocketId,
+        remote: SocketAddr,
+    ) -> Option<&mut Route> {
+        self.remotes.get_mut(&Remote::new(socket, remote))
+    }
+
+    /// A keyed digest, for what need only be told apart.
+    pub(crate) fn digest(&self, bytes: &[u8]) -> u64 {
+        let Keys(k0, k1) = self.keys;
+        SipHasher13::new_with_keys(k0, k1 ^ u64::MAX).hash(bytes)
+    }
+
+    pub(crate) fn digest_of(&self, address: SocketAddr) -> u64 {
+        self.keys.hash_one(address)
     }
 
     fn mask(&self, random: u64) -> u32 {
         let Keys(k0, k1) = self.keys;
         SipHasher13::new_with_keys(k0 ^ u64::MAX, k1).hash(&random.to_ne_bytes()) as u32
+    }
+}
+
+/// A socket and who sends to it, in 22 bytes: this is hashed and compared for every packet.
+///
+/// A socket is of one family, so an IPv4 address may stand as the IPv6 address it maps to; and it is
+/// bound to one interface, which is the scope of a link-local sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Remote([u8; 22]);
+
+impl Remote {
+    fn new(socket: SocketId, remote: SocketAddr) -> Self {
+        let ip = match remote.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        };
+        let mut bytes = [0; 22];
+        bytes[..16].copy_from_slice(&ip);
+        bytes[16..18].copy_from_slice(&remote.port().to_ne_bytes());
+        bytes[18..].copy_from_slice(&socket.0.to_ne_bytes());
+        Self(bytes)
+    }
+}
+
+impl Hash for Remote {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0);
     }
 }
 
@@ -128,30 +201,29 @@ mod tests {
     #[test]
     fn claims_are_exclusive() {
         let mut demux = Demux::new(&mut ChaCha12Rng::from_seed([7; 32]));
-        assert!(demux.claim_ufrag(
-            "abcd",
-            Owner {
-                slot: 1,
-                generation: 0
-            }
-        ));
+        let mut arena = crate::arena::Arena::new();
+        let (one, two) = (AgentId(arena.insert(())), AgentId(arena.insert(())));
+        let ufrag: Arc<str> = "abcd".into();
+        let owner = Owner {
+            slot: 1,
+            generation: 0,
+        };
+        assert!(demux.claim_ufrag(&ufrag, owner));
         assert!(!demux.claim_ufrag(
-            "abcd",
+            &ufrag,
             Owner {
                 slot: 2,
                 generation: 0
             }
         ));
         let remote = SocketAddr::from(([192, 0, 2, 1], 1));
-        assert!(demux.claim_remote(SocketId(1), remote, 1));
-        assert!(demux.claim_remote(SocketId(1), remote, 1));
-        assert!(!demux.claim_remote(SocketId(1), remote, 2));
-        assert!(demux.claim_remote(SocketId(2), remote, 2));
+        assert!(demux.claim_remote(SocketId(1), remote, one));
+        assert!(demux.claim_remote(SocketId(1), remote, one));
+        assert!(!demux.claim_remote(SocketId(1), remote, two));
+        assert!(demux.claim_remote(SocketId(2), remote, two));
         demux.release_ufrag("abcd");
-        demux.release_remote(SocketId(1), remote);
-        assert_eq!(
-            (demux.by_ufrag("abcd"), demux.by_remote(SocketId(1), remote)),
-            (None, None)
-        );
+        assert!(demux.release_remote(SocketId(1), remote).is_some());
+        assert_eq!(demux.by_ufrag("abcd"), None);
+        assert!(demux.by_remote(SocketId(1), remote).is_none());
     }
 }

@@ -28,7 +28,8 @@ use crate::verdict::Verdict;
 /// Hosts agents. See the [crate's front page](crate).
 #[derive(Debug)]
 pub struct Engine {
-    agents: Arena<Agent>,
+    /// Boxed, so that room for more costs little.
+    agents: Arena<Box<Agent>>,
     shared: Shared,
     /// One live entry for each agent that waits for a time; entries that its agent does not know as
     /// its own are stale.
@@ -61,7 +62,7 @@ impl Engine {
         }
         let shared = &mut self.shared;
         self.agents
-            .try_insert_with(|key| Agent::new(AgentId(key), config, shared))
+            .try_insert_with(|key| Agent::new(AgentId(key), config, shared).map(Box::new))
             .map(AgentId)
     }
 
@@ -86,22 +87,24 @@ impl Engine {
                 payload,
             } => self.handle_datagram(now, socket, remote, payload),
             Input::Bound { request, result } => {
-                let owner = self.shared.answered(request);
-                let agent = owner.and_then(|id| self.agents.get_mut(id.0));
+                let slot = request.slot();
+                let agent = self.agents.by_slot_mut(slot);
                 let taken =
                     agent.is_some_and(|agent| agent.bound(&mut self.shared, request, result));
                 if let (false, Ok((socket, _))) = (taken, result) {
                     // Whoever asked is gone.
                     self.shared.command(Command::CloseSocket(socket));
                 }
-                self.rearm_all(owner)
+                self.rearm(slot);
+                Handled::Consumed
             }
             Input::Resolved { request, result } => {
-                let owner = self.shared.answered(request);
-                if let Some(agent) = owner.and_then(|id| self.agents.get_mut(id.0)) {
+                let slot = request.slot();
+                if let Some(agent) = self.agents.by_slot_mut(slot) {
                     agent.resolved(&mut self.shared, request, result);
                 }
-                self.rearm_all(owner)
+                self.rearm(slot);
+                Handled::Consumed
             }
             Input::SendError { .. } => {
                 // The error may be passing, and ICMP errors can be forged (RFC 8445 section
@@ -195,6 +198,12 @@ impl Engine {
                 Some(agent) if at <= now => {
                     agent.armed = None;
                     self.timers.pop();
+                    // A crowd that came at once leaves its room behind.
+                    if self.timers.capacity() > 1024
+                        && self.timers.len() < self.timers.capacity() / 4
+                    {
+                        self.timers.shrink_to(self.timers.len() * 2);
+                    }
                     return Some(slot);
                 }
                 Some(_) => break,
@@ -248,13 +257,6 @@ impl Engine {
         }
     }
 
-    fn rearm_all(&mut self, agent: Option<AgentId>) -> Handled {
-        if let Some(id) = agent {
-            self.rearm(id.0.slot);
-        }
-        Handled::Consumed
-    }
-
     fn handle_datagram(
         &mut self,
         now: Time,
@@ -274,18 +276,15 @@ impl Engine {
             }
         }
         // Everything else from a known remote is the application's, whatever its first byte.
-        let Some(agent) = self
-            .shared
-            .demux
-            .by_remote(socket, remote)
-            .and_then(|slot| self.agents.by_slot_mut(slot))
-        else {
+        let Some(route) = self.shared.demux.by_remote_mut(socket, remote) else {
             self.shared.counters.unknown_remote += 1;
             return Handled::NotOurs;
         };
-        agent.received(now, payload.len());
+        route.packets += 1;
+        route.bytes += payload.len() as u64;
+        route.last = now;
         Handled::Application {
-            agent: agent.id,
+            agent: route.agent,
             component: 1,
             range: 0..payload.len(),
         }
@@ -518,7 +517,7 @@ impl AgentMut<'_> {
 
     /// The statistics of the transport, its candidates and its pairs.
     pub fn stats(&self, now: Time) -> Vec<Stats> {
-        self.get().stats(now)
+        self.get().stats(&self.engine.shared, now)
     }
 
     fn change<T>(&mut self, now: Time, what: impl FnOnce(&mut Agent, &mut Shared, Time) -> T) -> T {

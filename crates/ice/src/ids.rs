@@ -13,3 +13,10 @@ pub struct SocketId(pub u32);
 /// Ties the answer to a [`Command`](crate::Command) to the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub(crate) u64);
+
+impl RequestId {
+    /// The slot of the agent that asked.
+    pub(crate) const fn slot(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}

@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use nilas_stun::TransactionId;
 use rand_chacha::ChaCha12Rng;
@@ -28,8 +28,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     outbox: VecDeque<Queued>,
     responses: usize,
-    requests: BTreeMap<RequestId, AgentId>,
-    next_request: u64,
+    next_request: u32,
     /// The earliest moment for the next new transaction of any agent.
     pub(crate) pace_at: Time,
 }
@@ -80,7 +79,6 @@ impl Shared {
             counters: Counters::default(),
             outbox: VecDeque::new(),
             responses: 0,
-            requests: BTreeMap::new(),
             next_request: 0,
             pace_at: Time::ZERO,
         }
@@ -111,29 +109,20 @@ impl Shared {
         Some(queued)
     }
 
-    /// A request whose answer belongs to this agent.
+    /// A request whose answer belongs to this agent: the id says to which slot, and the agent knows
+    /// which requests are its own.
     pub(crate) fn request(&mut self, agent: AgentId) -> RequestId {
-        let request = RequestId(self.next_request);
-        self.next_request += 1;
-        self.requests.insert(request, agent);
-        request
+        self.next_request = self.next_request.wrapping_add(1);
+        RequestId(u64::from(agent.0.slot) << 32 | u64::from(self.next_request))
     }
 
-    pub(crate) fn answered(&mut self, request: RequestId) -> Option<AgentId> {
-        self.requests.remove(&request)
-    }
-
-    /// `text` of `N` random ice-chars: 6 bits each.
-    pub(crate) fn ice_chars<const N: usize>(&mut self) -> Box<str> {
+    /// `N` random ice-chars: 6 bits each.
+    pub(crate) fn ice_chars<const N: usize>(&mut self) -> [u8; N] {
         const ICE_CHARS: &[u8; 64] =
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         let mut random = [0; N];
         self.rng.fill_bytes(&mut random);
-        random
-            .iter()
-            .map(|byte| char::from(ICE_CHARS[usize::from(byte & 63)]))
-            .collect::<String>()
-            .into()
+        random.map(|byte| ICE_CHARS[usize::from(byte & 63)])
     }
 
     /// A duration between `low` and `high`, evenly.

@@ -45,6 +45,10 @@ impl Agent {
             if self.transactions[index].fire(now) == Due::TimedOut {
                 let transaction = self.transactions.swap_remove(index);
                 self.timed_out(shared, now, &transaction);
+                if self.current.concluded && self.transactions.is_empty() {
+                    // From now on there is one at a time.
+                    self.transactions.shrink_to_fit();
+                }
                 continue;
             }
             let transaction = self.transactions[index].clone();
@@ -133,7 +137,8 @@ impl Agent {
         let generation = &self.current;
         let mut work = self.jobs_deadline();
         if generation.remote.is_some() {
-            if !generation.triggered.is_empty() || generation.has_ordinary() {
+            let triggered = generation.pairs.iter().any(|(_, pair)| pair.is_queued());
+            if triggered || generation.has_ordinary() {
                 work = Some(Time::ZERO);
             } else {
                 let repeats = generation
@@ -309,7 +314,7 @@ impl Agent {
 
     /// Ta: the slower of both sides' wishes (RFC 8445 section 14.2).
     pub(super) fn pacing(&self) -> Duration {
-        let own = self.config.pacing.max(Duration::from_millis(5));
+        let own = self.settings.pacing.max(Duration::from_millis(5));
         match &self.current.remote {
             Some(remote) => own.max(remote.pacing),
             None => own,
@@ -353,6 +358,7 @@ impl Agent {
             return;
         }
         pair.state = PairState::Failed;
+        pair.retriggers = 0;
         pair.nominate = false;
         pair.valid_local = None;
         if self.current.selected == Some(id) {
@@ -367,7 +373,7 @@ impl Agent {
 }
 
 /// Checks of one pair whose responses would still count.
-const MAX_CHECKS_OF_PAIR: usize = 12;
+const MAX_CHECKS_OF_PAIR: usize = 24;
 
 /// A question for the own address: a Binding request without credentials (RFC 8445 section 5.1.1.2).
 fn encode_question(transaction: &Transaction, buffer: &mut [u8]) -> Result<usize, BuildError> {

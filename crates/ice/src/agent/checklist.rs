@@ -41,7 +41,7 @@ impl Agent {
             return None;
         }
         let priority = priority_of(self.role, &self.sockets, generation, socket, remote);
-        if generation.pairs.len() >= usize::from(self.config.max_pairs)
+        if generation.pairs.len() >= usize::from(self.settings.max_pairs)
             && !generation.make_room(priority)
         {
             counters.pairs_refused += 1;
@@ -127,7 +127,9 @@ impl Generation {
         let lowest = self
             .pairs
             .iter()
-            .filter(|(id, pair)| !pair.is_valid() && !pair.queued && self.selected != Some(*id))
+            .filter(|(id, pair)| {
+                !pair.is_valid() && !pair.is_queued() && self.selected != Some(*id)
+            })
             .map(|(id, pair)| {
                 // A failed pair is worth less than any that was not tried.
                 (
@@ -148,28 +150,24 @@ impl Generation {
 
     /// Puts a pair into the triggered-check queue, in front of the line if it is urgent.
     pub(super) fn trigger(&mut self, id: PairId, urgent: bool) {
+        let turn = self.next_turn;
         let Some(pair) = self.pairs.get_mut(id) else {
             return;
         };
-        if pair.queued {
-            return;
-        }
-        pair.queued = true;
         if urgent {
-            self.triggered.push_front(id);
-        } else {
-            self.triggered.push_back(id);
+            // The first number is never given otherwise.
+            pair.turn = 1;
+        } else if !pair.is_queued() {
+            self.next_turn = turn.saturating_add(1).max(2);
+            pair.turn = turn.max(2);
         }
     }
 
     pub(super) fn next_triggered(&mut self) -> Option<PairId> {
-        while let Some(id) = self.triggered.pop_front() {
-            if let Some(pair) = self.pairs.get_mut(id) {
-                pair.queued = false;
-                return Some(id);
-            }
-        }
-        None
+        let queued = self.pairs.iter().filter(|(_, pair)| pair.is_queued());
+        let (id, _) = queued.min_by_key(|(_, pair)| pair.turn)?;
+        self.pairs.get_mut(id)?.turn = 0;
+        Some(id)
     }
 
     /// The next ordinary check (RFC 8445 section 6.1.4.2): the waiting pair of the highest priority,
@@ -243,11 +241,10 @@ impl Generation {
     /// stays answered and remembered.
     pub(super) fn conclude(&mut self) {
         self.concluded = true;
-        self.triggered.clear();
         self.early = Vec::new();
         self.pairs.retain(|_, pair| pair.is_valid());
         for (_, pair) in self.pairs.iter_mut() {
-            pair.queued = false;
+            pair.turn = 0;
             pair.repeat.stop();
         }
     }

@@ -3,7 +3,8 @@
 //! On the pair that carries the data a consent check goes out every 4 to 6 seconds, at random; it is
 //! a keepalive, too. When one is not answered within twice the round trip, and 500 ms at the least,
 //! the path is under suspicion and is probed by connectivity checks after 0.5, 1, 2 and then every
-//! 4 seconds. The agent is **disconnected** 7 seconds after the last answer, and has **failed** 30
+//! 4 seconds. The agent is **disconnected** 7 seconds after the last answer (6 seconds and two round
+//! trips, where that is longer), and has **failed** 30
 //! seconds after it, when consent expires (RFC 7675 section 5.1).
 
 use core::time::Duration;
@@ -136,16 +137,26 @@ impl Agent {
         let consent = generation.consent.filter(|consent| !consent.lost)?;
         let mut at = consent.next_request.min(consent.confirmed_at + EXPIRY);
         if self.state.is_up() {
-            at = at.min(consent.confirmed_at + DISCONNECTED);
+            at = at.min(consent.confirmed_at + self.silence());
         }
         Some(consent.probe_at.map_or(at, |probe| probe.min(at)))
+    }
+
+    /// How long the path may be silent: 7 s, and on a long path until an answer to the latest possible
+    /// request, and to one more, could have come.
+    fn silence(&self) -> Duration {
+        let pair = self.carrier().and_then(|own| own.pairs.get(own.selected?));
+        let round_trip = pair.map_or(Duration::ZERO, |pair| {
+            pair.round_trip.unwrap_or(pair.answered_after)
+        });
+        DISCONNECTED.max(GREATEST_INTERVAL + round_trip * 2)
     }
 
     /// Whether the path has been silent for so long that it counts as disconnected.
     pub(super) fn is_silent(&self, now: Time) -> bool {
         self.carrier()
             .and_then(|generation| generation.consent)
-            .is_some_and(|consent| consent.confirmed_at + DISCONNECTED <= now)
+            .is_some_and(|consent| consent.confirmed_at + self.silence() <= now)
     }
 
     /// A consent check, or a probe, each sent once.

@@ -142,7 +142,7 @@ impl Agent {
                     .map(move |address| (interface, *address))
             })
         };
-        let filter = self.config.filter.clone();
+        let filter = self.settings.filter.clone();
         for v6 in [true, false] {
             let addresses =
                 admitted(v6).filter(|(interface, address)| filter.admits(interface, *address));

@@ -2,9 +2,10 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::sync::Arc;
 
 use nilas_stun::Key;
+use smallvec::SmallVec;
 
 use super::consent::Consent;
 use super::gather::Job;
@@ -19,11 +20,11 @@ pub(super) struct Generation {
     pub(super) number: u32,
     pub(super) local: LocalCredentials,
     pub(super) remote: Option<RemoteCredentials>,
-    pub(super) locals: Vec<LocalCandidate>,
-    pub(super) remotes: Vec<RemoteCandidate>,
+    pub(super) locals: SmallVec<[LocalCandidate; 1]>,
+    pub(super) remotes: SmallVec<[RemoteCandidate; 1]>,
     pub(super) pairs: Arena<Pair>,
-    /// The triggered-check queue (RFC 8445 section 6.1.4.1).
-    pub(super) triggered: VecDeque<PairId>,
+    /// The next number in the triggered-check queue, which the pairs hold (RFC 8445 section 6.1.4.1).
+    pub(super) next_turn: u32,
     /// Checks that came before the peer's description.
     pub(super) early: Vec<EarlyCheck>,
     pub(super) jobs: Vec<Job>,
@@ -46,15 +47,16 @@ pub(super) struct Generation {
 
 #[derive(Debug)]
 pub(super) struct LocalCredentials {
-    pub(super) ufrag: Box<str>,
+    pub(super) ufrag: Arc<str>,
     pub(super) pwd: Box<str>,
     pub(super) key: Key,
 }
 
 #[derive(Debug)]
 pub(super) struct RemoteCredentials {
-    pub(super) ufrag: Box<str>,
-    pub(super) pwd: Box<str>,
+    pub(super) ufrag: Arc<str>,
+    /// A keyed digest of the password: enough to tell whether it changed.
+    pub(super) pwd: u64,
     pub(super) key: Key,
     pub(super) pacing: Duration,
 }
@@ -95,10 +97,10 @@ impl Generation {
             number,
             local,
             remote: None,
-            locals: Vec::new(),
-            remotes: Vec::new(),
+            locals: SmallVec::new(),
+            remotes: SmallVec::new(),
             pairs: Arena::new(),
-            triggered: VecDeque::new(),
+            next_turn: 1,
             early: Vec::new(),
             jobs: Vec::new(),
             local_ended: false,

@@ -19,10 +19,11 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use rand_core::Rng;
+use smallvec::SmallVec;
 
 use self::generation::{Generation, LocalCredentials};
 use self::transaction::Transaction;
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, InterfaceFilter};
 use crate::error::AgentError;
 use crate::event::{Event, GatheringState, Role, State};
 use crate::ids::{AgentId, RequestId, SocketId};
@@ -54,7 +55,7 @@ const MAX_KNOWN_REMOTES: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Agent {
     pub(crate) id: AgentId,
-    config: AgentConfig,
+    settings: Settings,
     pub(crate) role: Role,
     tie_breaker: u64,
     pub(crate) state: State,
@@ -62,13 +63,14 @@ pub(crate) struct Agent {
     pub(crate) gathering: GatheringState,
     /// Whether the machine's interfaces were looked at since gathering began.
     interfaces_seen: bool,
-    sockets: Vec<Socket>,
+    // What an idle session has one of lies in place: one block of memory is what a packet touches.
+    sockets: SmallVec<[Socket; 1]>,
     binds: Vec<Bind>,
     servers: Vec<gather::Server>,
     current: Generation,
     /// The generation before, while it carries the data or is still answered (RFC 8445 section 9).
     previous: Option<Box<Generation>>,
-    transactions: Vec<Transaction>,
+    transactions: SmallVec<[Transaction; 1]>,
     /// Our next new transaction may go out then (Ta, RFC 8445 section 14.2).
     pace_at: Time,
     /// Whether this agent stands in the engine's queue for a pacing slot.
@@ -77,14 +79,41 @@ pub(crate) struct Agent {
     round_trip: Option<Duration>,
     path: Arc<PathCell>,
     selected_changes: u32,
-    packets_received: u64,
-    bytes_received: u64,
-    last_received: Option<Time>,
-    known_remotes: Vec<(SocketId, SocketAddr)>,
+    /// What came by routes that are closed; the open ones count for themselves.
+    received: Received,
+    known_remotes: SmallVec<[(SocketId, SocketAddr); 1]>,
     recent_checks: request::Recent,
     /// The engine's timer for this agent.
     pub(crate) armed: Option<Time>,
     closed: bool,
+}
+
+/// Application data that came.
+#[derive(Clone, Copy, Debug, Default)]
+struct Received {
+    packets: u64,
+    bytes: u64,
+    last: Time,
+}
+
+impl Received {
+    fn add(&mut self, route: Option<&crate::demux::Route>) {
+        if let Some(route) = route {
+            self.packets += route.packets;
+            self.bytes += route.bytes;
+            self.last = self.last.max(route.last);
+        }
+    }
+}
+
+/// What of its configuration an agent goes on to need.
+#[derive(Debug)]
+struct Settings {
+    filter: InterfaceFilter,
+    pacing: Duration,
+    patience: Duration,
+    max_pairs: u16,
+    max_peer_reflexive: u16,
 }
 
 /// A bound local socket: the base of candidates.
@@ -139,25 +168,29 @@ impl Agent {
             verdict: None,
             gathering: GatheringState::New,
             interfaces_seen: false,
-            sockets: Vec::new(),
+            sockets: SmallVec::new(),
             binds: Vec::new(),
             servers,
             current: Generation::new(0, local),
             previous: None,
-            transactions: Vec::new(),
+            transactions: SmallVec::new(),
             pace_at: Time::ZERO,
             awaits_slot: false,
             round_trip: None,
             path: Arc::new(PathCell::new()),
             selected_changes: 0,
-            packets_received: 0,
-            bytes_received: 0,
-            last_received: None,
-            known_remotes: Vec::new(),
+            received: Received::default(),
+            known_remotes: SmallVec::new(),
             recent_checks: request::Recent::default(),
             armed: None,
             closed: false,
-            config,
+            settings: Settings {
+                filter: config.filter,
+                pacing: config.pacing,
+                patience: config.patience,
+                max_pairs: config.max_pairs,
+                max_peer_reflexive: config.max_peer_reflexive,
+            },
         })
     }
 
@@ -218,7 +251,7 @@ impl Agent {
         self.path.publish(Err(NoPath::Closed));
         self.set_state(shared, State::Closed, None);
         for (socket, remote) in self.known_remotes.drain(..) {
-            shared.demux.release_remote(socket, remote);
+            let _ = shared.demux.release_remote(socket, remote);
         }
         for socket in self.sockets.drain(..) {
             shared.command(Command::CloseSocket(socket.id));
@@ -229,11 +262,13 @@ impl Agent {
         }
     }
 
-    /// Data came from a known remote.
-    pub(crate) fn received(&mut self, now: Time, bytes: usize) {
-        self.packets_received += 1;
-        self.bytes_received += bytes as u64;
-        self.last_received = Some(now);
+    /// Datagrams and bytes of data that came, and when the last of them.
+    fn received(&self, shared: &Shared) -> Received {
+        let mut sum = self.received;
+        for (socket, remote) in &self.known_remotes {
+            sum.add(shared.demux.by_remote(*socket, *remote));
+        }
+        sum
     }
 
     pub(crate) fn path(&self) -> Arc<PathCell> {
@@ -259,7 +294,7 @@ impl Agent {
         if self.known_remotes.contains(&(socket, remote)) {
             return true;
         }
-        if !shared.demux.claim_remote(socket, remote, self.id.0.slot) {
+        if !shared.demux.claim_remote(socket, remote, self.id) {
             return false;
         }
         if self.known_remotes.len() == MAX_KNOWN_REMOTES {
@@ -270,7 +305,8 @@ impl Agent {
                 .position(|known| Some(*known) != keep)
                 .unwrap_or(0);
             let (old_socket, old) = self.known_remotes.remove(victim);
-            shared.demux.release_remote(old_socket, old);
+            self.received
+                .add(shared.demux.release_remote(old_socket, old).as_ref());
         }
         self.known_remotes.push((socket, remote));
         true
@@ -333,7 +369,7 @@ impl Agent {
 }
 
 impl LocalCredentials {
-    const fn new(ufrag: Box<str>, pwd: Box<str>, key: nilas_stun::Key) -> Self {
+    const fn new(ufrag: Arc<str>, pwd: Box<str>, key: nilas_stun::Key) -> Self {
         Self { ufrag, pwd, key }
     }
 }

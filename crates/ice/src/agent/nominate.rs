@@ -56,6 +56,7 @@ impl Agent {
         pair.nominated = true;
         if !self.current.concluded {
             self.current.conclude();
+            self.shrink();
             self.end_previous(shared);
         }
         self.select(shared, now);
@@ -131,6 +132,15 @@ impl Agent {
             round_trip: pair.round_trip,
             nominated: pair.nominated,
         })
+    }
+
+    /// Gives back what only finding a path needed.
+    fn shrink(&mut self) {
+        self.transactions.shrink_to_fit();
+        self.binds = Vec::new();
+        self.current.early = Vec::new();
+        self.current.locals.shrink_to_fit();
+        self.current.remotes.shrink_to_fit();
     }
 
     /// Publishes where data goes now.

@@ -21,8 +21,8 @@ pub(super) struct Pair {
     /// Both candidates' foundations.
     pub(super) foundation: (u32, u16),
     pub(super) state: PairState,
-    /// Whether it stands in the triggered-check queue.
-    pub(super) queued: bool,
+    /// Its number in the triggered-check queue, the lowest first; 0 if it is not in there.
+    pub(super) turn: u32,
     /// The next check carries USE-CANDIDATE.
     pub(super) nominate: bool,
     /// The peer's USE-CANDIDATE came before the pair was valid (RFC 8445 section 7.3.1.5).
@@ -33,7 +33,12 @@ pub(super) struct Pair {
     /// When the latest check was first sent.
     pub(super) checked_at: Time,
     pub(super) repeat: Repeat,
+    /// How often a check of the peer has had ours repeated while it was under way.
+    pub(super) retriggers: u8,
     pub(super) round_trip: Option<Duration>,
+    /// How long after its first transmission the check was answered that made the pair valid: no less
+    /// than the round trip, where that could not be measured.
+    pub(super) answered_after: Duration,
     pub(super) total_round_trip: Duration,
     pub(super) requests_sent: u32,
     pub(super) responses_received: u32,
@@ -50,14 +55,16 @@ impl Pair {
             priority,
             foundation,
             state: PairState::Frozen,
-            queued: false,
+            turn: 0,
             nominate: false,
             nomination_seen: false,
             nominated: false,
             valid_local: None,
             checked_at: Time::ZERO,
             repeat: Repeat::default(),
+            retriggers: 0,
             round_trip: None,
+            answered_after: Duration::ZERO,
             total_round_trip: Duration::ZERO,
             requests_sent: 0,
             responses_received: 0,
@@ -69,6 +76,11 @@ impl Pair {
 
     pub(super) const fn is_valid(&self) -> bool {
         self.valid_local.is_some()
+    }
+
+    /// Whether it stands in the triggered-check queue.
+    pub(super) const fn is_queued(&self) -> bool {
+        self.turn != 0
     }
 
     /// Whether it may still become valid by itself.

@@ -1,9 +1,10 @@
 //! Statistics with W3C's names.
 
-use super::Agent;
 use super::generation::Generation;
 use super::pair::{Pair, PairId};
+use super::{Agent, Received};
 use crate::candidate::{Candidate, CandidateAddress};
+use crate::shared::Shared;
 use crate::stats::{CandidatePairStats, CandidateStats, Stats, TransportStats};
 use crate::time::Time;
 
@@ -12,8 +13,9 @@ const TRANSPORT: &str = "T";
 impl Agent {
     /// The transport, and the pairs and candidates of the generation that carries the data, or that
     /// is being checked.
-    pub(crate) fn stats(&self, now: Time) -> Vec<Stats> {
+    pub(crate) fn stats(&self, shared: &Shared, now: Time) -> Vec<Stats> {
         let timestamp = milliseconds(now);
+        let received = self.received(shared);
         let carrier = self.carrier();
         let selected =
             carrier.and_then(|generation| Some(pair_name(generation, generation.selected?)));
@@ -21,9 +23,9 @@ impl Agent {
             timestamp,
             id: TRANSPORT.into(),
             packets_sent: self.path.packets_sent(),
-            packets_received: self.packets_received,
+            packets_received: received.packets,
             bytes_sent: self.path.bytes_sent(),
-            bytes_received: self.bytes_received,
+            bytes_received: received.bytes,
             ice_role: self.role,
             ice_local_username_fragment: self.current.local.ufrag.to_string(),
             ice_state: self.state,
@@ -31,12 +33,18 @@ impl Agent {
             selected_candidate_pair_changes: self.selected_changes,
         })];
         for generation in core::iter::once(&self.current).chain(self.previous.as_deref()) {
-            self.report(generation, timestamp, &mut stats);
+            self.report(generation, received, timestamp, &mut stats);
         }
         stats
     }
 
-    fn report(&self, generation: &Generation, timestamp: f64, stats: &mut Vec<Stats>) {
+    fn report(
+        &self,
+        generation: &Generation,
+        received: Received,
+        timestamp: f64,
+        stats: &mut Vec<Stats>,
+    ) {
         let number = generation.number;
         for (index, local) in generation.locals.iter().enumerate() {
             let id = format!("L{number}.{index}");
@@ -56,7 +64,7 @@ impl Agent {
         }
         for (id, pair) in generation.pairs.iter() {
             stats.push(Stats::CandidatePair(
-                self.report_pair(generation, id, pair, timestamp),
+                self.report_pair(generation, id, pair, received, timestamp),
             ));
         }
     }
@@ -66,6 +74,7 @@ impl Agent {
         generation: &Generation,
         id: PairId,
         pair: &Pair,
+        received: Received,
         timestamp: f64,
     ) -> CandidatePairStats {
         let number = generation.number;
@@ -89,11 +98,11 @@ impl Agent {
             state: pair.state,
             nominated: pair.nominated,
             packets_sent: count(self.path.packets_sent()),
-            packets_received: count(self.packets_received),
+            packets_received: count(received.packets),
             bytes_sent: count(self.path.bytes_sent()),
-            bytes_received: count(self.bytes_received),
+            bytes_received: count(received.bytes),
             last_packet_sent_timestamp: when(self.path.last_sent()),
-            last_packet_received_timestamp: when(self.last_received.unwrap_or_default()),
+            last_packet_received_timestamp: when(received.last),
             total_round_trip_time: pair.total_round_trip.as_secs_f64(),
             current_round_trip_time: pair.round_trip.map(|round_trip| round_trip.as_secs_f64()),
             requests_received: pair.requests_received.into(),

@@ -18,8 +18,12 @@ use crate::time::Time;
 
 /// Checks before the peer's description that are remembered, each of another address.
 const MAX_EARLY: usize = 32;
-/// Where no round trip is known, a check of ours that is younger is not doubled.
+/// Where no round trip is known, a check of ours that is younger is not doubled; with each doubling it may
+/// be twice as old.
 const YOUNG: Duration = Duration::from_millis(5);
+/// So often a check under way is doubled. Two agents that did so without end would keep each other
+/// busy on a path whose round trip is longer than they take it to be.
+const MAX_RETRIGGERS: u8 = 6;
 
 /// The transaction ids of the latest checks, and where they came from.
 ///
@@ -28,22 +32,20 @@ const YOUNG: Duration = Duration::from_millis(5);
 /// older replay can still cause is a check to an address that cannot answer it.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    entries: [Option<([u8; 8], SocketAddr)>; 8],
+    /// Eight bytes of the id, and a digest of the address.
+    entries: [(u64, u64); 8],
     next: u8,
 }
 
 impl Recent {
-    fn is_replay(&mut self, id: TransactionId, remote: SocketAddr) -> bool {
+    fn is_replay(&mut self, shared: &Shared, id: TransactionId, remote: SocketAddr) -> bool {
         let [id @ .., _, _, _, _] = *id.as_bytes();
-        if let Some((_, from)) = self
-            .entries
-            .iter()
-            .flatten()
-            .find(|(known, _)| *known == id)
-        {
-            return *from != remote;
+        let id = u64::from_be_bytes(id);
+        let from = shared.demux.digest_of(remote);
+        if let Some((_, known)) = self.entries.iter().find(|(known, _)| *known == id) {
+            return *known != from;
         }
-        self.entries[usize::from(self.next)] = Some((id, remote));
+        self.entries[usize::from(self.next)] = (id, from);
         self.next = (self.next + 1) % self.entries.len() as u8;
         false
     }
@@ -60,7 +62,10 @@ impl Agent {
         remote: SocketAddr,
         check: Authenticated<'_>,
     ) -> Handled {
-        if self.recent_checks.is_replay(check.transaction_id(), remote) {
+        if self
+            .recent_checks
+            .is_replay(shared, check.transaction_id(), remote)
+        {
             shared.counters.replayed += 1;
             return Handled::NotOurs;
         }
@@ -158,7 +163,7 @@ impl Agent {
             return;
         };
         for early in core::mem::take(&mut self.current.early) {
-            if early.ufrag == ufrag {
+            if *early.ufrag == *ufrag {
                 self.check_arrived(
                     shared,
                     now,
@@ -195,8 +200,7 @@ impl Agent {
         let Some(id) = self.pair_for_check(socket, candidate, &mut shared.counters) else {
             return;
         };
-        let round_trip = self.round_trip.unwrap_or(YOUNG);
-        let concluded = self.current.concluded;
+        let (concluded, round_trip) = (self.current.concluded, self.round_trip);
         let Some(pair) = self.current.pairs.get_mut(id) else {
             return;
         };
@@ -216,9 +220,16 @@ impl Agent {
             // A departure from section 7.3.1.4, which always checks anew: a check of ours that was
             // sent within the last round trip reaches the peer after the peer has opened its NAT by
             // sending this one, so another would only double the traffic.
-            PairState::InProgress if now.since(pair.checked_at) < round_trip => {
-                pair.nomination_seen |= nominates;
-                return;
+            PairState::InProgress => {
+                let young = round_trip
+                    .unwrap_or(YOUNG)
+                    .max(YOUNG * (1 << pair.retriggers));
+                if pair.retriggers == MAX_RETRIGGERS || now.since(pair.checked_at) < young {
+                    pair.nomination_seen |= nominates;
+                    return;
+                }
+                pair.retriggers += 1;
+                pair.state = PairState::Waiting;
             }
             _ => pair.state = PairState::Waiting,
         }
@@ -241,7 +252,7 @@ impl Agent {
             .iter()
             .filter(|known| known.candidate.kind == CandidateType::Prflx)
             .count();
-        if learned >= usize::from(self.config.max_peer_reflexive) {
+        if learned >= usize::from(self.settings.max_peer_reflexive) {
             shared.counters.peer_reflexive_refused += 1;
             return None;
         }

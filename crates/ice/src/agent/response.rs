@@ -153,6 +153,7 @@ impl Agent {
         };
         pair.state = PairState::Succeeded;
         pair.valid_local = Some(valid_local);
+        pair.answered_after = now.since(transaction.sent_at);
         // RFC 8445 section 7.2.5.3.4: by our nomination, or by the peer's that came before.
         let nominated = match role {
             Role::Controlling => nominate,
@@ -184,7 +185,7 @@ impl Agent {
                 fallback = index as u16;
             }
         }
-        if self.current.locals.len() >= 2 * usize::from(self.config.max_peer_reflexive).max(64) {
+        if self.current.locals.len() >= 2 * usize::from(self.settings.max_peer_reflexive).max(64) {
             return fallback;
         }
         let preference = self.sockets[usize::from(socket)].preference;

@@ -1,5 +1,7 @@
 //! Parameters of both sides, and restarts (RFC 8445 section 9).
 
+use std::sync::Arc;
+
 use nilas_stun::Key;
 
 use super::Agent;
@@ -15,7 +17,7 @@ use crate::time::Time;
 
 impl Agent {
     pub(crate) fn local_parameters(&self) -> Parameters {
-        self.current.parameters(self.config.pacing)
+        self.current.parameters(self.settings.pacing)
     }
 
     /// The peer's parameters came: the first, the same again, or those of a restart.
@@ -26,11 +28,9 @@ impl Agent {
         parameters: &Parameters,
     ) -> Result<(), AgentError> {
         parameters.check()?;
+        let digest = shared.demux.digest(parameters.pwd.as_bytes());
         if let Some(known) = &mut self.current.remote {
-            let (ufrag, pwd) = (
-                *known.ufrag == *parameters.ufrag,
-                *known.pwd == *parameters.pwd,
-            );
+            let (ufrag, pwd) = (*known.ufrag == *parameters.ufrag, known.pwd == digest);
             if ufrag && pwd {
                 known.pacing = parameters.pacing();
                 return Ok(());
@@ -57,12 +57,12 @@ impl Agent {
         let key = Key::short_term(&parameters.pwd).map_err(|_| ParametersError::Pwd)?;
         self.current.remote = Some(RemoteCredentials {
             ufrag: parameters.ufrag.as_str().into(),
-            pwd: parameters.pwd.as_str().into(),
+            pwd: digest,
             key,
             pacing: parameters.pacing(),
         });
         // RFC 8863 section 4: both sides' values are known, so checks begin.
-        self.current.patience_ends = Some(now + self.config.patience);
+        self.current.patience_ends = Some(now + self.settings.patience);
         let ufrag = parameters.ufrag.as_str();
         self.current.remotes.retain(|remote| {
             remote
@@ -112,7 +112,6 @@ impl Agent {
             matches!(transaction.purpose, Purpose::Consent { generation, .. } if Some(generation) == previous)
         });
         if let Some(previous) = &mut self.previous {
-            previous.triggered.clear();
             let selected = previous.selected;
             previous.pairs.retain(|id, _| Some(id) == selected);
             previous.early = Vec::new();
@@ -121,7 +120,7 @@ impl Agent {
         self.verdict = None;
         self.emit(
             shared,
-            Event::LocalParameters(self.current.parameters(self.config.pacing)),
+            Event::LocalParameters(self.current.parameters(self.settings.pacing)),
         );
         if self.gathering != GatheringState::New {
             self.gathering = GatheringState::New;
@@ -156,9 +155,8 @@ impl Agent {
         });
         let generation = &mut self.current;
         generation.remote = None;
-        generation.remotes = Vec::new();
+        generation.remotes.clear();
         generation.pairs = Arena::new();
-        generation.triggered.clear();
         generation.remote_ended = false;
         generation.rejected = None;
     }
@@ -168,14 +166,16 @@ impl Agent {
 pub(super) fn fresh_credentials(shared: &mut Shared) -> LocalCredentials {
     loop {
         let (ufrag, pwd) = (shared.ice_chars::<8>(), shared.ice_chars::<24>());
-        // Any 24 ice-chars make a key; the loop is there so that nothing needs to be assumed.
-        if let Ok(credentials) = credentials(ufrag, pwd) {
+        // Any ice-chars are text and make a key; the loop is there so that nothing need be assumed.
+        if let (Ok(ufrag), Ok(pwd)) = (core::str::from_utf8(&ufrag), core::str::from_utf8(&pwd))
+            && let Ok(credentials) = credentials(ufrag.into(), pwd.into())
+        {
             return credentials;
         }
     }
 }
 
-pub(super) fn credentials(ufrag: Box<str>, pwd: Box<str>) -> Result<LocalCredentials, AgentError> {
+pub(super) fn credentials(ufrag: Arc<str>, pwd: Box<str>) -> Result<LocalCredentials, AgentError> {
     let key = Key::short_term(&pwd).map_err(|_| ParametersError::Pwd)?;
     Ok(LocalCredentials::new(ufrag, pwd, key))
 }

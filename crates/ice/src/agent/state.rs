@@ -108,7 +108,7 @@ impl Agent {
             || generation
                 .pairs
                 .iter()
-                .any(|(_, pair)| pair.is_open() || pair.queued);
+                .any(|(_, pair)| pair.is_open() || pair.is_queued());
         if hopeful {
             None
         } else {

@@ -1,5 +1,7 @@
 //! The peer's candidates, whenever they come (RFC 8838 sections 11 and 14).
 
+use std::sync::Arc;
+
 use core::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use super::Agent;
@@ -13,7 +15,7 @@ impl Agent {
     pub(crate) fn add_remote_candidate(
         &mut self,
         shared: &mut Shared,
-        candidate: Candidate,
+        mut candidate: Candidate,
     ) -> Result<(), AgentError> {
         // RFC 8838 section 11 and RFC 8839: a candidate of another generation is dropped, not paired.
         // Before the peer's parameters are known, there is nothing to compare with.
@@ -31,7 +33,16 @@ impl Agent {
         if self.current.remote_ended {
             return Err(AgentError::AfterEndOfCandidates);
         }
-        let limit = usize::from(self.config.max_pairs).max(100);
+        if let Some(remote) = self
+            .current
+            .remote
+            .as_ref()
+            .filter(|_| candidate.ufrag.is_some())
+        {
+            // One and the same text for all candidates.
+            candidate.ufrag = Some(Arc::clone(&remote.ufrag));
+        }
+        let limit = usize::from(self.settings.max_pairs).max(100);
         if let Some(known) = self.current.remote_at(address) {
             self.relabel(known, candidate);
         } else if self.current.remotes.len() >= limit {
