@@ -169,7 +169,13 @@ impl<'a> Scanner<'a> {
         if !named && !continued {
             return;
         }
-        let Some(rfc) = self.rfc else { return };
+        // In a table with a column of RFCs: "8489 section 9.2".
+        let tabled = at
+            .checked_sub(1)
+            .and_then(|before| rfc_number(self.word(before)));
+        let Some(rfc) = tabled.or(self.rfc) else {
+            return;
+        };
         let first = if named { at - 2 } else { at };
         let sections = match (open(self.word(at)), section_of(number)) {
             ("section" | "appendix", Some(section)) => vec![section],
@@ -206,6 +212,12 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// Four digits, as no section has and all RFCs that matter here.
+fn rfc_number(word: &str) -> Option<u32> {
+    let is_number = word.len() == 4 && word.bytes().all(|byte| byte.is_ascii_digit());
+    word.parse().ok().filter(|_| is_number)
+}
+
 fn starts_with_digit(word: &str) -> bool {
     word.starts_with(|c: char| c.is_ascii_digit())
 }
@@ -223,7 +235,7 @@ fn enumeration<'a>(words: &[(&'a str, usize)]) -> Vec<&'a str> {
     let mut sections = Vec::new();
     let mut words = words.iter().map(|(word, _)| *word).peekable();
     while let Some(word) = words.next() {
-        let Some(section) = section_of(word) else {
+        let Some(section) = section_of(word).filter(|section| rfc_number(section).is_none()) else {
             break;
         };
         sections.push(section);
@@ -376,6 +388,19 @@ mod tests {
             assert_eq!(sections, expected, "{text}");
             assert!(findings.is_empty(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_column_of_rfcs_needs_no_word_before_the_number() {
+        let (citations, findings) = scanned(
+            "//! RFC 8656\n//! | a | 8489 section 9.2, 7635 |\n//! | b | 8656 sections 6 to 8, 8016 |",
+        );
+        let expected = [(8489, "9.2", 2), (8656, "6", 3), (8656, "8", 3)];
+        assert_eq!(
+            citations,
+            expected.map(|(rfc, section, line)| (rfc, section.to_owned(), line))
+        );
+        assert!(findings.is_empty());
     }
 
     #[test]
