@@ -575,7 +575,7 @@ fn configurations_that_are_wrong_say_so() {
         Err(ConfigError::ServerName)
     );
     assert_eq!(
-        config.add_token_key(&"n".repeat(41), "id2", &[0; 32]),
+        config.add_token_key(&"n".repeat(45), "id2", &[0; 32]),
         Err(ConfigError::ServerName)
     );
     let shown = format!("{config:?}");

@@ -13,8 +13,8 @@ use super::token::TokenKeys;
 
 /// The longest realm in bytes, so that the answer to a first Allocate request is at most five times as long.
 const MAX_REALM: usize = 60;
-/// The longest name for authorization servers in bytes, for the same reason.
-const MAX_SERVER_NAME: usize = 40;
+/// The most bytes of a realm and a name for authorization servers together, padded, for the same reason.
+const MAX_REALM_AND_NAME: usize = 56;
 
 /// What a server is to be. All cores of a server have the same.
 #[derive(Clone, Debug)]
@@ -65,7 +65,9 @@ pub struct ServerConfig {
     pub redirect: bool,
     /// What SOFTWARE says, if anything: it tells attackers, too.
     pub software: Option<Box<str>>,
-    /// An address without credentials gets 200 errors at once, and then one in each such interval.
+    /// An address without credentials gets 1,000 errors at once, and then one in each such interval; zero for as
+    /// many as it likes. The challenge that every client begins with is one, so a load test from one address wants
+    /// zero.
     pub error_interval: Duration,
     /// A stream that says nothing for so long, and has no allocation, is closed.
     pub stream_patience: Duration,
@@ -149,7 +151,7 @@ impl ServerConfig {
             alternate_servers: Vec::new(),
             redirect: false,
             software: None,
-            error_interval: Duration::from_millis(20),
+            error_interval: Duration::from_millis(5),
             stream_patience: Duration::from_secs(30),
         })
     }
@@ -188,7 +190,9 @@ impl ServerConfig {
         key_id: &str,
         key: &[u8],
     ) -> Result<(), ConfigError> {
-        if server_name.is_empty() || server_name.len() > MAX_SERVER_NAME {
+        let room =
+            MAX_REALM_AND_NAME - self.realm.len().next_multiple_of(4).min(MAX_REALM_AND_NAME);
+        if server_name.is_empty() || server_name.len().next_multiple_of(4) > room {
             return Err(ConfigError::ServerName);
         }
         self.tokens
@@ -245,7 +249,8 @@ pub enum ConfigError {
     TokenKeyLength,
     /// A key id for tokens that is empty or there already.
     KeyId,
-    /// The name for authorization servers is empty, longer than 40 bytes, or not the one given before.
+    /// The name for authorization servers is empty, longer than 56 bytes with the realm, or not the one given
+    /// before.
     ServerName,
 }
 
@@ -265,7 +270,7 @@ impl fmt::Display for ConfigError {
             Self::KeyId => f.write_str("a token key needs an id of its own"),
             Self::ServerName => write!(
                 f,
-                "authorization servers know this server by one name of 1 to {MAX_SERVER_NAME} bytes"
+                "authorization servers know this server by one name, of at most {MAX_REALM_AND_NAME} bytes with the realm"
             ),
         }
     }

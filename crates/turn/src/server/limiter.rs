@@ -12,7 +12,7 @@ use crate::time::Time;
 /// Places in each of the two rows: the memory is fixed, whoever sends what.
 const PLACES: usize = 32_768;
 /// As many at once before the interval counts.
-const BURST: u64 = 200;
+const BURST: u64 = 1_000;
 
 /// Counts by source in two rows of buckets, each with a key of its own. A source is refused when both of its
 /// buckets are empty: to suffer from others, it must share a place with a flood in each row.
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn a_v6_network_is_one_source() {
         let mut limiter = Limiter::new([(1, 2), (3, 4)]);
-        let answered = (0..1_000_u16)
+        let answered = (0..10_000_u16)
             .filter(|host| {
                 let source = IpAddr::from([0x2001, 0xDB8, 0, 1, 0, 0, 0, *host]);
                 limiter.allow(source, Time::ZERO, INTERVAL)
