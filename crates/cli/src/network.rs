@@ -19,13 +19,22 @@ pub(crate) fn from_arguments(role: Role, network: &Network) -> Result<Config, Fa
     for server in &network.stun {
         config = config.stun(server).map_err(Failure::usage)?;
     }
-    let filter = &config.engine_config_mut().filter;
-    if !interfaces.iter().any(|interface| admits(filter, interface)) {
-        return Err(Failure::usage(
-            "no network interface has an address to use: bring one up, or name another one",
-        ));
-    }
+    require_address(&mut config, &interfaces)?;
     Ok(config)
+}
+
+/// Refuses a machine on which an agent would find nothing: waiting for its verdict would help nobody.
+pub(crate) fn require_address(
+    config: &mut Config,
+    interfaces: &[Interface],
+) -> Result<(), Failure> {
+    let filter = &config.engine_config_mut().filter;
+    if interfaces.iter().any(|interface| admits(filter, interface)) {
+        return Ok(());
+    }
+    Err(Failure::usage(
+        "no network interface has an address to use: bring one up, or name another one",
+    ))
 }
 
 /// An agent on the interfaces with these names, or on all if there is none. Loopback addresses are used where
@@ -108,6 +117,17 @@ mod tests {
         ));
         assert!(!uses_loopback(&[], &[loopback.clone(), ethernet.clone()]));
         assert!(uses_loopback(&["lo".to_owned()], &[loopback, ethernet]));
+    }
+
+    #[test]
+    fn a_machine_without_an_address_is_refused_at_once() {
+        let up = [interface("lo", "127.0.0.1")];
+        assert_eq!(
+            require_address(&mut config(Role::Controlled, &[], &up), &up),
+            Ok(())
+        );
+        let failure = require_address(&mut config(Role::Controlled, &[], &[]), &[]);
+        assert_eq!(failure.map_err(|failure| failure.exit_code()), Err(2));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Acknowledgement, WINDOW};
 
-/// The window to begin with, in blocks (RFC 6928 section 2 says ten for TCP).
+/// The window to begin with, in blocks (RFC 6928 says ten for TCP).
 const FIRST_WINDOW: f64 = 10.0;
 const LEAST_WINDOW: f64 = 2.0;
 const LEAST_TIMEOUT: Duration = Duration::from_millis(100);
@@ -183,7 +183,7 @@ impl Sender {
     }
 
     /// What left before a block that has come is lost once a round trip and a quarter have passed (the idea
-    /// of RFC 8985 section 6.2): counting later blocks would take a reordered path for a lossy one.
+    /// of RFC 8985): counting later blocks would take a reordered path for a lossy one.
     fn find_losses(&mut self, now: Duration, latest: Duration) {
         let Some((smoothed, _)) = self.round_trip else {
             return;
@@ -206,7 +206,7 @@ impl Sender {
         }
     }
 
-    /// RFC 6298 section 2, with a shorter least timeout.
+    /// RFC 6298, with a shorter least timeout.
     fn measured(&mut self, sample: Duration) {
         self.round_trip = Some(match self.round_trip {
             None => (sample, sample / 2),

@@ -22,6 +22,7 @@ use result::{Outcome, Report};
 
 use crate::arguments;
 use crate::failure::Failure;
+use crate::network;
 use crate::output::reason::why;
 use crate::output::text::milliseconds;
 use crate::output::{Event, Format, Reporter, Stream, json_line};
@@ -50,6 +51,11 @@ pub(crate) fn run(arguments: &arguments::Demo) -> Result<(), Failure> {
             topology,
         }
     } else {
+        let interfaces = network::interfaces()?;
+        network::require_address(
+            &mut network::config(Role::Controlling, &[], &interfaces),
+            &interfaces,
+        )?;
         Place::Here
     };
     let format = Format::choose(arguments.json, Stream::Stdout);
