@@ -9,11 +9,16 @@
 //! | [`server`] | a server for many clients: allocations, permissions, channels, quotas, the rule on peers |
 //! | `channel_data` | the one message that is not STUN (RFC 8656 section 12.4) |
 //! | `time`, `arena` | the small things |
+//!
+//! The feature `server`, on by default, brings the server and what it stands on: ciphers for tokens and tickets,
+//! networks for the rule on peers. A client does without.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "server")]
 mod arena;
 mod channel_data;
 pub mod client;
+#[cfg(feature = "server")]
 pub mod server;
 mod time;
 

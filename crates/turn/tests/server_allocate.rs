@@ -254,7 +254,7 @@ fn families_400_440() {
     };
     assert_eq!(code_of(ask(Ipv4)), 0);
     assert_eq!(code_of(ask(Ipv6)), 0);
-    assert_eq!(code_with(only_v4.clone(), ask(Ipv6)), 440);
+    assert_eq!(code_with(only_v4, ask(Ipv6)), 440);
     assert_eq!(code_with(only_v6.clone(), ask(Ipv4)), 440);
     assert_eq!(
         code_with(only_v6, |b| {

@@ -142,7 +142,8 @@ fn wrong_user_password_and_realm_are_401_without_a_signature() {
     let mut bench = Bench::new(config());
     let mut right = Client::ann("192.0.2.1:50000");
     right.refresh(&mut bench, 600);
-    let variants: [(&str, fn(&mut Client)); 4] = [
+    type Change = fn(&mut Client);
+    let variants: [(&str, Change); 4] = [
         ("user", |client| client.username = "nobody".into()),
         ("password", |client| client.password = "wrong".into()),
         ("realm", |client| client.realm = "example.net".into()),

@@ -15,7 +15,7 @@ use super::credential::{Algorithm, Credential, Origin};
 
 /// RFC 7635 section 7: how far clocks may differ, in seconds.
 const DELTA: u64 = 5;
-/// RFC 5116 section 5.1, which RFC 7635 section 6.2 stands on: the length of the nonce.
+/// RFC 7635 section 6.2: the length of the nonce is the algorithm's, and GCM's is twelve bytes.
 const NONCE_LENGTH: usize = 12;
 /// A session key of more bytes than this is none that HMAC could use.
 const MAX_KEY_LENGTH: usize = 64;
