@@ -402,7 +402,7 @@ fn a_static_user_who_is_removed_is_out() {
 #[test]
 fn cores_of_one_server_understand_each_others_nonces() {
     use nilas_turn::server::{Common, WorkerId};
-    let common = Common::new([3; 32], Duration::from_secs(UNIX));
+    let common = Common::new([3; 32], Duration::from_secs(UNIX), 4);
     let mut first = Bench::with_common(config(), Arc::clone(&common), WorkerId(0));
     let mut second = Bench::with_common(config(), common, WorkerId(1));
     let mut client = Client::ann("192.0.2.1:50000");

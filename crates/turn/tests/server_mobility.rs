@@ -204,7 +204,7 @@ fn a_waiting_allocation_expires() {
 
 #[test]
 fn a_ticket_of_another_core_is_sent_there() {
-    let common = Common::new([3; 32], Duration::from_secs(UNIX));
+    let common = Common::new([3; 32], Duration::from_secs(UNIX), 4);
     let mut first = Bench::with_common(config(), Arc::clone(&common), WorkerId(0));
     let mut second = Bench::with_common(config(), common, WorkerId(1));
     let (client, ticket) = mobile(&mut first, "192.0.2.1:50000");

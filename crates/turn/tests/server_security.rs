@@ -328,7 +328,7 @@ fn cve_2020_4067_padding_is_zero() {
 #[test]
 fn coturn_11fc465f_what_must_not_be_guessed_differs_with_the_seed_alone() {
     let tokens = |secret: u8, worker: u8| {
-        let common = Common::new([secret; 32], std::time::Duration::from_secs(UNIX));
+        let common = Common::new([secret; 32], std::time::Duration::from_secs(UNIX), 4);
         let mut bench = Bench::with_common(config(), common, WorkerId(worker));
         let mut client = Client::ann("192.0.2.1:50000");
         let mut found = Vec::new();

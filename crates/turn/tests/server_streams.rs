@@ -605,7 +605,7 @@ fn spliced_bytes_are_slowed_by_the_quota() {
 
 #[test]
 fn a_connection_bind_on_another_core_is_sent_there() {
-    let common = Common::new([3; 32], Duration::from_secs(UNIX));
+    let common = Common::new([3; 32], Duration::from_secs(UNIX), 4);
     let mut first = Bench::with_common(config(), Arc::clone(&common), WorkerId(0));
     let mut second = Bench::with_common(config(), common, WorkerId(1));
     let (client, _) = tcp(&mut first, 1);
@@ -621,7 +621,13 @@ fn a_connection_bind_on_another_core_is_sent_there() {
             .server
             .handle_stream(second.now, stream_of(data.path), &bytes);
     assert_eq!((taken, handled), (0, Handled::Elsewhere(WorkerId(0))));
+    // A core that does not exist has nothing.
+    assert_eq!(
+        connection_bind(&mut data.clone(), &mut second, 0xFF00_0001),
+        400
+    );
     // The driver moves the stream over, and the first core takes the same bytes.
+    let _ = second.handle(Input::PathClosed(data.path));
     let _ = first.open_stream(2);
     first.transmits.clear();
     let StreamHandled { taken, .. } =

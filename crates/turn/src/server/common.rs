@@ -9,6 +9,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 use sha2::Sha256;
 
+use super::io::WorkerId;
 use super::mobility::TicketKey;
 use super::quota::Accounts;
 use crate::time::Time;
@@ -22,6 +23,7 @@ pub struct Common {
     pub(super) ticket_key: TicketKey,
     pub(super) accounts: Arc<Accounts>,
     unix_at_zero: Duration,
+    workers: u8,
 }
 
 impl Common {
@@ -29,8 +31,9 @@ impl Common {
     /// client that comes from one to another is spared a round trip.
     ///
     /// The time since 1970 at [`Time::ZERO`] makes out when credentials expire; all cores count from the same zero.
+    /// `workers` is how many cores there are, numbered from zero.
     #[must_use]
-    pub fn new(secret: [u8; 32], unix_at_zero: Duration) -> Arc<Self> {
+    pub fn new(secret: [u8; 32], unix_at_zero: Duration, workers: u8) -> Arc<Self> {
         let mut rng = ChaCha12Rng::from_seed(secret);
         let mut key = [0; 32];
         rng.fill_bytes(&mut key);
@@ -42,6 +45,7 @@ impl Common {
             ticket_key: TicketKey::new(&key),
             accounts: Arc::default(),
             unix_at_zero,
+            workers,
         })
     }
 
@@ -55,6 +59,11 @@ impl Common {
     #[must_use]
     pub fn users(&self) -> usize {
         self.accounts.users_len()
+    }
+
+    /// Whether there is such a core.
+    pub(super) const fn has(&self, worker: WorkerId) -> bool {
+        worker.0 < self.workers
     }
 
     /// Seconds since 1970.

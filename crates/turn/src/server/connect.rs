@@ -190,10 +190,6 @@ impl Server {
         let Ok(Some(number)) = caller.request.connection_id() else {
             return Err(ErrorCode::BAD_REQUEST);
         };
-        let worker = worker_of(number);
-        if worker != self.worker {
-            return Ok(Outcome::Elsewhere(worker));
-        }
         let key = self
             .connection_numbers
             .get(&number)
@@ -304,6 +300,16 @@ impl Server {
         if close_peer {
             self.outbox.command(Command::ClosePeer(id));
         }
+    }
+
+    /// The core that has the connection which a ConnectionBind request names, if that is another one. Only there can
+    /// the request be verified with the allocation's key.
+    pub(super) fn worker_of_connection_bind(&self, message: Message<'_>) -> Option<WorkerId> {
+        if message.method() != Method::CONNECTION_BIND {
+            return None;
+        }
+        let worker = worker_of(message.connection_id().ok()??);
+        (worker != self.worker && self.common.has(worker)).then_some(worker)
     }
 
     /// The allocation whose connection a ConnectionBind request names: its key verifies the request.

@@ -167,7 +167,8 @@ pub enum Handled {
         /// How many zeros follow the data, at most three.
         tail: u8,
     },
-    /// The message belongs to another core of this server: give it the same input.
+    /// The message belongs to another core of this server: give it the same input. A stream moves there as a whole:
+    /// it is closed here with [`Input::PathClosed`], opened there, and its bytes are handled there from now on.
     Elsewhere(WorkerId),
     /// Keep the peer's connection, unread, under this id until [`Command::Splice`] or [`Command::ClosePeer`].
     Accepted(ConnectionId),

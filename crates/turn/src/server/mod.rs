@@ -13,7 +13,7 @@
 //! let mut config = ServerConfig::new("example.org")?;
 //! config.add_user("ann", "a long password")?;
 //! let unix_time = std::time::Duration::from_secs(1_700_000_000); // of the driver's clock, at Time::ZERO
-//! let common = Common::new([0; 32], unix_time); // a secret of the system's generator
+//! let common = Common::new([0; 32], unix_time, 1); // a secret of the system's generator
 //! let mut server = Server::new(Arc::new(config), common, WorkerId(0), [1; 32]);
 //!
 //! let now = Time::ZERO;

@@ -26,6 +26,10 @@ impl Server {
         moving: Option<TicketContents>,
     ) -> Handling {
         let key = match moving {
+            // Of a core that is no more, or of another server: its allocation is not here.
+            Some(ticket) if ticket.worker != self.worker => {
+                return Err(ErrorCode::ALLOCATION_MISMATCH);
+            }
             Some(ticket) => ticket.allocation,
             None => self
                 .allocation_at(path)

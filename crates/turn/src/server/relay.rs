@@ -250,6 +250,8 @@ mod tests {
         assert_eq!(peers.channel_of(peer(1), at(600)), None);
         assert_eq!(peers.bind(0x4000, peer(2), at(899), 9), Err(BoundOtherwise));
         assert!(peers.holds(0x4000, at(899)) && !peers.holds(0x4000, at(900)));
+        peers.forget_expired(at(899));
+        assert_eq!(peers.bind(0x4000, peer(2), at(899), 9), Err(BoundOtherwise));
         assert_eq!(peers.bind(0x4000, peer(1), at(899), 9), Ok(()), "the same");
         assert_eq!(peers.bind(0x4001, peer(1), at(1_799 + 600), 9), Ok(()));
         assert_eq!(peers.peer_of(0x4000, at(1_799 + 600)), None);

@@ -8,7 +8,7 @@ use super::Server;
 use super::answer::{Answer, MAX_UNKNOWN_LISTED, Reply};
 use super::authenticate::{Caller, Unknown, authenticate, nonce};
 use super::credential::Origin;
-use super::io::{Handled, Path, WorkerId};
+use super::io::{Handled, Path};
 use super::mobility::TicketContents;
 use crate::time::Time;
 
@@ -21,8 +21,6 @@ pub(super) enum Outcome {
     Answer(Answer),
     /// An answer later, or none.
     Later,
-    /// Another core has what the request is about.
-    Elsewhere(WorkerId),
 }
 
 /// An outcome, or the error to answer.
@@ -94,9 +92,14 @@ impl Server {
             self.binding(now, message, client, reply);
             return Handled::Done;
         }
+        if let Some(worker) = self.worker_of_connection_bind(message) {
+            return Handled::Elsewhere(worker);
+        }
         let moving = if method == Method::REFRESH {
             match self.opened_ticket(message) {
-                Ok(Some(ticket)) if ticket.worker != self.worker => {
+                Ok(Some(ticket))
+                    if ticket.worker != self.worker && self.common.has(ticket.worker) =>
+                {
                     return Handled::Elsewhere(ticket.worker);
                 }
                 Ok(moving) => moving,
@@ -145,7 +148,6 @@ impl Server {
         match handling {
             Ok(Outcome::Answer(answer)) => self.outbox.answer(&mut self.counters, reply, answer),
             Ok(Outcome::Later) => {}
-            Ok(Outcome::Elsewhere(worker)) => return Handled::Elsewhere(worker),
             Err(error) => {
                 self.count_refusal(error);
                 self.outbox

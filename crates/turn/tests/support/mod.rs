@@ -66,7 +66,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(config: ServerConfig) -> Self {
-        let common = Common::new([7; 32], Duration::from_secs(UNIX));
+        let common = Common::new([7; 32], Duration::from_secs(UNIX), 4);
         Self::with_common(config, common, WorkerId(0))
     }
 
