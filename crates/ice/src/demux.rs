@@ -7,7 +7,6 @@
 use core::hash::{BuildHasher, Hash, Hasher};
 use core::net::{IpAddr, SocketAddr};
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use nilas_stun::TransactionId;
 use rand_chacha::ChaCha12Rng;
@@ -37,7 +36,8 @@ pub(crate) struct Route {
 #[derive(Debug)]
 pub(crate) struct Demux {
     keys: Keys,
-    ufrags: HashMap<Arc<str>, Owner, Keys>,
+    /// By a keyed digest of the fragment: whoever is found compares the fragment itself.
+    ufrags: HashMap<u64, Owner, Keys>,
     remotes: HashMap<Remote, Route, Keys>,
 }
 
@@ -52,16 +52,17 @@ impl Demux {
     }
 
     /// Claims a username fragment; false if another has it.
-    pub(crate) fn claim_ufrag(&mut self, ufrag: &Arc<str>, owner: Owner) -> bool {
-        if self.ufrags.contains_key(&**ufrag) {
+    pub(crate) fn claim_ufrag(&mut self, ufrag: &str, owner: Owner) -> bool {
+        let digest = self.digest(ufrag.as_bytes());
+        if self.ufrags.contains_key(&digest) {
             return false;
         }
-        self.ufrags.insert(Arc::clone(ufrag), owner);
+        self.ufrags.insert(digest, owner);
         true
     }
 
     pub(crate) fn release_ufrag(&mut self, ufrag: &str) {
-        self.ufrags.remove(ufrag);
+        self.ufrags.remove(&self.digest(ufrag.as_bytes()));
     }
 
     /// Lets data from this remote in on this socket; false if another agent has it.
@@ -107,7 +108,7 @@ impl Demux {
     }
 
     pub(crate) fn by_ufrag(&self, ufrag: &str) -> Option<Owner> {
-        self.ufrags.get(ufrag).copied()
+        self.ufrags.get(&self.digest(ufrag.as_bytes())).copied()
     }
 
     pub(crate) fn by_remote(&self, socket: SocketId, remote: SocketAddr) -> Option<&Route> {
@@ -203,14 +204,14 @@ mod tests {
         let mut demux = Demux::new(&mut ChaCha12Rng::from_seed([7; 32]));
         let mut arena = crate::arena::Arena::new();
         let (one, two) = (AgentId(arena.insert(())), AgentId(arena.insert(())));
-        let ufrag: Arc<str> = "abcd".into();
+        let ufrag = "abcd";
         let owner = Owner {
             slot: 1,
             generation: 0,
         };
-        assert!(demux.claim_ufrag(&ufrag, owner));
+        assert!(demux.claim_ufrag(ufrag, owner));
         assert!(!demux.claim_ufrag(
-            &ufrag,
+            ufrag,
             Owner {
                 slot: 2,
                 generation: 0

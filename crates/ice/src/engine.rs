@@ -151,6 +151,7 @@ impl Engine {
             let Some(agent) = self.agents.by_slot_mut(slot) else {
                 continue;
             };
+            agent.fetch();
             let transmit = agent.poll(&mut self.shared, now, buffer);
             if agent.awaits_slot {
                 self.awaiting.push_back(slot);
@@ -365,8 +366,9 @@ impl Engine {
         let Some(agent) = self.agents.by_slot_mut(owner.slot) else {
             return Handled::NotOurs;
         };
+        agent.fetch();
         let check = agent
-            .local_key(owner.generation)
+            .key_of(owner.generation, ufrag)
             .and_then(|key| message.authenticate(key).ok());
         let Some(check) = check.filter(|_| agent.owns(socket)) else {
             self.shared.counters.unauthenticated += 1;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nilas_ice::{CandidateType, Event, Role, State, Time, Verdict};
+use nilas_ice::{AgentConfig, CandidateType, Event, Role, State, StunServer, Time, Verdict};
 
 use self::support::{Pair, Side};
 
@@ -250,4 +250,38 @@ fn closing_tells_the_state_and_gives_back_the_sockets() {
         "{outputs:?}"
     );
     assert!(pair.sides[0].engine.agent(id).is_err());
+}
+
+/// What a server told says so in the statistics, and a server that cannot be asked is told as an error.
+#[test]
+fn servers_are_named() {
+    let mut config = AgentConfig::new(Role::Controlling);
+    config.stun_servers = vec![
+        StunServer {
+            host: "127.0.0.1".into(),
+            port: 3478,
+        },
+        StunServer {
+            host: "2001:db8::5".into(),
+            port: 3478,
+        },
+    ];
+    let a = Side::with(config, 1, &["192.0.2.1"]);
+    let mut pair = Pair::new(a, Side::new(Role::Controlled, 2, &["192.0.2.2"]));
+    assert!(pair.both_completed());
+    let errors: Vec<_> = pair.sides[0]
+        .events
+        .iter()
+        .filter_map(|(_, event)| match event {
+            Event::CandidateError(error) => Some((error.url.as_str(), error.error_code)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        errors,
+        [
+            ("stun:127.0.0.1:3478", 701),
+            ("stun:[2001:db8::5]:3478", 701)
+        ]
+    );
 }

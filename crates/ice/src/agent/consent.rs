@@ -41,6 +41,12 @@ pub(super) struct Consent {
     lost: bool,
 }
 
+impl Consent {
+    pub(super) const fn peek(&self) -> u64 {
+        self.confirmed_at.as_nanos() ^ self.next_request.as_nanos()
+    }
+}
+
 impl Generation {
     pub(super) fn consent_lost(&self) -> bool {
         self.consent.is_some_and(|consent| consent.lost)

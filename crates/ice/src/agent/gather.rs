@@ -270,6 +270,7 @@ impl Agent {
                 address,
                 socket,
                 kind: CandidateType::Host,
+                server: None,
                 priority: priority(CandidateType::Host, preference, 1),
                 foundation: checklist::foundation_of(&self.sockets, socket),
             },
@@ -409,6 +410,7 @@ impl Agent {
                 address: mapped,
                 socket,
                 kind: CandidateType::Srflx,
+                server: Some(server),
                 priority: priority(CandidateType::Srflx, preference, 1),
                 // RFC 8445 section 5.1.1.3: type, base address and server make the foundation.
                 foundation: 1_000_000 + 1_000 * u32::from(server) + base,
@@ -458,6 +460,27 @@ impl Agent {
         }
     }
 
+    /// The server that told a candidate.
+    pub(super) fn server_url(&self, candidate: &LocalCandidate) -> Option<&str> {
+        Some(&self.servers[usize::from(candidate.server?)].url)
+    }
+
+    /// Tells of the servers that no local address can reach: IPv6 only from IPv4 only, or loopback.
+    fn report_unreachable(&self, shared: &mut Shared) {
+        for (index, server) in self.servers.iter().enumerate() {
+            let asked = self
+                .current
+                .jobs
+                .iter()
+                .any(|job| usize::from(job.server) == index);
+            if !asked && !server.addresses.is_empty() && !self.sockets.is_empty() {
+                let text = "no local address can reach the server";
+                let error = self.server_error(index as u16, None, 701, text);
+                self.emit(shared, Event::CandidateError(error));
+            }
+        }
+    }
+
     /// Tells the end of gathering when nothing more can come (RFC 8838 section 13).
     fn finish_gathering(&mut self, shared: &mut Shared) {
         let open = |job: &Job| matches!(job.state, JobState::Waiting | JobState::Asked);
@@ -467,6 +490,7 @@ impl Agent {
             && self.servers.iter().all(|server| server.resolved)
             && !self.current.jobs.iter().any(open);
         if done {
+            self.report_unreachable(shared);
             self.gathering = GatheringState::Complete;
             self.current.local_ended = true;
             self.emit(

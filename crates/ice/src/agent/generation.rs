@@ -68,6 +68,8 @@ pub(super) struct LocalCandidate {
     /// Index of the base's socket.
     pub(super) socket: u16,
     pub(super) kind: CandidateType,
+    /// Index of the server that told it.
+    pub(super) server: Option<u16>,
     pub(super) priority: u32,
     pub(super) foundation: u32,
 }

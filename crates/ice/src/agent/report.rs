@@ -48,11 +48,9 @@ impl Agent {
         let number = generation.number;
         for (index, local) in generation.locals.iter().enumerate() {
             let id = format!("L{number}.{index}");
-            stats.push(Stats::LocalCandidate(candidate(
-                id,
-                timestamp,
-                &self.candidate(generation, local),
-            )));
+            let mut told = candidate(id, timestamp, &self.candidate(generation, local));
+            told.url = self.server_url(local).map(Into::into);
+            stats.push(Stats::LocalCandidate(told));
         }
         for (index, remote) in generation.remotes.iter().enumerate() {
             let id = format!("R{number}.{index}");

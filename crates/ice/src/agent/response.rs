@@ -193,6 +193,7 @@ impl Agent {
             address: mapped,
             socket,
             kind: CandidateType::Prflx,
+            server: None,
             priority: priority(CandidateType::Prflx, preference, 1),
             foundation: 2_000_000 + foundation_of(&self.sockets, socket),
         });

@@ -13,6 +13,15 @@ impl Agent {
     /// Brings the state up to date.
     pub(super) fn update_state(&mut self, shared: &mut Shared, now: Time) {
         let state = self.derived_state(now);
+        if state == State::Completed
+            && !matches!(
+                self.state,
+                State::Connected | State::Completed | State::Disconnected
+            )
+        {
+            // Whoever waits for `connected` alone must not wait for ever.
+            self.set_state(shared, State::Connected, None);
+        }
         if state != self.state {
             let verdict = if state == State::Disconnected {
                 Some(Verdict::ConsentExpired)
