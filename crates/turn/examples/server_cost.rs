@@ -110,12 +110,12 @@ fn path(number: u32) -> Path {
     }
 }
 
-fn build<'b>(
-    buffer: &'b mut [u8],
+fn build(
+    buffer: &mut [u8],
     class: Class,
     method: Method,
     write: impl FnOnce(&mut MessageBuilder<'_>),
-) -> &'b [u8] {
+) -> &[u8] {
     let id = TransactionId::new(*b"twelve bytes");
     let mut builder = MessageBuilder::new(buffer, class, method, id).expect("room");
     write(&mut builder);
