@@ -110,7 +110,7 @@ impl Peer {
 
     /// Data for a peer, as a driver would send it.
     fn send(
-        &mut self,
+        &self,
         bench: &mut Bench,
         peer: SocketAddr,
         data: &[u8],
