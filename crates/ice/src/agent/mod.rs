@@ -289,7 +289,7 @@ impl Agent {
             .first()
             .map_or(0, |byte| u64::from(*byte));
         if let Some(remote) = &generation.remote {
-            sum ^= u64::from(remote.key.has_sha256()) ^ remote.pwd;
+            sum ^= u64::from(remote.key.has_sha256()) ^ remote.pwd ^ remote.pacing.as_secs();
             sum ^= remote
                 .ufrag
                 .as_bytes()
@@ -309,8 +309,11 @@ impl Agent {
             sum ^= u64::from(remote.address.port()) ^ u64::from(remote.candidate.priority);
         }
         if let Some((_, pair)) = generation.pairs.iter().next() {
-            sum ^= pair.priority ^ u64::from(pair.requests_received) ^ pair.checked_at.as_nanos();
+            sum ^= pair.priority ^ u64::from(pair.requests_received);
+            sum ^= pair.repeat.at.map_or(0, Time::as_nanos);
+            sum ^= u64::from(pair.round_trip.is_some());
         }
+        sum ^= generation.jobs.len() as u64;
         sum ^= generation.consent.map_or(0, |consent| consent.peek());
         core::hint::black_box(sum);
     }
