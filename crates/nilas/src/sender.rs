@@ -39,6 +39,13 @@ impl Sender {
     /// [`Error::Closed`].
     pub async fn send(&mut self, datagram: &[u8]) -> Result<(), Error> {
         let length = datagram.len();
+        // A sender in a loop is never kept waiting by loopback: others must have their turn all the same.
+        consume_budget().await;
+        // Nearly always there is room, and then nothing need be waited for.
+        match self.try_send(datagram) {
+            Err(Error::WouldBlock) => {}
+            done => return done,
+        }
         self.when_writable(|socket, path| {
             socket
                 .try_send(path.destination, datagram)
