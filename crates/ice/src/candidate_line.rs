@@ -190,16 +190,10 @@ mod tests {
             "candidate:1 1 udp 2130706431 2001:db8::1 9 typ host generation 0 network-cost 999 ufrag AbCd",
             "candidate:a+/1 256 tcp 1 192.0.2.3 9 typ host tcptype active",
             "candidate:0 1 udp 5 9b36eaac-bb2e-49bb-bb78-21c41c499900.local 7 typ host",
-            "candidate:0 1 udp 5 192.0.2.3 7 typ relay raddr :: rport 9 x  y z",
+            "candidate:0 1 udp 5 192.0.2.3 7 typ relay raddr 0.0.0.0 rport 9 x y",
         ] {
             let parsed = line.parse::<Candidate>();
-            match line.contains("  ") {
-                true => assert!(
-                    parsed.is_err() || parsed.is_ok(),
-                    "an empty value is the grammar's edge"
-                ),
-                false => assert_eq!(parsed.map(|c| c.to_string()).as_deref(), Ok(line)),
-            }
+            assert_eq!(parsed.map(|c| c.to_string()).as_deref(), Ok(line));
         }
         let upper: Candidate = "a=candidate:1 1 UDP 1 192.0.2.3 9 typ host\r\n"
             .parse()

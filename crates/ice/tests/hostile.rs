@@ -472,7 +472,7 @@ fn a_peer_that_switches_roles_with_every_packet_is_survived() {
     assert!(pair.send(0, b"still here"));
 }
 
-/// Another session's remote is not taken over.
+/// Wrong use of the engine is an error value, never a panic.
 #[test]
 fn stale_ids_and_wrong_calls_are_values() {
     let mut pair = Pair::simple();

@@ -55,7 +55,7 @@ impl Generation {
 
 impl Agent {
     /// Begins to watch a pair that was just found to answer.
-    pub(super) fn watch(&mut self, shared: &mut Shared, now: Time, _selected: PairId) {
+    pub(super) fn watch(&mut self, shared: &mut Shared, now: Time) {
         let next_request = now + shared.between(LEAST_INTERVAL, GREATEST_INTERVAL);
         self.current.consent = Some(Consent {
             confirmed_at: now,

@@ -24,7 +24,7 @@ impl Agent {
         }
         self.current.selected = Some(best);
         self.selected_changes += 1;
-        self.watch(shared, now, best);
+        self.watch(shared, now);
         self.publish();
         if let Some(pair) = self.selected_pair() {
             self.emit(shared, Event::SelectedPairChange(pair));

@@ -111,7 +111,7 @@ pub(super) struct Repeat {
 }
 
 impl Repeat {
-    /// With intervals that grow by half, eight span about six times a first interval's forty-nine-fold.
+    /// So many repetitions at the most; their intervals grow by half each time.
     const BUDGET: u8 = 8;
     /// Where no round trip has been measured.
     const FIRST: Duration = Duration::from_millis(100);
