@@ -285,3 +285,17 @@ fn servers_are_named() {
         ]
     );
 }
+
+/// RFC 8445 section 6.1.1: beside a lite agent the full one controls, whatever it first guessed.
+#[test]
+fn beside_a_lite_agent_the_full_one_controls() {
+    let mut pair = Pair::simple();
+    let mut theirs = pair.sides[0].agent().local_parameters();
+    theirs.lite = true;
+    let mut agent = pair.sides[1].agent();
+    assert_eq!(agent.role(), Role::Controlled);
+    agent
+        .set_remote_parameters(Time::ZERO, &theirs)
+        .expect("parameters");
+    assert_eq!(agent.role(), Role::Controlling);
+}

@@ -10,7 +10,7 @@ use super::transaction::Purpose;
 use crate::arena::Arena;
 use crate::demux::Owner;
 use crate::error::AgentError;
-use crate::event::{Event, GatheringState};
+use crate::event::{Event, GatheringState, Role};
 use crate::parameters::{Parameters, ParametersError};
 use crate::shared::Shared;
 use crate::time::Time;
@@ -61,6 +61,10 @@ impl Agent {
             key,
             pacing: parameters.pacing(),
         });
+        // RFC 8445 section 6.1.1: beside a lite agent, which sends no checks, the full one controls.
+        if parameters.lite && self.role == Role::Controlled {
+            self.switch_role(shared);
+        }
         // RFC 8863 section 4: both sides' values are known, so checks begin.
         self.current.patience_ends = Some(now + self.settings.patience);
         let ufrag = parameters.ufrag.as_str();
