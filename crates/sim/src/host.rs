@@ -1,12 +1,11 @@
 //! A host: its engine, its sockets, and what its agents told.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nilas_ice::{
-    AgentConfig, AgentError, AgentId, BindError, Engine, EngineConfig, Event, Interface, PathCell,
-    SocketId, Time,
+    AgentConfig, AgentError, AgentId, Engine, EngineConfig, Event, PathCell, SocketId, Time,
 };
 
 /// What a node that can run agents consists of.
@@ -18,10 +17,9 @@ pub(crate) struct Host {
     /// How many datagrams reached a socket and belonged to no agent.
     pub(crate) not_ours: u64,
     pub(crate) records: BTreeMap<AgentId, Record>,
-    sockets: BTreeMap<SocketAddr, SocketId>,
-    addresses: BTreeMap<SocketId, SocketAddr>,
+    /// The sockets of the engine.
+    pub(crate) addresses: BTreeMap<SocketId, SocketAddr>,
     next_socket: u32,
-    next_port: u16,
     /// How often the engine was woken at this one moment.
     wakes: (Time, u32),
 }
@@ -38,9 +36,6 @@ pub(crate) struct Record {
     pub(crate) remote_parameters: Option<Time>,
 }
 
-/// The first of the dynamic ports (RFC 6335): where a host takes the ports that nobody chose.
-const FIRST_DYNAMIC_PORT: u16 = 49_152;
-
 /// An engine that is to be woken so often at one moment never comes to rest.
 const MOST_WAKES_AT_ONCE: u32 = 10_000;
 
@@ -51,10 +46,8 @@ impl Host {
             wake: None,
             not_ours: 0,
             records: BTreeMap::new(),
-            sockets: BTreeMap::new(),
             addresses: BTreeMap::new(),
             next_socket: 0,
-            next_port: FIRST_DYNAMIC_PORT,
             wakes: (Time::ZERO, 0),
         }
     }
@@ -76,37 +69,10 @@ impl Host {
         Ok(id)
     }
 
-    /// Opens a socket, as an operating system would. `own` are the addresses of this host.
-    pub(crate) fn bind(
-        &mut self,
-        address: SocketAddr,
-        own: &[Interface],
-    ) -> Result<(SocketId, SocketAddr), BindError> {
-        if !own
-            .iter()
-            .any(|interface| interface.addresses.contains(&address.ip()))
-        {
-            return Err(BindError::AddressNotAvailable);
-        }
-        let address = match address.port() {
-            0 => SocketAddr::new(
-                address.ip(),
-                self.free_port(address.ip()).ok_or(BindError::Other)?,
-            ),
-            _ if self.sockets.contains_key(&address) => return Err(BindError::AddressInUse),
-            _ => address,
-        };
-        let socket = SocketId(self.next_socket);
+    /// The id of the next socket of the engine.
+    pub(crate) const fn next_socket(&mut self) -> SocketId {
         self.next_socket += 1;
-        self.sockets.insert(address, socket);
-        self.addresses.insert(socket, address);
-        Ok((socket, address))
-    }
-
-    pub(crate) fn close_socket(&mut self, socket: SocketId) {
-        if let Some(address) = self.addresses.remove(&socket) {
-            self.sockets.remove(&address);
-        }
+        SocketId(self.next_socket - 1)
     }
 
     /// To be called at each wake-up.
@@ -125,22 +91,7 @@ impl Host {
         );
     }
 
-    pub(crate) fn socket_at(&self, address: SocketAddr) -> Option<SocketId> {
-        self.sockets.get(&address).copied()
-    }
-
     pub(crate) fn address_of(&self, socket: SocketId) -> Option<SocketAddr> {
         self.addresses.get(&socket).copied()
-    }
-
-    fn free_port(&mut self, ip: IpAddr) -> Option<u16> {
-        for _ in FIRST_DYNAMIC_PORT..=u16::MAX {
-            let port = self.next_port;
-            self.next_port = port.checked_add(1).unwrap_or(FIRST_DYNAMIC_PORT);
-            if !self.sockets.contains_key(&SocketAddr::new(ip, port)) {
-                return Some(port);
-            }
-        }
-        None
     }
 }

@@ -57,7 +57,9 @@
 //! | `link` | [`Wire`] and [`Link`]: delay, jitter, loss, duplication |
 //! | `host` | a host: its engine, its sockets, what its agents told |
 //! | `nat` | [`Nat`]: mapping and filtering in the terms of RFC 4787 |
+//! | `sockets` | the UDP sockets of a node; [`UdpSocket`], for what is no agent |
 //! | `stun_server` | the answer of a STUN server |
+//! | `turn_server` | [`TurnServer`]: a relay on the core that real servers run |
 //! | `signaling` | [`Signaling`]: how two agents' descriptions reach each other |
 //! | `trace` | [`Trace`]: every datagram and its fate |
 //!
@@ -80,14 +82,18 @@ mod link;
 mod nat;
 mod queue;
 mod signaling;
+mod sockets;
 mod stun_server;
 mod trace;
 mod transit;
+mod turn_server;
 mod world;
 
 pub use agents::Agent;
 pub use link::{Link, Wire};
 pub use nat::{Dependence, Nat};
 pub use signaling::{Signal, Signaling};
+pub use sockets::{Received, UdpSocket};
 pub use trace::{Fate, Trace, TracedPacket};
+pub use turn_server::{TurnServer, UNIX_TIME_AT_START};
 pub use world::{NodeId, Realm, World};

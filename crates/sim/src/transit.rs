@@ -3,8 +3,9 @@
 use core::net::SocketAddr;
 use std::sync::Arc;
 
-use nilas_ice::{Handled, Input};
+use nilas_ice::{Handled, Input, SocketId};
 
+use crate::sockets::{Received, UdpOwner};
 use crate::stun_server;
 use crate::trace::{Fate, PacketNumber, TracedPacket};
 use crate::world::{Happening, NodeId, NodeKind, Realm, World};
@@ -170,57 +171,64 @@ impl World {
             destination,
             ref payload,
         } = datagram;
-        let to = self.node_mut(node);
+        let to = self.node(node);
         if !to.up {
             return self.trace.settle(number, Fate::NodeDown);
         }
-        match &mut to.kind {
-            NodeKind::Nat { .. } => self.enter_inside(node, datagram),
-            NodeKind::StunServer { port } if *port == destination.port() => {
-                self.trace.settle(
-                    number,
-                    Fate::Delivered {
-                        at: now,
-                        node,
-                        source,
-                    },
-                );
-                if let Some(answer) = stun_server::answer(payload, source) {
-                    self.send_datagram(node, destination, source, &answer);
-                }
+        if let NodeKind::Nat { .. } = to.kind {
+            return self.enter_inside(node, datagram);
+        }
+        let Some(owner) = to.sockets.owner(destination) else {
+            return self.trace.settle(number, Fate::NoSocket);
+        };
+        let fate = Fate::Delivered {
+            at: now,
+            node,
+            source,
+        };
+        self.trace.settle(number, fate);
+        match owner {
+            UdpOwner::Engine(socket) => self.give_to_engine(node, socket, source, payload),
+            UdpOwner::Application(place) => {
+                let received = Received::new(now, source, payload);
+                self.node_mut(node).sockets.receive(place, received);
             }
-            NodeKind::StunServer { .. } => self.trace.settle(number, Fate::NoSocket),
-            NodeKind::Host(host) => {
-                let Some(socket) = host.socket_at(destination) else {
-                    return self.trace.settle(number, Fate::NoSocket);
-                };
-                match host.engine.handle(
-                    now,
-                    Input::Datagram {
-                        socket,
-                        remote: source,
-                        payload,
-                    },
-                ) {
-                    Handled::Consumed => {}
-                    Handled::NotOurs => host.not_ours += 1,
-                    Handled::Application { agent, range, .. } => {
-                        if let Some(record) = host.records.get_mut(&agent) {
-                            record.received.push((now, payload[range].to_vec()));
-                        }
+            UdpOwner::Relay(relay) => self.turn_peer_datagram(node, relay, source, payload),
+            UdpOwner::Listener => match &self.node(node).kind {
+                NodeKind::TurnServer(_) => self.turn_datagram(node, destination, source, payload),
+                _ => {
+                    if let Some(answer) = stun_server::answer(payload, source) {
+                        self.send_datagram(node, destination, source, &answer);
                     }
                 }
-                self.trace.settle(
-                    number,
-                    Fate::Delivered {
-                        at: now,
-                        node,
-                        source,
-                    },
-                );
-                self.settle(node);
+            },
+        }
+    }
+
+    fn give_to_engine(
+        &mut self,
+        node: NodeId,
+        socket: SocketId,
+        remote: SocketAddr,
+        payload: &[u8],
+    ) {
+        let now = self.now();
+        let host = self.host_mut(node);
+        let input = Input::Datagram {
+            socket,
+            remote,
+            payload,
+        };
+        match host.engine.handle(now, input) {
+            Handled::Consumed => {}
+            Handled::NotOurs => host.not_ours += 1,
+            Handled::Application { agent, range, .. } => {
+                if let Some(record) = host.records.get_mut(&agent) {
+                    record.received.push((now, payload[range].to_vec()));
+                }
             }
         }
+        self.settle(node);
     }
 
     /// Plans the arrival of what a wire lets through.

@@ -17,8 +17,10 @@ use crate::link::Link;
 use crate::nat::{Nat, NatState};
 use crate::queue::Queue;
 use crate::signaling::{Channel, Signal};
+use crate::sockets::{Sockets, UdpOwner};
 use crate::trace::Trace;
 use crate::transit::Datagram;
+use crate::turn_server::TurnNode;
 
 /// A network in memory with a clock of its own. See the [crate's front page](crate).
 ///
@@ -64,13 +66,15 @@ impl fmt::Display for NodeId {
 pub(crate) struct Node {
     pub(crate) kind: NodeKind,
     pub(crate) attachments: Vec<Attachment>,
+    pub(crate) sockets: Sockets,
     pub(crate) up: bool,
 }
 
 #[derive(Debug)]
 pub(crate) enum NodeKind {
     Host(Box<Host>),
-    StunServer { port: u16 },
+    StunServer,
+    TurnServer(Box<TurnNode>),
     Nat { state: NatState, inside: Realm },
 }
 
@@ -129,12 +133,8 @@ impl World {
 
     /// A host with one interface.
     pub fn add_host(&mut self, realm: Realm, addresses: &[IpAddr], link: Link) -> NodeId {
-        // A generator of its own for each engine: what a host draws changes nothing on the wires.
-        let mut stream = self.random.clone();
-        stream.set_stream(self.nodes.len() as u64 + 1);
-        stream.set_word_pos(0);
         let mut seed = [0; 32];
-        stream.fill_bytes(&mut seed);
+        self.random_of_next_node().fill_bytes(&mut seed);
         let node = self.add_node(NodeKind::Host(Box::new(Host::new(seed))));
         self.add_interface(node, realm, addresses, link);
         node
@@ -172,10 +172,9 @@ impl World {
 
     /// A STUN server that answers Binding requests over UDP.
     pub fn add_stun_server(&mut self, realm: Realm, address: SocketAddr, link: Link) -> NodeId {
-        let node = self.add_node(NodeKind::StunServer {
-            port: address.port(),
-        });
+        let node = self.add_node(NodeKind::StunServer);
         self.attach(node, realm, &[address.ip()], link);
+        self.listen_udp(node, address);
         node
     }
 
@@ -271,6 +270,9 @@ impl World {
                     .handle(now, Input::Resolved { request, result });
                 self.settle(node);
             }
+            Happening::Wake { node } if matches!(self.node(node).kind, NodeKind::TurnServer(_)) => {
+                self.wake_turn(node);
+            }
             Happening::Wake { node } => {
                 let host = self.host_mut(node);
                 // An older wake-up, which a later deadline has replaced, is nothing.
@@ -326,8 +328,14 @@ impl World {
         let now = self.now();
         match command {
             Command::Bind { request, address } => {
-                let interfaces = self.interfaces(node);
-                let result = self.host_mut(node).bind(address, &interfaces);
+                let own = self.addresses_of(node);
+                let socket = self.host_mut(node).next_socket();
+                let owner = UdpOwner::Engine(socket);
+                let result = self.node_mut(node).sockets.bind(address, own, owner);
+                if let Ok(address) = result {
+                    self.host_mut(node).addresses.insert(socket, address);
+                }
+                let result = result.map(|address| (socket, address));
                 self.queue.plan(
                     now,
                     Happening::Bound {
@@ -337,7 +345,11 @@ impl World {
                     },
                 );
             }
-            Command::CloseSocket(socket) => self.host_mut(node).close_socket(socket),
+            Command::CloseSocket(socket) => {
+                if let Some(address) = self.host_mut(node).addresses.remove(&socket) {
+                    self.node_mut(node).sockets.close(address);
+                }
+            }
             Command::Resolve {
                 request,
                 name,
@@ -364,16 +376,39 @@ impl World {
         }
     }
 
-    fn add_node(&mut self, kind: NodeKind) -> NodeId {
+    /// A generator of its own for each node: what it draws changes nothing on the wires.
+    pub(crate) fn random_of_next_node(&self) -> ChaCha8Rng {
+        let mut stream = self.random.clone();
+        stream.set_stream(self.nodes.len() as u64 + 1);
+        stream.set_word_pos(0);
+        stream
+    }
+
+    /// Lets a server listen.
+    pub(crate) fn listen_udp(&mut self, node: NodeId, address: SocketAddr) {
+        let own = self.addresses_of(node);
+        let sockets = &mut self.node_mut(node).sockets;
+        if let Err(error) = sockets.bind(address, own, UdpOwner::Listener) {
+            panic!("{node} cannot listen on {address}: {error:?}");
+        }
+    }
+
+    pub(crate) fn addresses_of(&self, node: NodeId) -> Vec<IpAddr> {
+        let attachments = self.node(node).attachments.iter();
+        attachments.flat_map(|a| a.addresses.clone()).collect()
+    }
+
+    pub(crate) fn add_node(&mut self, kind: NodeKind) -> NodeId {
         self.nodes.push(Node {
             kind,
             attachments: Vec::new(),
+            sockets: Sockets::new(),
             up: true,
         });
         NodeId(self.nodes.len() - 1)
     }
 
-    fn attach(&mut self, node: NodeId, realm: Realm, addresses: &[IpAddr], link: Link) {
+    pub(crate) fn attach(&mut self, node: NodeId, realm: Realm, addresses: &[IpAddr], link: Link) {
         assert!(realm.0 < self.next_realm, "{realm:?} is of another world");
         let attachments = &mut self.nodes[node.0].attachments;
         let place = (node, attachments.len());

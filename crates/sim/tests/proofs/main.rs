@@ -12,4 +12,5 @@ mod replay;
 mod restart;
 mod roles;
 mod trickle;
+mod turn;
 mod world;
