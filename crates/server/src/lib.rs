@@ -17,7 +17,7 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `server` | [`Server`]: binds everything, runs it, stops it |
-//! | `config` | [`ServerConfig`]: where to listen, how much to allow |
+//! | `config` | [`ServerConfig`]: where to listen, who may use the relay, how much to allow |
 //! | `binding` | what a STUN message is answered with; pure |
 //! | `stun_udp`, `stun_tcp` | the sockets that carry those answers |
 //! | [`rendezvous`] | the rules of the rendezvous; pure, in virtual time |
@@ -50,7 +50,12 @@ mod stun_tcp;
 mod stun_udp;
 mod web;
 
-pub use config::{DEFAULT_RENDEZVOUS_PORT, DEFAULT_STUN_PORT, ServerConfig};
+pub use config::{
+    Access, AlternateServer, CertificateFiles, ConfigMistake, DEFAULT_RENDEZVOUS_PORT,
+    DEFAULT_STUN_PORT, DiscoveryAddresses, Quotas, Reason, RelayAddress, RelayConfig, Secret,
+    ServerConfig, TokenKey, Tokens, User,
+};
 pub use counters::ServerStats;
 pub use error::ServerError;
+pub use ipnet::IpNet;
 pub use server::{LocalAddresses, Server, ServerHandle};
