@@ -62,6 +62,7 @@
 //! | `turn_server` | [`TurnServer`]: a relay on the core that real servers run |
 //! | `signaling` | [`Signaling`]: how two agents' descriptions reach each other |
 //! | `trace` | [`Trace`]: every datagram and its fate |
+//! | [`matrix`] | two peers behind every kind of NAT, as data, with what is expected of them |
 //!
 //! # How addresses are found
 //!
@@ -79,6 +80,7 @@
 mod agents;
 mod host;
 mod link;
+pub mod matrix;
 mod nat;
 mod queue;
 mod signaling;

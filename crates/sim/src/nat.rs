@@ -77,6 +77,8 @@ pub(crate) struct NatState {
     /// The outside port of each mapping.
     ports: BTreeMap<MappingKey, u16>,
     mappings: BTreeMap<u16, Mapping>,
+    /// The port of each session: of an inside address and an outside endpoint that exchanged datagrams.
+    sessions: BTreeMap<(SocketAddr, SocketAddr), u16>,
     next_port: u16,
 }
 
@@ -89,6 +91,8 @@ struct Mapping {
     last_used: Time,
     /// The outside endpoints that the inside has sent to, as far as the filter looks at them.
     permitted: BTreeSet<(Option<IpAddr>, u16)>,
+    /// The sessions that use it.
+    sessions: Vec<(SocketAddr, SocketAddr)>,
 }
 
 /// Where a NAT takes its ports from; those below are left to services.
@@ -101,6 +105,7 @@ impl NatState {
             outside,
             ports: BTreeMap::new(),
             mappings: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             next_port: FIRST_PORT,
         }
     }
@@ -116,15 +121,14 @@ impl NatState {
             return None;
         }
         let key = (inside, self.behaviour.mapping.part_of(destination));
-        let live = self
-            .ports
-            .get(&key)
-            .copied()
-            .filter(|port| self.is_live(now, *port));
-        let port = match live {
+        let live = |port: &u16| self.is_live(now, *port);
+        let session = self.sessions.get(&(inside, destination)).copied();
+        let mapped = || self.ports.get(&key).copied().filter(live);
+        let port = match session.filter(live).or_else(mapped) {
             Some(port) => port,
             None => self.open(now, key)?,
         };
+        self.keep_session(now, inside, destination, port);
         let mapping = self.mappings.get_mut(&port)?;
         // RFC 4787 section 4.3: outbound refresh.
         mapping.last_used = now;
@@ -136,8 +140,12 @@ impl NatState {
 
     /// The inside address that a datagram from `source` to an outside port is for; `None` if no
     /// mapping or the filter stops it.
+    ///
+    /// What passes is answered from the port it came to, unless the inside has sent to `source` before: so do
+    /// all NATs that keep a table of sessions, Linux's among them. It matters where the mapping depends on the
+    /// destination and the filter lets strangers in, of which RFC 4787 says nothing.
     pub(crate) fn translate_in(
-        &self,
+        &mut self,
         now: Time,
         source: SocketAddr,
         port: u16,
@@ -146,10 +154,13 @@ impl NatState {
             .mappings
             .get(&port)
             .filter(|_| self.is_live(now, port))?;
-        let allowed = mapping
-            .permitted
-            .contains(&self.behaviour.filtering.part_of(source));
-        allowed.then_some(mapping.key.0)
+        let filtering = self.behaviour.filtering.part_of(source);
+        if !mapping.permitted.contains(&filtering) {
+            return None;
+        }
+        let inside = mapping.key.0;
+        self.keep_session(now, inside, source, port);
+        Some(inside)
     }
 
     pub(crate) const fn hairpins(&self) -> bool {
@@ -160,6 +171,18 @@ impl NatState {
         self.mappings
             .get(&port)
             .is_some_and(|mapping| now.since(mapping.last_used) <= self.behaviour.lifetime)
+    }
+
+    /// Writes down which port a session has, if it has none yet.
+    fn keep_session(&mut self, now: Time, inside: SocketAddr, outside: SocketAddr, port: u16) {
+        let session = (inside, outside);
+        let known = self.sessions.get(&session).copied();
+        if known.is_none_or(|port| !self.is_live(now, port)) {
+            self.sessions.insert(session, port);
+            if let Some(mapping) = self.mappings.get_mut(&port) {
+                mapping.sessions.push(session);
+            }
+        }
     }
 
     fn open(&mut self, now: Time, key: MappingKey) -> Option<u16> {
@@ -173,12 +196,18 @@ impl NatState {
             key,
             last_used: now,
             permitted: BTreeSet::new(),
+            sessions: Vec::new(),
         };
         // What expired on this port must not lead to its new owner.
-        if let Some(expired) = self.mappings.insert(port, mapping)
-            && self.ports.get(&expired.key) == Some(&port)
-        {
-            self.ports.remove(&expired.key);
+        if let Some(expired) = self.mappings.insert(port, mapping) {
+            if self.ports.get(&expired.key) == Some(&port) {
+                self.ports.remove(&expired.key);
+            }
+            for session in expired.sessions {
+                if self.sessions.get(&session) == Some(&port) {
+                    self.sessions.remove(&session);
+                }
+            }
         }
         self.ports.insert(key, port);
         Some(port)
@@ -237,10 +266,38 @@ mod tests {
             let outside = nat
                 .translate_out(Time::ZERO, inside, address("192.0.2.1:1"))
                 .expect("a port");
-            let from = |text| nat.translate_in(Time::ZERO, address(text), outside.port());
+            let mut from = |text| nat.translate_in(Time::ZERO, address(text), outside.port());
             assert_eq!(from("192.0.2.1:1"), Some(inside));
             let others = [from("192.0.2.1:2").is_some(), from("192.0.2.2:1").is_some()];
             assert_eq!(others, passes, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn what_came_in_is_answered_from_where_it_came_to() {
+        for mapping in [
+            Dependence::AddressDependent,
+            Dependence::AddressAndPortDependent,
+        ] {
+            let mut nat = nat(mapping, Dependence::EndpointIndependent);
+            let inside = address("10.0.0.1:1000");
+            let mapped = |nat: &mut NatState, to| {
+                nat.translate_out(Time::ZERO, inside, address(to))
+                    .expect("a port")
+            };
+            let told = mapped(&mut nat, "192.0.2.1:1");
+            let older = mapped(&mut nat, "192.0.2.2:1");
+            assert_ne!(older, told);
+            for peer in ["192.0.2.2:1", "192.0.2.2:2"] {
+                let came = nat.translate_in(Time::ZERO, address(peer), told.port());
+                assert_eq!(came, Some(inside), "{peer}");
+            }
+            assert_eq!(mapped(&mut nat, "192.0.2.2:2"), told, "{mapping:?}");
+            assert_eq!(mapped(&mut nat, "192.0.2.2:1"), older, "{mapping:?}");
+            // Nothing of it is left when the mapping is gone.
+            let later = Time::from_millis(121_000);
+            let renewed = nat.translate_out(later, inside, address("192.0.2.2:2"));
+            assert_ne!(renewed, Some(told), "{mapping:?}");
         }
     }
 

@@ -149,7 +149,7 @@ impl World {
     /// At a NAT, from outside.
     fn enter_inside(&mut self, nat: NodeId, mut datagram: Datagram) {
         let now = self.now();
-        let NodeKind::Nat { state, inside } = &self.node(nat).kind else {
+        let NodeKind::Nat { state, inside } = &mut self.node_mut(nat).kind else {
             unreachable!("only NATs have an inside");
         };
         let inside = *inside;

@@ -1,0 +1,416 @@
+//! One session between two peers, run in virtual time.
+
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use std::str::FromStr;
+
+use nilas_ice::{AgentConfig, Event, Role, State, Time};
+
+use super::access::Access;
+use super::path::Ends;
+use crate::agents::Agent;
+use crate::link::{Link, Wire};
+use crate::nat::Nat;
+use crate::signaling::Signaling;
+use crate::world::{NodeId, Realm, World};
+
+/// Which servers the peers are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Servers {
+    /// `none`: not even STUN.
+    None,
+    /// `stun`: STUN and no relay.
+    Stun,
+}
+
+impl Servers {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::None, Self::Stun];
+
+    /// Whether there is one that relays.
+    pub const fn relay(self) -> bool {
+        false
+    }
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Stun => "stun",
+        }
+    }
+}
+
+impl fmt::Display for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Servers {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        let known = Self::ALL
+            .into_iter()
+            .find(|servers| servers.as_str() == word);
+        known.ok_or_else(|| {
+            let words = Self::ALL.map(Self::as_str).join(", ");
+            format!("no set of servers is called `{word}`: use one of {words}")
+        })
+    }
+}
+
+/// A session between two peers: where they are, and how the network between them is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "plain data, made by whoever asks"
+)]
+pub struct Scenario {
+    /// The first peer's access.
+    pub a: Access,
+    /// The second peer's access.
+    pub b: Access,
+    /// What servers both peers are given.
+    pub servers: Servers,
+    /// The time from one peer to the other and back, and to a server and back. Signaling takes half of it.
+    pub rtt: Duration,
+    /// The share of datagrams that is lost on the whole way, in each direction, from 0 to 1.
+    pub loss: f64,
+    /// The first peer's role; the other peer has the other one.
+    pub role: Role,
+    /// All chance follows from it.
+    pub seed: u64,
+}
+
+impl Scenario {
+    /// A session with STUN on a network of 50 ms that loses nothing; the first peer controls.
+    pub const fn new(a: Access, b: Access) -> Self {
+        Self {
+            a,
+            b,
+            servers: Servers::Stun,
+            rtt: Duration::from_millis(50),
+            loss: 0.0,
+            role: Role::Controlling,
+            seed: 1,
+        }
+    }
+
+    /// Builds the world and runs the session until it has come to rest: nominated and quiet, or failed.
+    ///
+    /// # Errors
+    /// Why these two kinds of access make no world together.
+    pub fn run(&self) -> Result<Session, ScenarioError> {
+        self.check()?;
+        let mut builder = Builder::new(self);
+        let a = builder.peer(0, self.a, None);
+        let b = builder.peer(1, self.b, Some(&a));
+        let Builder { mut world, .. } = builder;
+        let [a, b] = [(a, self.role), (b, self.role.opposite())]
+            .map(|(place, role)| world.add_agent(place.host, self.agent(role)));
+        let no_room = "a new engine has room for an agent, and it makes its own credentials";
+        let (a, b) = (a.expect(no_room), b.expect(no_room));
+        let open = "nobody closes an agent here";
+        world.gather(a).expect(open);
+        world.gather(b).expect(open);
+        world
+            .signal_between(a, b, Signaling::trickled(self.rtt / 2))
+            .expect(open);
+        let mut session = Session {
+            world,
+            a,
+            b,
+            outcome: Outcome::default(),
+        };
+        session.settle();
+        Ok(session)
+    }
+
+    fn check(&self) -> Result<(), ScenarioError> {
+        if !self.a.stands_alone() {
+            return Err(ScenarioError::First(self.a));
+        }
+        match (self.a, self.b) {
+            (Access::Open, Access::Same) => Err(ScenarioError::NoHome),
+            (Access::Cgn { .. }, Access::SameCgn) => Ok(()),
+            (_, Access::SameCgn) => Err(ScenarioError::NoCarrier(self.a)),
+            _ => Ok(()),
+        }
+    }
+
+    fn agent(&self, role: Role) -> AgentConfig {
+        let mut config = AgentConfig::new(role);
+        if self.servers != Servers::None {
+            config.stun_servers.push(SERVER.into());
+        }
+        config
+    }
+}
+
+/// Why two kinds of access make no world.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ScenarioError {
+    /// The first peer's access leans on another peer's.
+    First(Access),
+    /// `same` beside a peer without a home network.
+    NoHome,
+    /// `samecgn` beside a peer without a carrier.
+    NoCarrier(Access),
+}
+
+impl fmt::Display for ScenarioError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::First(access) => write!(
+                f,
+                "the first peer cannot be `{access}`: that says where the second one is, seen from the first"
+            ),
+            Self::NoHome => {
+                f.write_str("`same` needs a first peer with a home network, which `open` has not")
+            }
+            Self::NoCarrier(access) => {
+                write!(
+                    f,
+                    "`samecgn` needs a first peer behind a carrier's NAT (cgn:...), not `{access}`"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for ScenarioError {}
+
+/// A session that has run, with the world it ran in.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Session {
+    /// The world, with its trace.
+    pub world: World,
+    /// The first peer.
+    pub a: Agent,
+    /// The second peer.
+    pub b: Agent,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of a session. Times count from when both peers began to gather.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// The kinds of the pair that both peers selected in the end, as the first names them.
+    pub path: Option<Ends>,
+    /// Whether both peers have the same pair, each seen from its end, or none both.
+    pub mirrored: bool,
+    /// Whether application data passed both ways in the end.
+    pub carries_data: bool,
+    /// When both peers could send.
+    pub first_path: Option<Duration>,
+    /// When both peers knew of the nomination.
+    pub selected: Option<Duration>,
+    /// Datagrams that both peers sent until then, or until both had failed.
+    pub packets: u64,
+}
+
+/// Longer than any session looks for a path.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// How long a session is watched after its nomination: what is selected then has stayed.
+const WATCH: Duration = Duration::from_secs(3);
+
+impl Session {
+    /// Runs on until both peers are at rest, and writes down what came of it.
+    fn settle(&mut self) {
+        let (a, b) = (self.a, self.b);
+        let first_path = self.world.run_until(LIMIT, |world| {
+            let up = |agent| world.state_at(agent, State::Connected).is_some();
+            (up(a) && up(b)) || both(a, b, |agent| world.state(agent) == State::Failed)
+        });
+        let up = both(a, b, |agent| self.world.is_up(agent));
+        if up {
+            self.outcome.first_path = first_path.map(since_start);
+        }
+        let selected = self.world.run_until(LIMIT, |world| {
+            both(a, b, |agent| {
+                world.state(agent) == State::Failed || nominated_at(world, agent).is_some()
+            })
+        });
+        if both(a, b, |agent| nominated_at(&self.world, agent).is_some()) {
+            self.outcome.selected = selected.map(since_start);
+        }
+        let sent = |packet: &&crate::trace::TracedPacket| {
+            packet.copy_of.is_none() && (packet.sender == a.node || packet.sender == b.node)
+        };
+        self.outcome.packets = self.world.trace().packets().iter().filter(sent).count() as u64;
+        if up {
+            self.world.run_for(WATCH);
+        }
+        self.read_path();
+        if self.outcome.path.is_some() {
+            self.outcome.carries_data = self.exchange_data();
+        }
+    }
+
+    fn read_path(&mut self) {
+        let up = |agent| {
+            self.world
+                .selected_pair(agent)
+                .filter(|_| self.world.is_up(agent))
+                .cloned()
+        };
+        let (at_a, at_b) = (up(self.a), up(self.b));
+        self.outcome.path = at_a.as_ref().map(Ends::of);
+        self.outcome.mirrored = match (at_a, at_b) {
+            (Some(at_a), Some(at_b)) => {
+                at_a.local.ip_address() == at_b.remote.ip_address()
+                    && at_a.remote.ip_address() == at_b.local.ip_address()
+            }
+            (None, None) => true,
+            _ => false,
+        };
+    }
+
+    /// Sends from each side until the other has it; loss may take some.
+    fn exchange_data(&mut self) -> bool {
+        [(self.a, self.b), (self.b, self.a)]
+            .into_iter()
+            .all(|(from, to)| {
+                (0..50).any(|_| {
+                    let sent = self.world.send(from, b"ping").is_ok();
+                    let arrived = self.world.run_until(Duration::from_secs(1), |world| {
+                        !world.received(to).is_empty()
+                    });
+                    sent && arrived.is_some()
+                })
+            })
+    }
+}
+
+fn both(a: Agent, b: Agent, holds: impl Fn(Agent) -> bool) -> bool {
+    holds(a) && holds(b)
+}
+
+const fn since_start(at: Time) -> Duration {
+    at.since(Time::ZERO)
+}
+
+/// When an agent was first told that a pair is nominated.
+fn nominated_at(world: &World, agent: Agent) -> Option<Time> {
+    let mut events = world.events(agent).iter();
+    events
+        .find(|(_, event)| matches!(event, Event::Nominated(_)))
+        .map(|(at, _)| *at)
+}
+
+/// STUN, at one address (RFC 5737's, as all addresses here).
+const SERVER: SocketAddr =
+    SocketAddr::new(IpAddr::V4(core::net::Ipv4Addr::new(198, 51, 100, 1)), 3478);
+
+/// The world while it is built.
+struct Builder {
+    world: World,
+    access: Link,
+}
+
+/// Where a peer was put.
+struct Place {
+    host: NodeId,
+    home: Realm,
+    carrier: Option<Realm>,
+}
+
+impl Builder {
+    fn new(scenario: &Scenario) -> Self {
+        let mut world = World::new(scenario.seed);
+        // Two of these links make the way from end to end, and only their upper halves lose datagrams.
+        let down = Wire::new(scenario.rtt / 4);
+        let mut up = down;
+        up.loss = scenario.loss;
+        let access = Link::asymmetric(up, down);
+        if scenario.servers != Servers::None {
+            world.add_stun_server(Realm::INTERNET, SERVER, access);
+        }
+        Self { world, access }
+    }
+
+    fn peer(&mut self, side: u8, access: Access, other: Option<&Place>) -> Place {
+        let public = IpAddr::from([192, 0, 2, side + 1]);
+        match (access, other) {
+            (Access::Open, _) => {
+                let host = self.world.add_host(Realm::INTERNET, &[public], self.access);
+                Place {
+                    host,
+                    home: Realm::INTERNET,
+                    carrier: None,
+                }
+            }
+            (Access::Nat(nat), _) => {
+                self.behind(Realm::INTERNET, public, nat, side, self.access, None)
+            }
+            (Access::Cgn { inner, outer }, _) => {
+                let (_, carrier) = self
+                    .world
+                    .add_nat(Realm::INTERNET, public, self.access, outer);
+                self.behind_carrier(carrier, inner, side)
+            }
+            (Access::Same, Some(Place { home, carrier, .. })) => {
+                let host =
+                    self.world
+                        .add_host(*home, &[IpAddr::from([10, 0, 0, 3])], Link::default());
+                Place {
+                    host,
+                    home: *home,
+                    carrier: *carrier,
+                }
+            }
+            (
+                Access::SameCgn,
+                Some(Place {
+                    carrier: Some(carrier),
+                    ..
+                }),
+            ) => {
+                // RFC 4787 section 4.1: the commonest home router.
+                self.behind_carrier(*carrier, Nat::default(), side)
+            }
+            (Access::Same | Access::SameCgn, _) => unreachable!("refused by Scenario::check"),
+        }
+    }
+
+    fn behind_carrier(&mut self, carrier: Realm, inner: Nat, side: u8) -> Place {
+        let address = IpAddr::from([100, 64, 0, side + 2]);
+        self.behind(
+            carrier,
+            address,
+            inner,
+            side,
+            Link::default(),
+            Some(carrier),
+        )
+    }
+
+    fn behind(
+        &mut self,
+        outside: Realm,
+        address: IpAddr,
+        nat: Nat,
+        side: u8,
+        link: Link,
+        carrier: Option<Realm>,
+    ) -> Place {
+        let (_, home) = self.world.add_nat(outside, address, link, nat);
+        let host = self
+            .world
+            .add_host(home, &[IpAddr::from([10, 0, side, 2])], Link::default());
+        Place {
+            host,
+            home,
+            carrier,
+        }
+    }
+}
