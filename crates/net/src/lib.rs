@@ -12,6 +12,7 @@
 //! - `resolve`: host names, through the operating system; [`dns`]: the servers behind a `stun:` or `turn:` URI.
 //! - [`ice_servers`]: lists of servers in the shapes users hold them; [`creds`]: credentials that expire.
 //! - [`stream`]: TCP, TLS and DTLS to a server, directly or through a proxy, and the server's end of them.
+//! - [`relay`]: a TURN client: a relayed address on somebody's server, and data through it.
 //! - `clock` and `seed`: time and randomness; `dial`: a TCP connection to a host with several addresses.
 //! - [`signaling`]: how peers find each other before any path between them exists. Client and server
 //!   share its messages.
@@ -22,6 +23,7 @@ mod dial;
 pub mod dns;
 pub mod ice_servers;
 mod interfaces;
+pub mod relay;
 mod resolve;
 mod seed;
 pub mod signaling;

@@ -36,7 +36,7 @@ pub use client_tls::{ClientTls, RootsError};
 pub use dtls_server::{DtlsClosed, DtlsLimits, DtlsOutput, DtlsServer, DtlsServerError};
 pub use error::{StreamCause, StreamError, StreamStage};
 pub use halves::{Stream, StreamReader, StreamWriter};
-pub use open::open;
+pub use open::{open, open_plain};
 pub use proxy::{Proxy, ProxyError, ProxyRefusal};
 pub use request::{StreamDeadlines, StreamRemote, StreamRequest, StreamTransport};
 

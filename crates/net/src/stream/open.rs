@@ -30,13 +30,7 @@ pub async fn open(
     deadlines: &StreamDeadlines,
 ) -> Result<Stream, StreamError> {
     match &request.transport {
-        StreamTransport::Tcp => {
-            let tcp = open_tcp(request, deadlines).await?;
-            Stream::from_tcp(tcp).map_err(|error| {
-                let cause = StreamCause::Io(error);
-                StreamError::new(StreamStage::Connect, request.remote.to_string(), cause)
-            })
-        }
+        StreamTransport::Tcp => open_plain(request, deadlines).await,
         StreamTransport::Tls { server_name } => {
             let fail = handshake_failure(request);
             let name = server_name_of(server_name).map_err(&fail)?;
@@ -72,6 +66,21 @@ pub async fn open(
             .map_err(fail)
         }
     }
+}
+
+/// Opens a plain TCP stream, whatever transport the request names: for those who have no roots and need none.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_plain(
+    request: &StreamRequest,
+    deadlines: &StreamDeadlines,
+) -> Result<Stream, StreamError> {
+    let tcp = open_tcp(request, deadlines).await?;
+    Stream::from_tcp(tcp).map_err(|error| {
+        let cause = StreamCause::Io(error);
+        StreamError::new(StreamStage::Connect, request.remote.to_string(), cause)
+    })
 }
 
 /// A TCP connection to the server, through the proxy if there is one.

@@ -33,6 +33,7 @@ mod relay;
 mod transaction;
 
 pub use self::auth::Credentials;
+pub use self::peer::Permission;
 pub use self::relay::{Framing, MAX_HEAD, MAX_TAIL, Received};
 
 /// Which relayed addresses are wanted.

@@ -19,6 +19,19 @@ const CHANNEL_RENEWAL: Duration = Duration::from_secs(240);
 /// More peers than this are not kept; servers cap them as well.
 const MAX_PEERS: usize = 256;
 
+/// Whether a server relays to and from a peer's address (RFC 8656 section 9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// It was not asked.
+    Unknown,
+    /// It is asked, or will be as soon as there is an allocation.
+    Asked,
+    /// It does.
+    Granted,
+    /// It does not.
+    Refused,
+}
+
 /// A peer that is sent to.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -88,6 +101,18 @@ impl Client {
                 bind_at: Some(now),
             });
             self.next_channel += 1;
+        }
+    }
+
+    /// What the server has said about a peer.
+    pub fn permission(&self, now: Time, peer: SocketAddr) -> Permission {
+        match self.peers.iter().find(|known| known.address == peer) {
+            None => Permission::Unknown,
+            Some(known) if known.refused => Permission::Refused,
+            Some(known) if known.permitted_until.is_some_and(|until| until > now) => {
+                Permission::Granted
+            }
+            Some(_) => Permission::Asked,
         }
     }
 
