@@ -52,6 +52,36 @@ impl UdpSocket {
         Ok(Self { io, state, local })
     }
 
+    /// Lets the socket hear this remote only, and what the network says about it: see [`readable`](Self::readable).
+    /// Sending remains to any remote only where the system allows both; so send to this one.
+    ///
+    /// # Errors
+    /// The system's, such as that there is no route.
+    pub fn connect(&self, remote: SocketAddr) -> io::Result<SocketAddr> {
+        let socket = SockRef::from(&self.io);
+        socket.connect(&SockAddr::from(remote))?;
+        self.io.local_addr()
+    }
+
+    /// Waits until there may be something to receive.
+    ///
+    /// # Errors
+    /// On a connected socket, what an ICMP error said: the remote refuses, or cannot be reached. Anybody can have
+    /// sent that. It is told once, and the socket goes on.
+    pub async fn readable(&self) -> io::Result<()> {
+        let ready = self.io.ready(Interest::READABLE | Interest::ERROR).await?;
+        if ready.is_error() {
+            // Taken, so that the next one is waited for; this call says nothing but that.
+            let _ = self.io.try_io(Interest::ERROR, || {
+                Err::<(), _>(io::ErrorKind::WouldBlock.into())
+            });
+            if let Some(error) = self.io.take_error()? {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// The address it is bound to.
     pub fn local_address(&self) -> SocketAddr {
         self.local

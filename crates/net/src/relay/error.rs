@@ -91,6 +91,11 @@ pub enum RelaySendError {
         /// The peer.
         peer: SocketAddr,
     },
+    /// There is no channel to this peer, or not any more.
+    NoChannel {
+        /// The peer.
+        peer: SocketAddr,
+    },
     /// There are too many peers on this allocation.
     TooManyPeers,
     /// The data does not fit a message.
@@ -220,6 +225,7 @@ impl fmt::Display for RelaySendError {
             Self::Family { peer } => {
                 write!(f, "the relay has no address of the family of {peer}")
             }
+            Self::NoChannel { peer } => write!(f, "there is no channel to {peer}"),
             Self::TooManyPeers => f.write_str("this relay has too many peers"),
             Self::TooLong => f.write_str("the data is longer than a message holds"),
             Self::Full => f.write_str("the connection to the server can take no more now"),

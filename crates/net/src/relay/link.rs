@@ -1,17 +1,19 @@
 //! The way to a server: a connected UDP socket, or a stream.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use super::framing::{Framer, NotFramed};
 use super::{RelayError, RelayRequest};
 use crate::dns::{ServerAddress, ServerTransport};
 use crate::stream::{self, ClientTls, StreamReader, StreamRequest, StreamTransport, StreamWriter};
+use crate::{ReceiveBatch, UdpSocket};
 
 /// Messages that wait for a stream that takes no more. Over it, data is refused.
 const QUEUED_MESSAGES: usize = 256;
@@ -25,19 +27,25 @@ const DATAGRAM_BYTES: usize = 1 << 16;
 /// Where messages go to.
 #[derive(Debug)]
 pub(super) enum LinkSender {
-    Udp(Arc<UdpSocket>),
+    Udp(Arc<UdpSocket>, SocketAddr),
     /// A task of its own writes them, and ends with this sender.
     Stream(mpsc::Sender<Vec<u8>>),
 }
 
 /// Where messages come from.
 pub(super) enum LinkReceiver {
-    Udp(Arc<UdpSocket>, Vec<u8>),
+    Udp {
+        socket: Arc<UdpSocket>,
+        server: SocketAddr,
+        batch: ReceiveBatch,
+        /// The datagrams of the batch that were not given out yet.
+        waiting: VecDeque<Range<usize>>,
+    },
     Stream {
         reader: StreamReader,
         framer: Framer,
         buffer: Vec<u8>,
-        /// What was read is a datagram of so many bytes, in `buffer`.
+        /// Whether a read is a datagram, which is then in `buffer`.
         datagrams: bool,
     },
 }
@@ -54,9 +62,7 @@ pub(super) async fn open(
     };
     let transport = match server.transport {
         ServerTransport::Udp => {
-            return udp(server.address, request)
-                .await
-                .map_err(|error| RelayError::socket(server, error));
+            return udp(server.address, request).map_err(|error| RelayError::socket(server, error));
         }
         ServerTransport::Tcp => StreamTransport::Tcp,
         ServerTransport::Tls => StreamTransport::Tls {
@@ -87,7 +93,7 @@ pub(super) async fn open(
     Ok((LinkSender::Stream(sender), receiver, local))
 }
 
-async fn udp(
+fn udp(
     server: SocketAddr,
     request: &RelayRequest,
 ) -> io::Result<(LinkSender, LinkReceiver, SocketAddr)> {
@@ -95,15 +101,20 @@ async fn udp(
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let socket = UdpSocket::bind((request.local.unwrap_or(any), 0)).await?;
-    // Connected, so that nobody else is heard, and the network's word that nobody is there is.
-    socket.connect(server).await?;
-    // A new socket counts as full until the runtime has looked at it: the first request would be lost.
-    socket.writable().await?;
-    let local = socket.local_addr()?;
+    let socket = UdpSocket::bind((request.local.unwrap_or(any), 0).into())?;
+    let mut local = socket.local_address();
+    // Elsewhere a connected socket cannot be sent on with an address, as it is here.
+    if cfg!(target_os = "linux") {
+        local = socket.connect(server)?;
+    }
     let socket = Arc::new(socket);
-    let receiver = LinkReceiver::Udp(Arc::clone(&socket), vec![0; DATAGRAM_BYTES]);
-    Ok((LinkSender::Udp(socket), receiver, local))
+    let receiver = LinkReceiver::Udp {
+        socket: Arc::clone(&socket),
+        server,
+        batch: ReceiveBatch::default(),
+        waiting: VecDeque::new(),
+    };
+    Ok((LinkSender::Udp(socket, server), receiver, local))
 }
 
 /// Writes until there is nobody who could send more. A stream that is lost is the reader's to find out.
@@ -119,7 +130,7 @@ impl LinkSender {
     /// Sends a message, if it can leave now.
     pub(super) fn send(&self, message: &[u8], is_request: bool) -> io::Result<()> {
         match self {
-            Self::Udp(socket) => socket.try_send(message).map(drop),
+            Self::Udp(socket, server) => socket.try_send(*server, message),
             Self::Stream(queue) => {
                 if !is_request && queue.capacity() <= KEPT_FOR_REQUESTS {
                     return Err(io::ErrorKind::WouldBlock.into());
@@ -134,10 +145,27 @@ impl LinkSender {
         }
     }
 
+    /// Sends messages of `length` bytes each, one after another in `messages`, as many as can leave now, and says
+    /// how many bytes that was.
+    pub(super) fn send_all(&self, messages: &[u8], length: usize) -> io::Result<usize> {
+        if let Self::Udp(socket, server) = self {
+            return socket.try_send_segments(*server, messages, length);
+        }
+        let mut sent = 0;
+        for message in messages.chunks(length) {
+            match self.send(message, false) {
+                Ok(()) => sent += message.len(),
+                Err(error) if sent == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(sent)
+    }
+
     /// What to wait on for room.
     pub(super) fn room(&self) -> Room {
         match self {
-            Self::Udp(socket) => Room::Udp(Arc::clone(socket)),
+            Self::Udp(..) => Room::Udp,
             Self::Stream(queue) => Room::Stream(queue.clone()),
         }
     }
@@ -145,15 +173,15 @@ impl LinkSender {
 
 /// Waits for room, without keeping anybody from sending.
 pub(super) enum Room {
-    Udp(Arc<UdpSocket>),
+    Udp,
     Stream(mpsc::Sender<Vec<u8>>),
 }
 
 impl Room {
     pub(super) async fn wait(self) {
         match self {
-            // An error is there to be found by the next send.
-            Self::Udp(socket) => drop(socket.writable().await),
+            // A socket's buffer drains in less than a millisecond.
+            Self::Udp => tokio::time::sleep(Duration::from_millis(1)).await,
             Self::Stream(queue) => drop(queue.reserve_many(KEPT_FOR_REQUESTS + 1).await),
         }
     }
@@ -164,19 +192,12 @@ impl LinkReceiver {
     /// [`message`](Self::message), called until there is no more.
     pub(super) async fn wait(&mut self) -> io::Result<()> {
         match self {
-            Self::Udp(socket, _) => {
-                let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
-                if ready.is_error() {
-                    // Taken, so that it is waited for again: this says nothing but that.
-                    let _ = socket.try_io(Interest::ERROR, || {
-                        Err::<(), _>(io::ErrorKind::WouldBlock.into())
-                    });
-                    if let Some(error) = socket.take_error()? {
-                        return Err(error);
-                    }
-                }
-                Ok(())
-            }
+            Self::Udp {
+                socket, waiting, ..
+            } => match waiting.is_empty() {
+                true => socket.readable().await,
+                false => Ok(()),
+            },
             Self::Stream {
                 reader,
                 framer,
@@ -207,10 +228,19 @@ impl LinkReceiver {
     /// The next message that has come; `WouldBlock` when there is none.
     pub(super) fn message(&mut self) -> io::Result<Message<'_>> {
         match self {
-            Self::Udp(socket, buffer) => {
-                let length = socket.try_recv(buffer)?;
-                Ok(Message::Bytes(&buffer[..length]))
-            }
+            Self::Udp {
+                socket,
+                server,
+                batch,
+                waiting,
+            } => loop {
+                if let Some(range) = waiting.pop_front() {
+                    return Ok(Message::Bytes(&batch.bytes()[range]));
+                }
+                socket.try_receive(batch)?;
+                let from_server = batch.datagrams().filter(|(from, _)| from == server);
+                waiting.extend(from_server.map(|(_, range)| range));
+            },
             Self::Stream {
                 buffer,
                 datagrams: true,

@@ -136,7 +136,7 @@ impl Core {
     /// Until there was an allocation, a network that cannot be sent to is the reason for there being none.
     fn cannot_send(&mut self, error: io::Error) {
         if self.allocations == 0 && error.kind() != io::ErrorKind::WouldBlock {
-            let LinkSender::Udp(_) = self.link else {
+            let LinkSender::Udp(..) = self.link else {
                 // The reader of the stream says what happened to it.
                 return;
             };

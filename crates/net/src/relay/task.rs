@@ -86,7 +86,7 @@ impl Task {
     fn take_in(&mut self) -> io::Result<()> {
         // What was read of a stream is little, and no more is read before all of it is taken.
         let most = match self.receiver {
-            LinkReceiver::Udp(..) => DATAGRAMS_AT_ONCE,
+            LinkReceiver::Udp { .. } => DATAGRAMS_AT_ONCE,
             LinkReceiver::Stream { .. } => usize::MAX,
         };
         for _ in 0..most {
@@ -117,7 +117,7 @@ impl Task {
 
     /// The link is lost: another one is made where that can help.
     async fn lost(&mut self, error: io::Error, owned: bool) -> Result<(), ()> {
-        let datagrams = matches!(self.receiver, LinkReceiver::Udp(..));
+        let datagrams = matches!(self.receiver, LinkReceiver::Udp { .. });
         let mut why = error.to_string();
         let ended = {
             let mut core = self.shared.core();
