@@ -52,37 +52,49 @@
 //! |---|---|
 //! | `world` | [`World`]: building it, running it, asking it |
 //! | `agents` | what a world can do with an agent of one of its hosts |
-//! | `transit` | a datagram's way: up the sender's wire, through realms and NATs, down to a socket |
+//! | `interfaces` | addresses and links of nodes: they come, change and go |
+//! | `transit` | a packet's way: up the sender's wire, through realms and routers, down to a socket |
+//! | `packet` | a packet; [`Flow`], its transport |
 //! | `queue` | the virtual clock and what is to happen when |
-//! | `link` | [`Wire`] and [`Link`]: delay, jitter, loss, duplication |
-//! | `host` | a host: its engine, its sockets, what its agents told |
-//! | `nat` | [`Nat`]: mapping and filtering in the terms of RFC 4787 |
+//! | `link` | [`Wire`] and [`Link`]: delay, jitter, loss, bursts, duplication, reordering, rate, queue, MTU |
+//! | `router` | [`Router`]: what stands between a realm and those behind it; NAT64, subnets |
+//! | `nat` | [`Nat`]: mapping, filtering, ports and addresses in the terms of RFC 4787 and RFC 5382 |
+//! | `firewall` | [`Firewall`]: ports, and answers only |
+//! | `host` | a host: its engine, what its agents told |
 //! | `sockets` | the UDP sockets of a node; [`UdpSocket`], for what is no agent |
 //! | `stun_server` | the answer of a STUN server |
 //! | `turn_server` | [`TurnServer`]: a relay on the core that real servers run |
 //! | `signaling` | [`Signaling`]: how two agents' descriptions reach each other |
-//! | `trace` | [`Trace`]: every datagram and its fate |
+//! | `trace` | [`Trace`]: every packet and its fate |
+//! | `error` | [`WorldError`]: what makes no sense in a world |
 //! | [`matrix`] | two peers behind every kind of NAT, as data, with what is expected of them |
 //!
 //! # How addresses are found
 //!
-//! A [`Realm`] is an address space: the Internet is one, and every NAT makes another one behind it.
-//! A datagram climbs its sender's wire into the sender's realm. If an interface there has the
-//! destination's address, it descends that interface's wire; otherwise the realm's NAT, if there is
-//! one, translates it into the realm outside. So two private realms may use the same addresses.
+//! A [`Realm`] is an address space: the Internet is one, and every router makes another one behind it.
+//! A packet climbs its sender's wire into the sender's realm. If an interface there has the
+//! destination's address, it descends that interface's wire. If a router there routes the destination's
+//! network, it descends the router's wire into the realm behind it. Otherwise the router that leads out of the
+//! realm, if there is one, passes it on, translated or not. So two private realms may use the same addresses.
+//! What is sent to a multicast address reaches everybody else in its realm who has a socket on that port.
 //!
 //! # What it does not do
 //!
-//! Nothing is told to a sender whose datagram cannot arrive: there is no ICMP, and a datagram without
-//! a route is a lost one. Bandwidth is unlimited. Engines take no time to compute.
+//! Nothing is told to a sender whose packet cannot arrive: there is no ICMP, and a packet without
+//! a route is a lost one. Nothing is fragmented. Engines and servers take no time to compute.
 #![forbid(unsafe_code)]
 
 mod agents;
+mod error;
+mod firewall;
 mod host;
+mod interfaces;
 mod link;
 pub mod matrix;
 mod nat;
+mod packet;
 mod queue;
+mod router;
 mod signaling;
 mod sockets;
 mod stun_server;
@@ -92,8 +104,13 @@ mod turn_server;
 mod world;
 
 pub use agents::Agent;
-pub use link::{Link, Wire};
-pub use nat::{Dependence, Nat};
+pub use error::WorldError;
+pub use firewall::{Firewall, Inbound, Ports};
+pub use ipnet::{IpNet, Ipv6Net};
+pub use link::{Bursts, Link, Wire};
+pub use nat::{Dependence, Nat, Pooling, PortAssignment, Refresh};
+pub use packet::{Flow, Segment};
+pub use router::Router;
 pub use signaling::{Signal, Signaling};
 pub use sockets::{Received, UdpSocket};
 pub use trace::{Fate, Trace, TracedPacket};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use nilas_ice::Time;
 
+use crate::packet::Flow;
 use crate::world::NodeId;
 
 /// Every datagram that was sent in a world, in the order of sending.
@@ -28,8 +29,11 @@ impl Trace {
         PacketNumber(self.packets.len() - 1)
     }
 
-    pub(crate) fn settle(&mut self, number: PacketNumber, fate: Fate) {
-        self.packets[number.0].fate = fate;
+    /// What became of a packet, at which node.
+    pub(crate) fn settle(&mut self, number: PacketNumber, place: Option<NodeId>, fate: Fate) {
+        let packet = &mut self.packets[number.0];
+        packet.place = place;
+        packet.fate = fate;
     }
 
     pub(crate) fn copy(&mut self, number: PacketNumber) -> PacketNumber {
@@ -49,7 +53,7 @@ impl fmt::Display for Trace {
     }
 }
 
-/// A datagram in the trace, by its place there: only [`Trace::add`] makes one, and nothing is removed.
+/// A packet in the trace, by its place there: only [`Trace::add`] makes one, and nothing is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PacketNumber(usize);
 
@@ -65,10 +69,14 @@ pub struct TracedPacket {
     pub source: SocketAddr,
     /// Where it was to go, before any NAT.
     pub destination: SocketAddr,
-    /// Its bytes.
+    /// UDP or TCP, and what TCP's header says.
+    pub flow: Flow,
+    /// Its bytes, without the headers of IP, UDP and TCP.
     pub payload: Arc<[u8]>,
     /// The place in the trace of the datagram of which a wire made this copy.
     pub copy_of: Option<usize>,
+    /// The node at which it ended: the receiver, a router that stopped it, or the one whose wire lost it.
+    pub place: Option<NodeId>,
     /// What became of it.
     pub fate: Fate,
 }
@@ -80,15 +88,20 @@ impl fmt::Display for TracedPacket {
             sender,
             source,
             destination,
+            flow,
             payload,
             copy_of,
+            place,
             fate,
         } = self;
         write!(
             f,
-            "{} {sender} {source} > {destination} {fate}",
+            "{} {sender} {flow} {source} > {destination} {fate}",
             Milliseconds(*sent)
         )?;
+        if let (Some(place), false) = (place, matches!(fate, Fate::Delivered { .. })) {
+            write!(f, " at {place}")?;
+        }
         if let Some(original) = copy_of {
             write!(f, ", a copy of packet {original}")?;
         }
@@ -120,8 +133,16 @@ pub enum Fate {
     NoRoute,
     /// It reached a node that has no socket at this address and port.
     NoSocket,
-    /// A NAT had no mapping for it, or its filter refused it.
+    /// A NAT or a firewall had no mapping or flow for it, or its filter refused it.
     Filtered,
+    /// A firewall blocks its port.
+    Blocked,
+    /// A NAT had no port left for it.
+    NoPort,
+    /// It was larger than a wire's MTU.
+    TooLarge,
+    /// The queue of a wire was full.
+    QueueFull,
 }
 
 impl fmt::Display for Fate {
@@ -139,7 +160,11 @@ impl fmt::Display for Fate {
             Self::NodeDown => f.write_str("dropped: node down"),
             Self::NoRoute => f.write_str("dropped: no route"),
             Self::NoSocket => f.write_str("dropped: no socket"),
-            Self::Filtered => f.write_str("dropped by a NAT"),
+            Self::Filtered => f.write_str("dropped: filtered"),
+            Self::Blocked => f.write_str("dropped: port blocked"),
+            Self::NoPort => f.write_str("dropped: no port left"),
+            Self::TooLarge => f.write_str("dropped: too large"),
+            Self::QueueFull => f.write_str("dropped: queue full"),
         }
     }
 }

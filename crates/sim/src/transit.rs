@@ -1,23 +1,17 @@
-//! A datagram's way: up the sender's wire, through realms and NATs, down to a socket.
+//! A packet's way: up the sender's wire, through realms and routers, down to a socket.
 
 use core::net::SocketAddr;
+use core::time::Duration;
 use std::sync::Arc;
 
 use nilas_ice::{Handled, Input, SocketId};
 
+use crate::interfaces::Attachment;
+use crate::packet::{Flow, Packet};
 use crate::sockets::{Received, UdpOwner};
 use crate::stun_server;
-use crate::trace::{Fate, PacketNumber, TracedPacket};
+use crate::trace::{Fate, TracedPacket};
 use crate::world::{Happening, NodeId, NodeKind, Realm, World};
-
-/// A datagram under way, with the addresses it has at this point.
-#[derive(Clone, Debug)]
-pub(crate) struct Datagram {
-    number: PacketNumber,
-    source: SocketAddr,
-    destination: SocketAddr,
-    payload: Arc<[u8]>,
-}
 
 impl World {
     /// Lets a node send a datagram, past its engine. The source may be forged: it leaves through the
@@ -29,52 +23,67 @@ impl World {
         destination: SocketAddr,
         payload: &[u8],
     ) {
-        let attachments = &self.node(node).attachments;
-        let own = attachments
-            .iter()
-            .position(|a| a.addresses.contains(&source.ip()));
-        let datagram = self.begin(node, source, destination, payload);
-        self.climb(node, own.unwrap_or(0), datagram);
+        let interface = self.interface_with(node, source).unwrap_or(0);
+        let packet = self.begin(node, Flow::Udp, source, destination, payload);
+        self.climb(node, interface, packet);
     }
 
-    /// Sends what a socket of a node sends.
+    /// Sends what a UDP socket of a node sends. Whether the node has the socket's address still.
     pub(crate) fn send_datagram(
         &mut self,
         node: NodeId,
         source: SocketAddr,
         destination: SocketAddr,
         payload: &[u8],
-    ) {
-        let attachments = &self.node(node).attachments;
-        let own = attachments
-            .iter()
-            .position(|a| a.addresses.contains(&source.ip()));
-        let datagram = self.begin(node, source, destination, payload);
+    ) -> bool {
+        self.send_packet(node, Flow::Udp, source, destination, payload)
+    }
+
+    pub(crate) fn send_packet(
+        &mut self,
+        node: NodeId,
+        flow: Flow,
+        source: SocketAddr,
+        destination: SocketAddr,
+        payload: &[u8],
+    ) -> bool {
+        let own = self.interface_with(node, source);
+        let packet = self.begin(node, flow, source, destination, payload);
         match own {
-            Some(interface) => self.climb(node, interface, datagram),
-            None => self.trace.settle(datagram.number, Fate::NoRoute),
+            Some(interface) => self.climb(node, interface, packet),
+            None => self.trace.settle(packet.number, Some(node), Fate::NoRoute),
         }
+        own.is_some()
+    }
+
+    fn interface_with(&self, node: NodeId, source: SocketAddr) -> Option<usize> {
+        let mut attachments = self.node(node).attachments.iter();
+        attachments.position(|a| a.addresses.contains(&source.ip()))
     }
 
     fn begin(
         &mut self,
         sender: NodeId,
+        flow: Flow,
         source: SocketAddr,
         destination: SocketAddr,
         payload: &[u8],
-    ) -> Datagram {
+    ) -> Packet {
         let (sent, payload) = (self.now(), Arc::<[u8]>::from(payload));
         let number = self.trace.add(TracedPacket {
             sent,
             sender,
             source,
             destination,
+            flow,
             payload: Arc::clone(&payload),
             copy_of: None,
+            place: None,
             fate: Fate::UnderWay,
         });
-        Datagram {
+        Packet {
             number,
+            flow,
             source,
             destination,
             payload,
@@ -82,111 +91,140 @@ impl World {
     }
 
     /// From an interface into its realm.
-    fn climb(&mut self, node: NodeId, interface: usize, datagram: Datagram) {
-        let from = self.node(node);
+    pub(crate) fn climb(&mut self, node: NodeId, interface: usize, packet: Packet) {
+        let now = self.now();
+        let from = &mut self.nodes[node.0];
         if !from.up {
-            return self.trace.settle(datagram.number, Fate::NodeDown);
+            return self.trace.settle(packet.number, Some(node), Fate::NodeDown);
         }
-        let (realm, wire) = (
-            from.attachments[interface].realm,
-            from.attachments[interface].link.up,
+        let attachment = &mut from.attachments[interface];
+        let realm = attachment.realm;
+        let delays = attachment.link.up.carry(
+            &mut attachment.up_state,
+            now,
+            packet.ip_bytes(),
+            &mut self.random,
         );
-        let delays = wire.carry(&mut self.random);
-        self.spread(delays, datagram, |datagram| Happening::EntersRealm {
+        self.spread(node, delays, packet, |packet| Happening::EntersRealm {
             realm,
-            datagram,
+            sender: node,
+            packet,
         });
     }
 
-    /// Arrived in a realm: to the interface with the destination's address, or out through the NAT.
-    pub(crate) fn enter_realm(&mut self, realm: Realm, datagram: Datagram) {
-        if let Some((node, interface)) = self
-            .routes
-            .get(&(realm, datagram.destination.ip()))
-            .copied()
-        {
-            let wire = self.node(node).attachments[interface].link.down;
-            let delays = wire.carry(&mut self.random);
-            return self.spread(delays, datagram, |datagram| Happening::Reaches {
-                node,
-                datagram,
-            });
+    /// From a realm down to an interface.
+    fn descend(&mut self, node: NodeId, interface: usize, packet: Packet) {
+        let now = self.now();
+        let attachment = &mut self.nodes[node.0].attachments[interface];
+        let delays = attachment.link.down.carry(
+            &mut attachment.down_state,
+            now,
+            packet.ip_bytes(),
+            &mut self.random,
+        );
+        self.spread(node, delays, packet, |packet| Happening::Reaches {
+            node,
+            packet,
+        });
+    }
+
+    /// Climbed into a realm, by a wire of this node: multicast stays there.
+    pub(crate) fn arrive_in_realm(&mut self, realm: Realm, sender: NodeId, packet: Packet) {
+        if packet.destination.ip().is_multicast() {
+            self.spread_on_link(realm, sender, packet);
+        } else {
+            self.enter_realm(realm, packet);
+        }
+    }
+
+    /// Arrived in a realm: to the interface with the destination's address, to the router of its network, or out
+    /// through the gateway.
+    pub(crate) fn enter_realm(&mut self, realm: Realm, packet: Packet) {
+        let destination = packet.destination.ip();
+        if let Some((node, interface)) = self.routes.get(&(realm, destination)).copied() {
+            return self.descend(node, interface, packet);
+        }
+        let routed = self
+            .prefixes
+            .iter()
+            .filter(|(in_realm, prefix, _)| *in_realm == realm && prefix.contains(&destination))
+            .max_by_key(|(_, prefix, _)| prefix.prefix_len());
+        if let Some((_, _, router)) = routed {
+            return self.descend(*router, 0, packet);
         }
         match self.gateways.get(&realm).copied() {
-            Some(nat) => self.leave_realm(nat, datagram),
-            None => self.trace.settle(datagram.number, Fate::NoRoute),
+            Some(router) => self.leave_realm(router, packet),
+            None => self.trace.settle(packet.number, None, Fate::NoRoute),
         }
     }
 
-    /// At a NAT, from inside.
-    fn leave_realm(&mut self, nat: NodeId, mut datagram: Datagram) {
-        let now = self.now();
-        let node = self.node_mut(nat);
-        if !node.up {
-            return self.trace.settle(datagram.number, Fate::NodeDown);
-        }
-        let hairpin = node.attachments[0]
-            .addresses
-            .contains(&datagram.destination.ip());
-        let NodeKind::Nat { state, .. } = &mut node.kind else {
-            unreachable!("only NATs become gateways");
+    /// A packet to a multicast address goes to every other interface of the realm.
+    fn spread_on_link(&mut self, realm: Realm, sender: NodeId, packet: Packet) {
+        let mut others: Vec<(NodeId, usize)> = self
+            .routes
+            .range((realm, core::net::Ipv4Addr::UNSPECIFIED.into())..)
+            .take_while(|((in_realm, _), _)| *in_realm == realm)
+            .map(|(_, place)| *place)
+            .filter(|(node, _)| *node != sender)
+            .collect();
+        others.sort_unstable();
+        others.dedup();
+        let Some((last, others)) = others.split_last() else {
+            return self.trace.settle(packet.number, None, Fate::NoRoute);
         };
-        let translated = (!hairpin || state.hairpins())
-            .then(|| state.translate_out(now, datagram.source, datagram.destination))
-            .flatten();
-        let Some(source) = translated else {
-            return self.trace.settle(datagram.number, Fate::Filtered);
-        };
-        datagram.source = source;
-        if hairpin {
-            // RFC 4787 section 6: the source is the external one, so the peer's answer comes back.
-            self.enter_inside(nat, datagram);
-        } else {
-            self.climb(nat, 0, datagram);
+        for (node, interface) in others {
+            let copy = Packet {
+                number: self.trace.copy(packet.number),
+                ..packet.clone()
+            };
+            self.descend(*node, *interface, copy);
         }
-    }
-
-    /// At a NAT, from outside.
-    fn enter_inside(&mut self, nat: NodeId, mut datagram: Datagram) {
-        let now = self.now();
-        let NodeKind::Nat { state, inside } = &mut self.node_mut(nat).kind else {
-            unreachable!("only NATs have an inside");
-        };
-        let inside = *inside;
-        match state.translate_in(now, datagram.source, datagram.destination.port()) {
-            Some(destination) => {
-                datagram.destination = destination;
-                self.enter_realm(inside, datagram);
-            }
-            None => self.trace.settle(datagram.number, Fate::Filtered),
-        }
+        self.descend(last.0, last.1, packet);
     }
 
     /// Arrived at a node.
-    pub(crate) fn reach(&mut self, node: NodeId, datagram: Datagram) {
+    pub(crate) fn reach(&mut self, node: NodeId, packet: Packet) {
         let now = self.now();
-        let Datagram {
+        let Packet {
             number,
             source,
             destination,
-            ref payload,
-        } = datagram;
+            ..
+        } = packet;
         let to = self.node(node);
         if !to.up {
-            return self.trace.settle(number, Fate::NodeDown);
+            return self.trace.settle(number, Some(node), Fate::NodeDown);
         }
-        if let NodeKind::Nat { .. } = to.kind {
-            return self.enter_inside(node, datagram);
+        if let NodeKind::Router(_) = to.kind {
+            if destination.ip().is_multicast() {
+                // RFC 6762 section 3 and its like: what is for a link stays on it.
+                return self.trace.settle(number, Some(node), Fate::NoSocket);
+            }
+            return self.enter_inside(node, packet);
         }
-        let Some(owner) = to.sockets.owner(destination) else {
-            return self.trace.settle(number, Fate::NoSocket);
-        };
         let fate = Fate::Delivered {
             at: now,
             node,
             source,
         };
-        self.trace.settle(number, fate);
+        let owner = if destination.ip().is_multicast() {
+            let joined = |a: &Attachment| {
+                let mut sockets = a.addresses.iter().map(|ip| {
+                    (ip.is_ipv4() == destination.is_ipv4())
+                        .then(|| to.sockets.owner(SocketAddr::new(*ip, destination.port())))
+                        .flatten()
+                });
+                sockets.find_map(|owner| owner)
+            };
+            to.attachments.iter().find_map(joined)
+        } else {
+            to.sockets.owner(destination)
+        };
+        let Some(owner) = owner else {
+            return self.trace.settle(number, Some(node), Fate::NoSocket);
+        };
+        self.trace.settle(number, Some(node), fate);
+        let payload = &packet.payload;
         match owner {
             UdpOwner::Engine(socket) => self.give_to_engine(node, socket, source, payload),
             UdpOwner::Application(place) => {
@@ -231,24 +269,28 @@ impl World {
         self.settle(node);
     }
 
-    /// Plans the arrival of what a wire lets through.
+    /// Plans the arrival of what a wire of a node lets through.
     fn spread(
         &mut self,
-        [first, second]: [Option<core::time::Duration>; 2],
-        datagram: Datagram,
-        happening: impl Fn(Datagram) -> Happening,
+        node: NodeId,
+        delays: Result<[Option<Duration>; 2], Fate>,
+        packet: Packet,
+        happening: impl Fn(Packet) -> Happening,
     ) {
         let now = self.now();
-        let Some(first) = first else {
-            return self.trace.settle(datagram.number, Fate::Lost);
+        let [first, second] = match delays {
+            Ok(delays) => delays,
+            Err(fate) => return self.trace.settle(packet.number, Some(node), fate),
         };
         if let Some(second) = second {
-            let copy = Datagram {
-                number: self.trace.copy(datagram.number),
-                ..datagram.clone()
+            let copy = Packet {
+                number: self.trace.copy(packet.number),
+                ..packet.clone()
             };
             self.queue.plan(now + second, happening(copy));
         }
-        self.queue.plan(now + first, happening(datagram));
+        if let Some(first) = first {
+            self.queue.plan(now + first, happening(packet));
+        }
     }
 }

@@ -16,8 +16,10 @@ use nilas_turn::server::{
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
 
+use crate::error::WorldError;
+use crate::link::Link;
 use crate::sockets::{Sockets, UdpOwner};
-use crate::world::{Happening, NodeId, NodeKind, World};
+use crate::world::{Happening, NodeId, NodeKind, Realm, World};
 
 /// The time since 1970 at the beginning of every world, by which credentials expire: in November 2023.
 pub const UNIX_TIME_AT_START: Duration = Duration::from_secs(1_700_000_000);
@@ -140,15 +142,31 @@ impl World {
     /// address of each family.
     ///
     /// # Panics
-    /// Without an address; and as [`add_host`](Self::add_host).
+    /// As [`try_add_turn_server`](Self::try_add_turn_server) refuses.
     pub fn add_turn_server(
         &mut self,
-        realm: crate::Realm,
+        realm: Realm,
         addresses: &[IpAddr],
-        link: crate::Link,
+        link: Link,
         turn: TurnServer,
     ) -> NodeId {
-        assert!(!addresses.is_empty(), "a TURN server needs an address");
+        self.try_add_turn_server(realm, addresses, link, turn)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A TURN server with these addresses, which answers Binding requests as well. It relays from the first
+    /// address of each family.
+    ///
+    /// # Errors
+    /// As [`try_add_host`](Self::try_add_host); a port is given twice.
+    pub fn try_add_turn_server(
+        &mut self,
+        realm: Realm,
+        addresses: &[IpAddr],
+        link: Link,
+        turn: TurnServer,
+    ) -> Result<NodeId, WorldError> {
+        self.check_new(realm, addresses, link)?;
         let TurnServer {
             mut config,
             udp_ports,
@@ -178,13 +196,13 @@ impl World {
             wake: None,
             events: Vec::new(),
         })));
-        self.attach(node, realm, addresses, link);
+        self.attach(node, realm, addresses, link)?;
         for ip in addresses {
             for port in &udp_ports {
-                self.listen_udp(node, SocketAddr::new(*ip, *port));
+                self.listen_udp(node, SocketAddr::new(*ip, *port))?;
             }
         }
-        node
+        Ok(node)
     }
 
     /// What a TURN server counted so far, and what it has now.

@@ -5,28 +5,32 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use nilas_ice::{
-    BindError, Command, Input, Interface, Output, RequestId, ResolveError, SocketId, Time,
+    BindError, Command, Input, Output, RequestId, ResolveError, SendError, SocketId, Time,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::agents::Agent;
+use crate::error::WorldError;
 use crate::host::Host;
+use crate::interfaces::Attachment;
 use crate::link::Link;
-use crate::nat::{Nat, NatState};
+use crate::packet::Packet;
 use crate::queue::Queue;
+use crate::router::RouterState;
 use crate::signaling::{Channel, Signal};
 use crate::sockets::{Sockets, UdpOwner};
 use crate::trace::Trace;
-use crate::transit::Datagram;
 use crate::turn_server::TurnNode;
 
 /// A network in memory with a clock of its own. See the [crate's front page](crate).
 ///
 /// # Panics
 /// A world is a test's fixture: a mistake in its wiring, such as an address given twice or a node of
-/// another world, panics with a sentence that names it.
+/// another world, panics with a sentence that names the place and the reason. The methods that begin with
+/// `try` give it as a [`WorldError`] instead.
 #[derive(Debug)]
 pub struct World {
     pub(crate) queue: Queue<Happening>,
@@ -34,7 +38,9 @@ pub struct World {
     pub(crate) nodes: Vec<Node>,
     /// Whose interface has an address.
     pub(crate) routes: BTreeMap<(Realm, IpAddr), (NodeId, usize)>,
-    /// The NAT of each realm but the Internet.
+    /// Which router leads to which network of a realm.
+    pub(crate) prefixes: Vec<(Realm, IpNet, NodeId)>,
+    /// The router that leads out of a realm.
     pub(crate) gateways: BTreeMap<Realm, NodeId>,
     pub(crate) trace: Trace,
     pub(crate) channels: BTreeMap<Agent, Channel>,
@@ -52,9 +58,18 @@ impl Realm {
     pub const INTERNET: Self = Self(0);
 }
 
-/// A node: a host, a NAT or a server.
+impl fmt::Display for Realm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("the Internet"),
+            number => write!(f, "realm {number}"),
+        }
+    }
+}
+
+/// A node: a host, a router or a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId(usize);
+pub struct NodeId(pub(crate) usize);
 
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,24 +90,20 @@ pub(crate) enum NodeKind {
     Host(Box<Host>),
     StunServer,
     TurnServer(Box<TurnNode>),
-    Nat { state: NatState, inside: Realm },
-}
-
-/// An interface of a node: its addresses and its link into a realm.
-#[derive(Debug)]
-pub(crate) struct Attachment {
-    pub(crate) realm: Realm,
-    pub(crate) addresses: Vec<IpAddr>,
-    pub(crate) link: Link,
+    Router(Box<RouterState>),
 }
 
 /// Something that happens at a time.
 #[derive(Debug)]
 pub(crate) enum Happening {
-    /// A datagram has climbed a wire into a realm.
-    EntersRealm { realm: Realm, datagram: Datagram },
-    /// A datagram has descended a wire to a node.
-    Reaches { node: NodeId, datagram: Datagram },
+    /// A packet has climbed a node's wire into a realm.
+    EntersRealm {
+        realm: Realm,
+        sender: NodeId,
+        packet: Packet,
+    },
+    /// A packet has descended a wire to a node.
+    Reaches { node: NodeId, packet: Packet },
     /// A command to bind is answered.
     Bound {
         node: NodeId,
@@ -122,60 +133,81 @@ impl World {
             random: ChaCha8Rng::seed_from_u64(seed),
             nodes: Vec::new(),
             routes: BTreeMap::new(),
+            prefixes: Vec::new(),
             gateways: BTreeMap::new(),
             trace: Trace::default(),
             channels: BTreeMap::new(),
-            names: BTreeMap::new(),
+            // RFC 7050 section 8.2: by this name a host finds out whether it is behind a translator.
+            names: BTreeMap::from([(
+                "ipv4only.arpa".to_owned(),
+                vec![
+                    IpAddr::from([192, 0, 0, 170]),
+                    IpAddr::from([192, 0, 0, 171]),
+                ],
+            )]),
             name_delay: Duration::ZERO,
             next_realm: 1,
         }
     }
 
     /// A host with one interface.
+    ///
+    /// # Panics
+    /// As [`try_add_host`](Self::try_add_host) refuses.
     pub fn add_host(&mut self, realm: Realm, addresses: &[IpAddr], link: Link) -> NodeId {
+        self.try_add_host(realm, addresses, link)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A host with one interface.
+    ///
+    /// # Errors
+    /// An address is somebody else's already; the realm is of another world; a probability of the link is not
+    /// between 0 and 1.
+    pub fn try_add_host(
+        &mut self,
+        realm: Realm,
+        addresses: &[IpAddr],
+        link: Link,
+    ) -> Result<NodeId, WorldError> {
+        self.check_new(realm, addresses, link)?;
         let mut seed = [0; 32];
         self.random_of_next_node().fill_bytes(&mut seed);
         let node = self.add_node(NodeKind::Host(Box::new(Host::new(seed))));
-        self.add_interface(node, realm, addresses, link);
-        node
+        self.try_add_interface(node, realm, addresses, link)?;
+        Ok(node)
     }
 
-    /// One more interface for a host, which its engine is told of.
-    pub fn add_interface(&mut self, node: NodeId, realm: Realm, addresses: &[IpAddr], link: Link) {
-        self.attach(node, realm, addresses, link);
-        let (now, interfaces) = (self.now(), self.interfaces(node));
-        let _ = self
-            .host_mut(node)
-            .engine
-            .handle(now, Input::Interfaces(&interfaces));
-        self.settle(node);
-    }
-
-    /// A NAT with one address in `outside`, and the realm behind it.
-    pub fn add_nat(
-        &mut self,
-        outside: Realm,
-        address: IpAddr,
-        link: Link,
-        nat: Nat,
-    ) -> (NodeId, Realm) {
-        let inside = Realm(self.next_realm);
+    /// A realm that nothing leads out of: a network of its own, until a router is added.
+    pub const fn add_realm(&mut self) -> Realm {
         self.next_realm += 1;
-        let node = self.add_node(NodeKind::Nat {
-            state: NatState::new(nat, address),
-            inside,
-        });
-        self.attach(node, outside, &[address], link);
-        self.gateways.insert(inside, node);
-        (node, inside)
+        Realm(self.next_realm - 1)
     }
 
     /// A STUN server that answers Binding requests over UDP.
+    ///
+    /// # Panics
+    /// As [`try_add_stun_server`](Self::try_add_stun_server) refuses.
     pub fn add_stun_server(&mut self, realm: Realm, address: SocketAddr, link: Link) -> NodeId {
+        self.try_add_stun_server(realm, address, link)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A STUN server that answers Binding requests over UDP.
+    ///
+    /// # Errors
+    /// As [`try_add_host`](Self::try_add_host).
+    pub fn try_add_stun_server(
+        &mut self,
+        realm: Realm,
+        address: SocketAddr,
+        link: Link,
+    ) -> Result<NodeId, WorldError> {
+        self.check_new(realm, &[address.ip()], link)?;
         let node = self.add_node(NodeKind::StunServer);
-        self.attach(node, realm, &[address.ip()], link);
-        self.listen_udp(node, address);
-        node
+        self.attach(node, realm, &[address.ip()], link)?;
+        self.listen_udp(node, address)?;
+        Ok(node)
     }
 
     /// A name that every host can resolve.
@@ -194,11 +226,36 @@ impl World {
         self.nodes[node.0].up = up;
     }
 
-    /// Replaces the links of all interfaces of a node. What is under way is not affected.
-    pub fn set_link(&mut self, node: NodeId, link: Link) {
-        for attachment in &mut self.nodes[node.0].attachments {
-            attachment.link = link;
+    /// Whether every host has a way to somebody from each of its addresses, so that no test proves something about
+    /// a network that nobody could use.
+    ///
+    /// # Errors
+    /// The first host and address without.
+    pub fn check(&self) -> Result<(), WorldError> {
+        let hosts = self.nodes.iter().enumerate();
+        for (number, node) in hosts.filter(|(_, n)| matches!(n.kind, NodeKind::Host(_))) {
+            for attachment in &node.attachments {
+                for address in &attachment.addresses {
+                    let realm = attachment.realm;
+                    let leads_out = realm == Realm::INTERNET
+                        || self
+                            .gateways
+                            .get(&realm)
+                            .is_some_and(|router| self.router(*router).passes(*address));
+                    let is_alone = !self.routes.iter().any(|((other, ip), (owner, _))| {
+                        *other == realm && owner.0 != number && ip.is_ipv4() == address.is_ipv4()
+                    });
+                    if !leads_out && is_alone {
+                        return Err(WorldError::NoRoute {
+                            node: NodeId(number),
+                            address: *address,
+                            realm,
+                        });
+                    }
+                }
+            }
         }
+        Ok(())
     }
 
     /// Runs for this long.
@@ -245,8 +302,12 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         let now = self.now();
         match happening {
-            Happening::EntersRealm { realm, datagram } => self.enter_realm(realm, datagram),
-            Happening::Reaches { node, datagram } => self.reach(node, datagram),
+            Happening::EntersRealm {
+                realm,
+                sender,
+                packet,
+            } => self.arrive_in_realm(realm, sender, packet),
+            Happening::Reaches { node, packet } => self.reach(node, packet),
             Happening::Bound {
                 node,
                 request,
@@ -294,18 +355,20 @@ impl World {
             let host = self.host_mut(node);
             match host.engine.poll(now, &mut buffer) {
                 Output::Transmit(transmit) => {
-                    let source = host.address_of(transmit.socket).unwrap_or_else(|| {
-                        panic!(
-                            "the engine sends from {:?}, which it closed or never had",
-                            transmit.socket
-                        )
+                    let (socket, remote) = (transmit.socket, transmit.destination);
+                    let source = host.address_of(socket).unwrap_or_else(|| {
+                        panic!("the engine sends from {socket:?}, which it closed or never had")
                     });
-                    self.send_datagram(
-                        node,
-                        source,
-                        transmit.destination,
-                        &buffer[..transmit.size],
-                    );
+                    if !self.send_datagram(node, source, remote, &buffer[..transmit.size]) {
+                        // As an operating system says when the address is gone.
+                        let error = SendError::Unreachable;
+                        let input = Input::SendError {
+                            socket,
+                            remote,
+                            error,
+                        };
+                        let _ = self.host_mut(node).engine.handle(now, input);
+                    }
                 }
                 Output::Event(id, event) => self.note(Agent { node, id }, event),
                 Output::Command(command) => self.execute(node, command),
@@ -357,11 +420,10 @@ impl World {
             } => {
                 let result = match name.parse() {
                     Ok(address) => Ok(vec![SocketAddr::new(address, port)]),
-                    Err(_) => self
-                        .names
-                        .get(&name)
-                        .map(|ips| ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect())
-                        .ok_or(ResolveError::NotFound),
+                    Err(_) => {
+                        let known = self.resolve(node, &name);
+                        known.map(|ips| ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect())
+                    }
                 };
                 self.queue.plan(
                     now + self.name_delay,
@@ -376,6 +438,16 @@ impl World {
         }
     }
 
+    /// What a host's resolver knows of a name. Behind a translator to IPv4 it is a DNS64 (RFC 6147).
+    fn resolve(&self, node: NodeId, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
+        let addresses = self.names.get(name).ok_or(ResolveError::NotFound)?;
+        let first = self.node(node).attachments.first();
+        Ok(match first {
+            Some(attachment) => self.synthesized(attachment.realm, addresses),
+            None => addresses.clone(),
+        })
+    }
+
     /// A generator of its own for each node: what it draws changes nothing on the wires.
     pub(crate) fn random_of_next_node(&self) -> ChaCha8Rng {
         let mut stream = self.random.clone();
@@ -384,18 +456,46 @@ impl World {
         stream
     }
 
-    /// Lets a server listen.
-    pub(crate) fn listen_udp(&mut self, node: NodeId, address: SocketAddr) {
-        let own = self.addresses_of(node);
-        let sockets = &mut self.node_mut(node).sockets;
-        if let Err(error) = sockets.bind(address, own, UdpOwner::Listener) {
-            panic!("{node} cannot listen on {address}: {error:?}");
+    /// Whether a node can be added with these.
+    pub(crate) fn check_new(
+        &self,
+        realm: Realm,
+        addresses: &[IpAddr],
+        link: Link,
+    ) -> Result<(), WorldError> {
+        let node = self.next_node();
+        if addresses.is_empty() {
+            return Err(WorldError::NoAddress { node });
+        }
+        self.check_addresses(node, realm, addresses)?;
+        self.check_link(node, link)
+    }
+
+    pub(crate) const fn check_realm(&self, realm: Realm) -> Result<(), WorldError> {
+        if realm.0 < self.next_realm {
+            Ok(())
+        } else {
+            Err(WorldError::UnknownRealm { realm })
         }
     }
 
-    pub(crate) fn addresses_of(&self, node: NodeId) -> Vec<IpAddr> {
-        let attachments = self.node(node).attachments.iter();
-        attachments.flat_map(|a| a.addresses.clone()).collect()
+    /// The id of the node that is added next.
+    pub(crate) const fn next_node(&self) -> NodeId {
+        NodeId(self.nodes.len())
+    }
+
+    /// Lets a server listen.
+    pub(crate) fn listen_udp(
+        &mut self,
+        node: NodeId,
+        address: SocketAddr,
+    ) -> Result<(), WorldError> {
+        let own = self.addresses_of(node);
+        let sockets = &mut self.node_mut(node).sockets;
+        sockets
+            .bind(address, own, UdpOwner::Listener)
+            .map(|_| ())
+            .map_err(|_| WorldError::PortTaken { node, address })
     }
 
     pub(crate) fn add_node(&mut self, kind: NodeKind) -> NodeId {
@@ -406,32 +506,6 @@ impl World {
             up: true,
         });
         NodeId(self.nodes.len() - 1)
-    }
-
-    pub(crate) fn attach(&mut self, node: NodeId, realm: Realm, addresses: &[IpAddr], link: Link) {
-        assert!(realm.0 < self.next_realm, "{realm:?} is of another world");
-        let attachments = &mut self.nodes[node.0].attachments;
-        let place = (node, attachments.len());
-        attachments.push(Attachment {
-            realm,
-            addresses: addresses.to_vec(),
-            link,
-        });
-        for address in addresses {
-            let other = self.routes.insert((realm, *address), place);
-            assert_eq!(other, None, "{address} has an owner in {realm:?} already");
-        }
-    }
-
-    fn interfaces(&self, node: NodeId) -> Vec<Interface> {
-        let attachments = self.nodes[node.0].attachments.iter().enumerate();
-        attachments
-            .map(|(number, attachment)| Interface {
-                name: format!("eth{number}"),
-                index: number as u32 + 1,
-                addresses: attachment.addresses.clone(),
-            })
-            .collect()
     }
 
     pub(crate) fn host(&self, node: NodeId) -> &Host {

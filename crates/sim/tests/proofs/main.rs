@@ -8,6 +8,7 @@ mod hostile;
 mod late_peer;
 mod loss;
 mod nat;
+mod network;
 mod replay;
 mod restart;
 mod roles;
