@@ -4,6 +4,8 @@ use core::fmt;
 use core::net::SocketAddr;
 use std::io;
 
+use crate::config::ConfigMistake;
+
 /// Why [`Server::bind`](crate::Server::bind) failed. The text tells the user what to do.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -42,6 +44,12 @@ pub enum ServerError {
     },
     /// The operating system gives no random numbers.
     NoRandomness,
+    /// The configuration cannot be true.
+    Config(ConfigMistake),
+    /// The machine's addresses cannot be listed, and so not be kept from clients of the relay.
+    Interfaces(io::Error),
+    /// A thread cannot be started, or has ended.
+    Thread(io::Error),
 }
 
 impl fmt::Display for ServerError {
@@ -79,6 +87,12 @@ impl fmt::Display for ServerError {
             Self::NoRandomness => {
                 f.write_str("the operating system gives no random numbers: codes cannot be made")
             }
+            Self::Config(mistake) => mistake.fmt(f),
+            Self::Interfaces(error) => write!(
+                f,
+                "the addresses of this machine cannot be listed, so clients of the relay cannot be kept from them ({error})"
+            ),
+            Self::Thread(error) => write!(f, "a thread of the server cannot run ({error})"),
         }
     }
 }
@@ -87,6 +101,8 @@ impl core::error::Error for ServerError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::Socket { source, .. } => Some(source),
+            Self::Interfaces(error) | Self::Thread(error) => Some(error),
+            Self::Config(mistake) => Some(mistake),
             _ => None,
         }
     }

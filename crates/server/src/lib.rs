@@ -37,18 +37,21 @@
 
 mod admission;
 mod binding;
+mod clock;
 mod config;
 mod counters;
 mod error;
 mod guess_limit;
 mod hub;
+mod ports;
+mod relay;
 pub mod rendezvous;
 mod server;
 mod sockets;
 mod source;
 mod stun_tcp;
-mod stun_udp;
 mod web;
+mod worker;
 
 pub use config::{
     Access, AlternateServer, CertificateFiles, ConfigMistake, DEFAULT_RENDEZVOUS_PORT,

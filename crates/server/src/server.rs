@@ -15,10 +15,11 @@ use crate::config::ServerConfig;
 use crate::counters::{Counters, ServerStats};
 use crate::error::ServerError;
 use crate::hub::Hub;
-use crate::sockets::{bind_tcp, bind_udp};
+use crate::relay::Relay;
+use crate::sockets::bind_tcp;
 use crate::stun_tcp::{self, StunTcpTimes};
-use crate::stun_udp::StunUdp;
 use crate::web::{self, Web};
+use crate::worker::Shared;
 
 /// How long clients of the rendezvous are given to hear that the server stops.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
@@ -26,7 +27,7 @@ const FAREWELL_TIME: Duration = Duration::from_secs(2);
 /// A server whose sockets are bound. Datagrams that come before [`run`](Self::run) wait.
 pub struct Server {
     config: ServerConfig,
-    stun_udp: Vec<StunUdp>,
+    relay: Relay,
     stun_tcp: Vec<TcpListener>,
     rendezvous: Vec<TcpListener>,
     addresses: LocalAddresses,
@@ -51,7 +52,7 @@ pub struct LocalAddresses {
 #[derive(Clone)]
 pub struct ServerHandle {
     hub: Arc<Hub>,
-    counters: Arc<Counters>,
+    shared: Arc<Shared>,
     stop: Arc<watch::Sender<bool>>,
 }
 
@@ -69,20 +70,21 @@ impl Server {
         }
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|_| ServerError::NoRandomness)?;
-        let (stun_udp, udp_addresses) = bind_udp(&config.stun_udp)?.into_iter().unzip();
+        let counters = Arc::default();
+        let relay = Relay::bind(&config, Arc::clone(&counters))?;
         let (stun_tcp, tcp_addresses) = bind_tcp(&config.stun_tcp)?.into_iter().unzip();
         let (rendezvous, rendezvous_addresses) = bind_tcp(&config.rendezvous)?.into_iter().unzip();
         let addresses = LocalAddresses {
-            stun_udp: udp_addresses,
+            stun_udp: relay.udp_addresses().to_vec(),
             stun_tcp: tcp_addresses,
             rendezvous: rendezvous_addresses,
         };
         Ok(Self {
             hub: Arc::new(Hub::new(config.rendezvous_limits.clone(), seed)),
-            counters: Arc::default(),
+            counters,
             stop: Arc::new(watch::Sender::new(false)),
             config,
-            stun_udp,
+            relay,
             stun_tcp,
             rendezvous,
             addresses,
@@ -98,7 +100,7 @@ impl Server {
     pub fn handle(&self) -> ServerHandle {
         ServerHandle {
             hub: Arc::clone(&self.hub),
-            counters: Arc::clone(&self.counters),
+            shared: Arc::clone(self.relay.shared()),
             stop: Arc::clone(&self.stop),
         }
     }
@@ -111,7 +113,7 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self {
             config,
-            stun_udp,
+            relay,
             stun_tcp,
             rendezvous,
             addresses,
@@ -122,9 +124,13 @@ impl Server {
         let mut stopped = stop.subscribe();
         let (running, is_running) = watch::channel(());
         let mut tasks = JoinSet::new();
-        for socket in stun_udp {
-            tasks.spawn(socket.run(Arc::clone(&counters)));
-        }
+        let mut workers = match relay.start() {
+            Ok(workers) => workers,
+            Err(error) => {
+                tracing::error!(%error, "the relay cannot run");
+                return;
+            }
+        };
         let admission = Admission::new(
             config.max_stun_connections,
             config.max_stun_connections_per_source,
@@ -172,6 +178,7 @@ impl Server {
                     std::panic::resume_unwind(panic);
                 }
             }
+            error = workers.failed() => tracing::error!(%error, "a thread of the relay ended"),
         }
         tracing::info!("stopping");
         hub.shut_down();
@@ -189,6 +196,6 @@ impl ServerHandle {
 
     /// What the server has done so far.
     pub fn stats(&self) -> ServerStats {
-        self.counters.stats(self.hub.counts())
+        self.shared.stats(self.hub.counts())
     }
 }

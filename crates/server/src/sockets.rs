@@ -2,30 +2,47 @@
 
 use core::net::SocketAddr;
 use std::io;
+use std::net::UdpSocket;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 
 use crate::error::ServerError;
-use crate::stun_udp::StunUdp;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 /// Room for datagrams that come in while the server is busy. The system may give less.
-const UDP_BUFFER_BYTES: usize = 1 << 20;
+const UDP_BUFFER_BYTES: usize = 4 << 20;
 
-/// Sockets for STUN over UDP, each with the address that it got.
+/// Sockets for clients over UDP: for each address one for each worker, among which the system shares clients out.
 pub(crate) fn bind_udp(
     addresses: &[SocketAddr],
-) -> Result<Vec<(StunUdp, SocketAddr)>, ServerError> {
+    workers: u8,
+) -> Result<Vec<(Vec<UdpSocket>, SocketAddr)>, ServerError> {
     bind_all("UDP", addresses, |address| {
-        let socket = bind(address, Type::DGRAM, Protocol::UDP)?;
-        // Without it, it works too.
-        let _ = socket.set_recv_buffer_size(UDP_BUFFER_BYTES);
-        let socket = UdpSocket::from_std(socket.into())?;
-        let address = socket.local_addr()?;
-        Ok((StunUdp::new(socket)?, address))
+        if workers == 1 {
+            let socket = udp(address, false)?;
+            let address = socket.local_addr()?;
+            return Ok((vec![socket], address));
+        }
+        // Another server on the port that shares it, too, would go unnoticed: first see whether it is free.
+        let address = udp(address, false)?.local_addr()?;
+        let sockets: io::Result<Vec<_>> = (0..workers).map(|_| udp(address, true)).collect();
+        Ok((sockets?, address))
     })
+}
+
+fn udp(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
+    let socket = open(address, Type::DGRAM, Protocol::UDP)?;
+    // Without it, it works too.
+    let _ = socket.set_recv_buffer_size(UDP_BUFFER_BYTES);
+    let _ = socket.set_send_buffer_size(UDP_BUFFER_BYTES);
+    #[cfg(target_os = "linux")]
+    socket.set_reuse_port(shared)?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = shared;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
 }
 
 /// Listeners, each with the address that it got.
@@ -42,18 +59,23 @@ pub(crate) fn bind_tcp(
 }
 
 fn bind(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
-    socket.set_nonblocking(true)?;
-    if address.is_ipv6() {
-        // Else [::] and 0.0.0.0 could not both have the port.
-        socket.set_only_v6(true)?;
-    }
+    let socket = open(address, kind, protocol)?;
     #[cfg(unix)]
     if kind == Type::STREAM {
         // On Unix this lets a server that restarts have its port back; on Windows it would share it.
         socket.set_reuse_address(true)?;
     }
     socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        // Else [::] and 0.0.0.0 could not both have the port.
+        socket.set_only_v6(true)?;
+    }
     Ok(socket)
 }
 

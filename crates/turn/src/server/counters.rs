@@ -73,3 +73,79 @@ pub struct Counters {
     /// Entries in the list of deadlines now.
     pub timers: u64,
 }
+
+/// What several cores have counted together.
+impl core::ops::AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            not_stun,
+            malformed,
+            unexpected,
+            unknown_method,
+            bindings,
+            challenged,
+            wrong_credentials,
+            stale_nonces,
+            wrong_user,
+            refused,
+            peers_forbidden,
+            over_quota,
+            no_capacity,
+            redirected,
+            answers_limited,
+            answers_too_long,
+            answers_dropped,
+            no_allocation,
+            no_channel,
+            no_permission,
+            over_bandwidth,
+            streams_misframed,
+            streams_idle,
+            packets_to_peers,
+            bytes_to_peers,
+            packets_to_clients,
+            bytes_to_clients,
+            allocations_made,
+            allocations,
+            relays,
+            streams,
+            connections,
+            reservations,
+            timers,
+        } = other;
+        self.not_stun += not_stun;
+        self.malformed += malformed;
+        self.unexpected += unexpected;
+        self.unknown_method += unknown_method;
+        self.bindings += bindings;
+        self.challenged += challenged;
+        self.wrong_credentials += wrong_credentials;
+        self.stale_nonces += stale_nonces;
+        self.wrong_user += wrong_user;
+        self.refused += refused;
+        self.peers_forbidden += peers_forbidden;
+        self.over_quota += over_quota;
+        self.no_capacity += no_capacity;
+        self.redirected += redirected;
+        self.answers_limited += answers_limited;
+        self.answers_too_long += answers_too_long;
+        self.answers_dropped += answers_dropped;
+        self.no_allocation += no_allocation;
+        self.no_channel += no_channel;
+        self.no_permission += no_permission;
+        self.over_bandwidth += over_bandwidth;
+        self.streams_misframed += streams_misframed;
+        self.streams_idle += streams_idle;
+        self.packets_to_peers += packets_to_peers;
+        self.bytes_to_peers += bytes_to_peers;
+        self.packets_to_clients += packets_to_clients;
+        self.bytes_to_clients += bytes_to_clients;
+        self.allocations_made += allocations_made;
+        self.allocations += allocations;
+        self.relays += relays;
+        self.streams += streams;
+        self.connections += connections;
+        self.reservations += reservations;
+        self.timers += timers;
+    }
+}

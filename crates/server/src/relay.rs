@@ -1,0 +1,191 @@
+//! The relay as a whole: its sockets, its cores, and what they are to know about this machine.
+
+use core::net::{IpAddr, SocketAddr};
+use core::num::NonZeroU8;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nilas_turn::server::{
+    Common, Discovery, ListenerId, ServerConfig as TurnConfig, WorkerId,
+};
+
+use crate::clock::Clock;
+use crate::config::{DiscoveryAddresses, ServerConfig};
+use crate::counters::{Counters, ServerStats};
+use crate::error::ServerError;
+use crate::ports::Ports;
+use crate::rendezvous::RendezvousCounts;
+use crate::sockets::bind_udp;
+use crate::worker::thread::{Parts, Workers, mailboxes};
+use crate::worker::{DONT_FRAGMENT, Shared};
+
+/// A relay whose sockets are bound.
+pub(crate) struct Relay {
+    shared: Arc<Shared>,
+    config: Arc<TurnConfig>,
+    parts: Vec<Parts>,
+    /// Where it listens over UDP, without the further addresses of NAT behavior discovery.
+    udp: Vec<SocketAddr>,
+}
+
+/// What only the running server knows, and the cores are to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Surroundings {
+    /// The addresses of this machine.
+    host: Vec<IpAddr>,
+    discovery: Option<Discovery>,
+}
+
+impl Surroundings {
+    /// The cores' configuration.
+    pub(crate) fn apply(&self, config: &ServerConfig) -> Result<Arc<TurnConfig>, ServerError> {
+        let mut turn = config.turn().map_err(ServerError::Config)?;
+        turn.peer_rule.host.clone_from(&self.host);
+        turn.discovery = self.discovery;
+        turn.dont_fragment = DONT_FRAGMENT;
+        Ok(Arc::new(turn))
+    }
+}
+
+impl Relay {
+    pub(crate) fn bind(
+        config: &ServerConfig,
+        counters: Arc<Counters>,
+    ) -> Result<Self, ServerError> {
+        let workers = worker_count(config.workers);
+        let mut sockets = bind_udp(&config.stun_udp, workers)?;
+        let udp: Vec<SocketAddr> = sockets.iter().map(|(_, address)| *address).collect();
+        let discovery = match config.discovery {
+            None => None,
+            Some(addresses) => Some(discover(addresses, workers, &mut sockets)?),
+        };
+        let surroundings = Surroundings {
+            host: host_addresses(sockets.iter().map(|(_, address)| *address))?,
+            discovery,
+        };
+        let turn = surroundings.apply(config)?;
+        let ports = Ports::new(config.relay.ports.clone());
+        for relay in &config.relay.addresses {
+            for (_, address) in &sockets {
+                ports.exclude(relay.local, address.port());
+            }
+        }
+        let (mailboxes, posts) = mailboxes(workers);
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let shared = Shared {
+            clock: Clock::start(),
+            common: Common::new(seed()?, unix, workers),
+            ports,
+            relay_addresses: config.relay.addresses.clone(),
+            counters,
+            published: (0..workers).map(|_| Mutex::default()).collect(),
+            mailboxes,
+        };
+        // One socket of each address for each worker.
+        let mut columns: Vec<_> = sockets
+            .into_iter()
+            .map(|(sockets, _)| sockets.into_iter())
+            .collect();
+        let mut parts = Vec::new();
+        for (id, post) in (0..workers).zip(posts) {
+            parts.push(Parts {
+                id: WorkerId(id),
+                udp: columns.iter_mut().filter_map(Iterator::next).collect(),
+                post,
+                seeds: [seed()?, seed()?],
+            });
+        }
+        Ok(Self {
+            shared: Arc::new(shared),
+            config: turn,
+            parts,
+            udp,
+        })
+    }
+
+    /// Starts its threads.
+    pub(crate) fn start(self) -> std::io::Result<Workers> {
+        Workers::start(self.shared, &self.config, self.parts)
+    }
+
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn udp_addresses(&self) -> &[SocketAddr] {
+        &self.udp
+    }
+}
+
+impl Shared {
+    /// What the server has done.
+    pub(crate) fn stats(&self, rendezvous: RendezvousCounts) -> ServerStats {
+        ServerStats {
+            ports_in_use: self.ports.in_use(),
+            users: self.common.users(),
+            ..self.counters.stats(rendezvous, self.turn_counters())
+        }
+    }
+}
+
+/// One for each core, where the system shares the datagrams of one port out among sockets.
+fn worker_count(wanted: Option<NonZeroU8>) -> u8 {
+    if !cfg!(target_os = "linux") {
+        return 1;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    wanted.map_or_else(|| u8::try_from(cores).unwrap_or(u8::MAX), NonZeroU8::get)
+}
+
+type Sockets = Vec<(Vec<std::net::UdpSocket>, SocketAddr)>;
+
+/// RFC 5780 section 6: the other three combinations of two addresses and two ports.
+fn discover(
+    addresses: DiscoveryAddresses,
+    workers: u8,
+    sockets: &mut Sockets,
+) -> Result<Discovery, ServerError> {
+    let DiscoveryAddresses { primary, alternate } = addresses;
+    let mut listener = |address: SocketAddr| {
+        let place = sockets.iter().position(|(_, bound)| *bound == address);
+        let place = match place {
+            Some(place) => place,
+            None => {
+                sockets.extend(bind_udp(&[address], workers)?);
+                sockets.len() - 1
+            }
+        };
+        // There are few listeners.
+        Ok(ListenerId(place as u32))
+    };
+    Ok(Discovery {
+        primary: (listener(primary)?, primary),
+        primary_other_port: listener(SocketAddr::new(primary.ip(), alternate.port()))?,
+        alternate_same_port: listener(SocketAddr::new(alternate.ip(), primary.port()))?,
+        alternate: (listener(alternate)?, alternate),
+    })
+}
+
+/// What no client may reach through the relay: this machine.
+fn host_addresses(
+    listeners: impl Iterator<Item = SocketAddr>,
+) -> Result<Vec<IpAddr>, ServerError> {
+    let interfaces = nilas_net::interfaces().map_err(ServerError::Interfaces)?;
+    let mut host: Vec<IpAddr> = interfaces
+        .into_iter()
+        .flat_map(|interface| interface.addresses)
+        .chain(listeners.map(|address| address.ip()))
+        .filter(|address| !address.is_unspecified())
+        .collect();
+    host.sort_unstable();
+    host.dedup();
+    Ok(host)
+}
+
+fn seed() -> Result<[u8; 32], ServerError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|_| ServerError::NoRandomness)?;
+    Ok(seed)
+}

@@ -1,0 +1,97 @@
+//! Datagrams of clients: the way from a client to a peer.
+
+use std::rc::Rc;
+
+use nilas_turn::Time;
+use nilas_turn::server::{Handled, Input, ListenerId, Path};
+use quinn_udp::BATCH_SIZE;
+use tokio::io::Interest;
+
+use super::Worker;
+use super::batch::Received;
+
+/// After an error that is not a datagram's, so that it cannot keep a core busy.
+const ERROR_PAUSE: core::time::Duration = core::time::Duration::from_millis(10);
+
+impl Worker {
+    /// Serves a listener for as long as it is polled.
+    pub(super) async fn listen(self: Rc<Self>, index: usize) {
+        let Some(listener) = self.listeners.get(index) else {
+            return;
+        };
+        loop {
+            let ready = listener.socket.ready(Interest::READABLE).await;
+            let received = match ready {
+                Ok(_) => listener
+                    .socket
+                    .try_io(Interest::READABLE, || self.receive_clients(index)),
+                Err(error) => Err(error),
+            };
+            match received {
+                // Others have their turn, too.
+                Ok(()) => tokio::task::yield_now().await,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    tracing::debug!(%error, "receiving a datagram failed");
+                    tokio::time::sleep(ERROR_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Takes one batch of datagrams in. `WouldBlock` if that was all there are.
+    fn receive_clients(self: &Rc<Self>, index: usize) -> std::io::Result<()> {
+        let listener = &self.listeners[index];
+        let mut inbound = self.inbound.borrow_mut();
+        let more = inbound.receive(&listener.socket, &listener.state, BATCH_SIZE)?;
+        let now = self.shared.clock.now();
+        let mut count = 0;
+        for received in inbound.datagrams() {
+            count += 1;
+            self.client_datagram(now, index, &received);
+        }
+        self.flush();
+        self.pump(now);
+        self.shared.counters.udp_received.add(count);
+        if more {
+            Ok(())
+        } else {
+            // Fewer than there was room for: saying so makes the runtime wait for the next, and saves a call that
+            // would bring nothing.
+            Err(std::io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    fn client_datagram(self: &Rc<Self>, now: Time, index: usize, received: &Received<'_>) {
+        let path = Path::Datagram {
+            // There are few listeners.
+            listener: ListenerId(index as u32),
+            client: received.from,
+            server: self.listeners[index].server_address(received.to),
+        };
+        let routes = self.routes.borrow();
+        if !routes.is_empty()
+            && let Some(worker) = routes.get(&path).copied()
+        {
+            return self.hand_over(worker, path, received.bytes);
+        }
+        drop(routes);
+        self.datagram(now, path, received.bytes);
+    }
+
+    /// Gives a datagram to the core, and does what it says.
+    pub(super) fn datagram(self: &Rc<Self>, now: Time, path: Path, bytes: &[u8]) {
+        let handled = self
+            .core
+            .borrow_mut()
+            .handle(now, Input::ClientDatagram { path, bytes });
+        if handled == Handled::Done {
+            if matches!(bytes.first(), Some(0..=3)) {
+                // It may have led to an answer; the core keeps few of them.
+                self.pump(now);
+            }
+            return;
+        }
+        self.act(handled, path, bytes);
+    }
+}

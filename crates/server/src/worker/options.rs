@@ -1,0 +1,144 @@
+//! What only Linux has: joined datagrams, the DF bit for each send, ICMP errors with their type and code.
+
+pub(super) use imp::{icmp_error, joins_datagrams, set_dont_fragment, tells_icmp};
+
+/// Whether a datagram can be sent with the DF bit (RFC 8656 section 14).
+pub(crate) const DONT_FRAGMENT: bool = cfg!(target_os = "linux");
+
+/// An ICMP error about a datagram that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct IcmpError {
+    /// Where the datagram was to go.
+    pub(super) peer: core::net::SocketAddr,
+    pub(super) icmp_type: u8,
+    pub(super) code: u8,
+    /// The MTU of the next hop in bytes if the datagram was too big, else zero.
+    pub(super) error_data: u32,
+}
+
+#[cfg(target_os = "linux")]
+mod imp {
+    use core::net::SocketAddr;
+    use std::io;
+    use std::os::fd::{AsFd, AsRawFd};
+
+    use nix::errno::Errno;
+    use nix::libc;
+    use nix::{setsockopt_impl, sockopt_impl};
+    use nix::sys::socket::{
+        ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
+    };
+
+    use super::IcmpError;
+
+    // What nix does not have, made with its own means.
+    sockopt_impl!(
+        /// What becomes of IPv4 datagrams that are longer than the path takes.
+        Ipv4MtuDiscover,
+        SetOnly,
+        libc::IPPROTO_IP,
+        libc::IP_MTU_DISCOVER,
+        libc::c_int
+    );
+
+    /// Lets the kernel join datagrams of one sender (GRO); without it each comes by itself.
+    pub(in super::super) fn joins_datagrams(socket: &impl AsFd) {
+        let _ = setsockopt(socket, sockopt::UdpGroSegment, &true);
+    }
+
+    /// Has ICMP errors kept for [`icmp_error`].
+    pub(in super::super) fn tells_icmp(socket: &impl AsFd, is_ipv4: bool) -> io::Result<()> {
+        if is_ipv4 {
+            setsockopt(socket, sockopt::Ipv4RecvErr, &true)?;
+        } else {
+            setsockopt(socket, sockopt::Ipv6RecvErr, &true)?;
+        }
+        Ok(())
+    }
+
+    /// Whether what is sent from now on may be fragmented, by this host or on the way.
+    pub(in super::super) fn set_dont_fragment(
+        socket: &impl AsFd,
+        is_ipv4: bool,
+        dont_fragment: bool,
+    ) -> io::Result<()> {
+        if is_ipv4 {
+            // PROBE sets the bit and heeds no path MTU that somebody may have forged; DONT clears it.
+            let mode = if dont_fragment {
+                libc::IP_PMTUDISC_PROBE
+            } else {
+                libc::IP_PMTUDISC_DONT
+            };
+            setsockopt(socket, Ipv4MtuDiscover, &mode)?;
+        } else {
+            // Routers do not fragment IPv6; the option keeps this host from it.
+            setsockopt(socket, sockopt::Ipv6DontFrag, &dont_fragment)?;
+        }
+        Ok(())
+    }
+
+    /// The next ICMP error, if there is one.
+    pub(in super::super) fn icmp_error(socket: &impl AsFd) -> io::Result<Option<IcmpError>> {
+        let mut space = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
+        let fd = socket.as_fd().as_raw_fd();
+        let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+        loop {
+            let message = match recvmsg::<SockaddrStorage>(fd, &mut [], Some(&mut space), flags) {
+                Ok(message) => message,
+                Err(Errno::EAGAIN) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            let peer = message.address.as_ref().and_then(socket_address);
+            let error = message.cmsgs()?.find_map(|control| match control {
+                ControlMessageOwned::Ipv4RecvErr(error, _) => {
+                    (error.ee_origin == libc::SO_EE_ORIGIN_ICMP).then_some(error)
+                }
+                ControlMessageOwned::Ipv6RecvErr(error, _) => {
+                    (error.ee_origin == libc::SO_EE_ORIGIN_ICMP6).then_some(error)
+                }
+                _ => None,
+            });
+            if let (Some(peer), Some(error)) = (peer, error) {
+                return Ok(Some(IcmpError {
+                    peer,
+                    icmp_type: error.ee_type,
+                    code: error.ee_code,
+                    error_data: error.ee_info,
+                }));
+            }
+            // This host's own, such as a datagram longer than the interface takes: nobody else said so.
+        }
+    }
+
+    fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
+        let v4 = address
+            .as_sockaddr_in()
+            .map(|address| SocketAddr::from((address.ip(), address.port())));
+        v4.or_else(|| {
+            address
+                .as_sockaddr_in6()
+                .map(|address| SocketAddr::from((address.ip(), address.port())))
+        })
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod imp {
+    use std::io;
+
+    use super::IcmpError;
+
+    pub(in super::super) fn joins_datagrams<T>(_: &T) {}
+
+    pub(in super::super) fn tells_icmp<T>(_: &T, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(in super::super) fn set_dont_fragment<T>(_: &T, _: bool, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(in super::super) fn icmp_error<T>(_: &T) -> io::Result<Option<IcmpError>> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,270 @@
+//! Relayed transport addresses over UDP: the way from a peer to a client.
+
+use core::cell::Cell;
+use core::net::{IpAddr, SocketAddr};
+use std::io;
+use std::rc::Rc;
+
+use nilas_stun::AddressFamily;
+use nilas_turn::Time;
+use nilas_turn::server::{BindError, Handled, Input, ListenerId, Path, RelayId, RelayPort};
+use quinn_udp::{BATCH_SIZE, UdpSocketState};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{Interest, Ready};
+use tokio::net::UdpSocket;
+use tokio::task::AbortHandle;
+
+use super::Worker;
+use super::options::{icmp_error, joins_datagrams, set_dont_fragment, tells_icmp};
+use super::send::Way;
+use crate::config::RelayAddress;
+use crate::ports::PortLease;
+
+/// Asked of the system for each socket and direction; memory is used only while datagrams wait.
+const BUFFER_BYTES: usize = 1 << 20;
+/// More ICMP errors than these are not taken at one time.
+const MAX_ICMP: usize = 16;
+
+/// The relays of a worker, by the core's small numbers.
+#[derive(Default)]
+pub(super) struct RelayTable(Vec<Option<Entry>>);
+
+struct Entry {
+    relay: Rc<UdpRelay>,
+    task: AbortHandle,
+}
+
+/// A bound relayed transport address.
+pub(super) struct UdpRelay {
+    id: RelayId,
+    // Closed before its port is given back.
+    socket: UdpSocket,
+    lease: PortLease,
+    /// The address that peers see, where it is not the socket's.
+    translated: Option<IpAddr>,
+    segments: Cell<bool>,
+    dont_fragment: Cell<bool>,
+    /// For how many datagrams room is made: as many as came lately.
+    slots: Cell<u8>,
+}
+
+impl RelayTable {
+    pub(super) fn udp(&self, id: RelayId) -> Option<&Rc<UdpRelay>> {
+        let entry = self.0.get(id.slot())?.as_ref()?;
+        (entry.relay.id == id).then_some(&entry.relay)
+    }
+
+    fn insert(&mut self, relay: Rc<UdpRelay>, task: AbortHandle) {
+        let slot = relay.id.slot();
+        if self.0.len() <= slot {
+            self.0.resize_with(slot + 1, || None);
+        }
+        self.0[slot] = Some(Entry { relay, task });
+    }
+
+    /// Closes a relay, as soon as its task has had its turn.
+    pub(super) fn remove(&mut self, id: RelayId) {
+        if self.udp(id).is_some()
+            && let Some(entry) = self.0[id.slot()].take()
+        {
+            entry.task.abort();
+        }
+    }
+}
+
+impl UdpRelay {
+    /// Sends datagrams of `segment` bytes each to a peer. Says how many were not taken.
+    pub(super) fn send(
+        &self,
+        state: &UdpSocketState,
+        peer: SocketAddr,
+        dont_fragment: bool,
+        bytes: &[u8],
+        segment: usize,
+    ) -> u64 {
+        let local = self.lease.address();
+        if self.dont_fragment.replace(dont_fragment) != dont_fragment {
+            // RFC 8656 section 14: the bit is set if the client wants it, else not.
+            let _ = set_dont_fragment(&self.socket, local.is_ipv4(), dont_fragment);
+        }
+        // Another relay of this server, on whichever core, behind the same NAT: no need to go through that.
+        let to = match self.translated {
+            Some(public) if peer.ip() == public => SocketAddr::new(local.ip(), peer.port()),
+            _ => peer,
+        };
+        let way = Way {
+            socket: &self.socket,
+            state,
+            segments: &self.segments,
+            from: None,
+            to,
+        };
+        way.send(bytes, segment)
+    }
+
+    /// A peer's address as the client knows it.
+    fn peer(&self, from: SocketAddr) -> SocketAddr {
+        match self.translated {
+            Some(public) if from.ip() == self.lease.address().ip() => {
+                SocketAddr::new(public, from.port())
+            }
+            _ => from,
+        }
+    }
+
+    /// As many slots as the last batch suggests, so that a quiet relay costs little to look at.
+    fn learn(&self, filled: usize) {
+        let slots = usize::from(self.slots.get());
+        let next = if filled == slots {
+            (slots * 2).min(BATCH_SIZE)
+        } else {
+            (filled + 1).max(slots / 2)
+        };
+        self.slots.set(next as u8);
+    }
+}
+
+impl Worker {
+    /// Binds a relayed transport address over UDP, and begins to serve it.
+    pub(super) fn bind_udp_relay(
+        self: &Rc<Self>,
+        id: RelayId,
+        family: AddressFamily,
+        port: RelayPort,
+    ) -> Result<SocketAddr, BindError> {
+        let address = self.relay_address(family).ok_or(BindError::Other)?;
+        let mut rng = self.rng.borrow_mut();
+        let ports = &self.shared.ports;
+        let (socket, lease) =
+            ports.bind_udp(address.local, port, &mut *rng, |address| open(address))?;
+        let socket = UdpSocket::from_std(socket).map_err(|_| BindError::Other)?;
+        let public = SocketAddr::new(address.public, lease.address().port());
+        let relay = Rc::new(UdpRelay {
+            id,
+            socket,
+            lease,
+            translated: (address.public != address.local).then_some(address.public),
+            segments: Cell::new(self.relay_state.max_gso_segments() > 1),
+            dont_fragment: Cell::new(false),
+            slots: Cell::new(1),
+        });
+        let task = tokio::task::spawn_local(Rc::clone(self).serve_relay(Rc::clone(&relay)));
+        self.relays.borrow_mut().insert(relay, task.abort_handle());
+        Ok(public)
+    }
+
+    pub(super) fn relay_address(&self, family: AddressFamily) -> Option<RelayAddress> {
+        let is_ipv4 = family == AddressFamily::Ipv4;
+        self.shared
+            .relay_addresses
+            .iter()
+            .find(|address| address.local.is_ipv4() == is_ipv4)
+            .copied()
+    }
+
+    async fn serve_relay(self: Rc<Self>, relay: Rc<UdpRelay>) {
+        let interest = Interest::READABLE | Interest::ERROR;
+        // An error here is the runtime's end.
+        while let Ok(ready) = relay.socket.ready(interest).await {
+            if ready.is_error() {
+                let _ = relay
+                    .socket
+                    .try_io(Interest::ERROR, || self.receive_icmp(&relay));
+            }
+            if (ready - Ready::ERROR).is_empty() {
+                continue;
+            }
+            let received = relay
+                .socket
+                .try_io(Interest::READABLE, || self.receive_peers(&relay));
+            if received.is_ok() {
+                // Others have their turn, too.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Takes one batch of datagrams in. `WouldBlock` if that was all there are.
+    fn receive_peers(self: &Rc<Self>, relay: &UdpRelay) -> io::Result<()> {
+        let mut inbound = self.inbound.borrow_mut();
+        let slots = usize::from(relay.slots.get());
+        let more = match inbound.receive(&relay.socket, &self.relay_state, slots) {
+            // An ICMP error, which is taken for itself; datagrams may stand behind it.
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Ok(()),
+            received => received?,
+        };
+        let now = self.shared.clock.now();
+        for received in inbound.datagrams() {
+            let input = Input::PeerDatagram {
+                relay: relay.id,
+                peer: relay.peer(received.from),
+                length: received.bytes.len(),
+            };
+            let handled = self.core.borrow_mut().handle(now, input);
+            if handled != Handled::Done {
+                self.act(handled, NOWHERE, received.bytes);
+            }
+        }
+        self.flush();
+        self.pump(now);
+        relay.learn(inbound.filled());
+        if more {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    /// Takes ICMP errors in (RFC 8656 section 11.5). `WouldBlock` when there are no more.
+    fn receive_icmp(self: &Rc<Self>, relay: &UdpRelay) -> io::Result<()> {
+        let now = self.shared.clock.now();
+        for _ in 0..MAX_ICMP {
+            let Some(error) = icmp_error(&relay.socket)? else {
+                self.pump(now);
+                return Err(io::ErrorKind::WouldBlock.into());
+            };
+            self.peer_icmp(now, relay, error);
+        }
+        self.pump(now);
+        Ok(())
+    }
+
+    fn peer_icmp(&self, now: Time, relay: &UdpRelay, error: super::options::IcmpError) {
+        let input = Input::PeerIcmp {
+            relay: relay.id,
+            peer: relay.peer(error.peer),
+            icmp_type: error.icmp_type,
+            code: error.code,
+            error_data: error.error_data,
+        };
+        let _ = self.core.borrow_mut().handle(now, input);
+    }
+}
+
+/// A peer's datagram comes on no client's path.
+const NOWHERE: Path = Path::Datagram {
+    listener: ListenerId(u32::MAX),
+    client: SocketAddr::new(IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED), 0),
+    server: SocketAddr::new(IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED), 0),
+};
+
+/// A socket for a relay, bound to this address.
+fn open(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // A refusal leaves the system's default sizes, which work.
+    let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
+    let _ = socket.set_send_buffer_size(BUFFER_BYTES);
+    joins_datagrams(&socket);
+    tells_icmp(&socket, address.is_ipv4())?;
+    set_dont_fragment(&socket, address.is_ipv4(), false)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
