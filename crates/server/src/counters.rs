@@ -32,7 +32,7 @@ pub struct ServerStats {
     pub relay_not_sent: u64,
     /// Datagrams lost between two threads of the relay, because the other was busy.
     pub handovers_lost: u64,
-    /// Ports that relays have now, reserved ones included, and those of the server's own in their range.
+    /// Ports that relays have now, reserved ones included.
     pub ports_in_use: usize,
     /// Users that have allocations now.
     pub users: usize,

@@ -18,8 +18,10 @@
 //! |---|---|
 //! | `server` | [`Server`]: binds everything, runs it, stops it |
 //! | `config` | [`ServerConfig`]: where to listen, who may use the relay, how much to allow |
-//! | `binding` | what a STUN message is answered with; pure |
-//! | `stun_udp`, `stun_tcp` | the sockets that carry those answers |
+//! | `relay` | the relay as a whole: its sockets, its cores, what they are to know about this machine |
+//! | `worker` | the threads that relay, each with a core of `nilas-turn`; it has a table of its own |
+//! | `ports` | the ports of relayed addresses, given out by the whole process |
+//! | `binding`, `stun_tcp` | STUN over TCP |
 //! | [`rendezvous`] | the rules of the rendezvous; pure, in virtual time |
 //! | `guess_limit` | how fast codes can be guessed |
 //! | `hub` | connects the rules to the WebSockets |

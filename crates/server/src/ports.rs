@@ -64,7 +64,7 @@ impl Ports {
     pub(crate) fn exclude(&self, address: IpAddr, port: u16) {
         let mut state = self.state();
         for protocol in [RelayProtocol::Udp, RelayProtocol::Tcp] {
-            state.taken(address, protocol).set(port);
+            state.taken(address, protocol).exclude(port);
         }
     }
 
@@ -129,31 +129,6 @@ impl Ports {
         Err(BindError::NoPort)
     }
 
-    /// Binds a TCP relay on this address by `bind`.
-    pub(crate) fn bind_tcp<T>(
-        self: &Arc<Self>,
-        address: IpAddr,
-        rng: &mut impl Rng,
-        bind: impl Fn(SocketAddr) -> io::Result<T>,
-    ) -> Result<(T, PortLease), BindError> {
-        for _ in 0..TRIES {
-            let want = Want {
-                even: false,
-                next: false,
-            };
-            let lease = self.lease(address, RelayProtocol::Tcp, want, rng)?;
-            match bind(lease.address) {
-                Ok(socket) => return Ok((socket, lease)),
-                Err(error) => {
-                    if let Some(error) = after(&error) {
-                        return Err(error);
-                    }
-                }
-            }
-        }
-        Err(BindError::NoPort)
-    }
-
     /// Closes the port that is reserved under a token, if it still is.
     pub(crate) fn release(&self, token: [u8; 8]) {
         // Dropped after the lock is given back, which dropping takes again.
@@ -161,7 +136,7 @@ impl Ports {
         drop(reserved);
     }
 
-    /// How many ports are in use, reserved ones included, and the server's own.
+    /// How many ports are given out, reserved ones included.
     pub(crate) fn in_use(&self) -> usize {
         self.state().taken.values().map(|taken| taken.count).sum()
     }
@@ -191,11 +166,7 @@ impl Ports {
                 at(start)
             })
             .find(|port| suits(*port))
-            .or_else(|| {
-                (start..start + count)
-                    .map(at)
-                    .find(|port| suits(*port))
-            })
+            .or_else(|| (start..start + count).map(at).find(|port| suits(*port)))
             .ok_or(BindError::NoPort)?;
         taken.set(port);
         if want.next {
@@ -254,6 +225,10 @@ impl Taken {
         self.bits[usize::from(port / 64)] & mask(port) != 0
     }
 
+    fn exclude(&mut self, port: u16) {
+        self.bits[usize::from(port / 64)] |= mask(port);
+    }
+
     fn set(&mut self, port: u16) {
         if !self.has(port) {
             self.bits[usize::from(port / 64)] |= mask(port);
@@ -305,7 +280,11 @@ mod tests {
         ports.exclude(HOME, 50_003);
         let mut rng = rng();
         let leases: Vec<_> = (0..9)
-            .map(|_| ports.bind_udp(HOME, RelayPort::Any, &mut rng, bind).unwrap())
+            .map(|_| {
+                ports
+                    .bind_udp(HOME, RelayPort::Any, &mut rng, bind)
+                    .unwrap()
+            })
             .collect();
         let mut given: Vec<u16> = leases
             .iter()
@@ -316,13 +295,8 @@ mod tests {
         assert_eq!(given, expected);
         let none = ports.bind_udp(HOME, RelayPort::Any, &mut rng, bind);
         assert_eq!(none.unwrap_err(), BindError::NoPort);
-        // TCP has ports of its own.
-        ports
-            .bind_tcp(HOME, &mut rng, |_| Ok(()))
-            .expect("TCP's are free");
         drop(leases);
-        // What is excluded counts for both protocols.
-        assert_eq!(ports.in_use(), 2);
+        assert_eq!(ports.in_use(), 0);
     }
 
     #[test]
@@ -365,8 +339,8 @@ mod tests {
         assert_eq!(lease.address().port(), 50_001);
         let none = ports.bind_udp(HOME, RelayPort::Any, &mut rng, only_the_second);
         assert_eq!(none.unwrap_err(), BindError::NoPort);
-        let broken = ports.bind_tcp(HOME, &mut rng, |_| {
-            Err::<(), _>(io::ErrorKind::OutOfMemory.into())
+        let broken = ports.bind_udp(HOME, RelayPort::Any, &mut rng, |_| {
+            Err(io::ErrorKind::OutOfMemory.into())
         });
         assert_eq!(broken.unwrap_err(), BindError::Other);
         drop(lease);

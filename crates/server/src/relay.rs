@@ -2,20 +2,20 @@
 
 use core::net::{IpAddr, SocketAddr};
 use core::num::NonZeroU8;
+use core::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use nilas_turn::server::{
-    Common, Discovery, ListenerId, ServerConfig as TurnConfig, WorkerId,
-};
+use nilas_turn::server::{Common, Discovery, ListenerId, ServerConfig as TurnConfig, WorkerId};
 
 use crate::clock::Clock;
-use crate::config::{DiscoveryAddresses, ServerConfig};
+use crate::config::{DiscoveryAddresses, RelayAddress, ServerConfig};
 use crate::counters::{Counters, ServerStats};
 use crate::error::ServerError;
 use crate::ports::Ports;
 use crate::rendezvous::RendezvousCounts;
 use crate::sockets::bind_udp;
+use crate::worker::handover::Order;
 use crate::worker::thread::{Parts, Workers, mailboxes};
 use crate::worker::{DONT_FRAGMENT, Shared};
 
@@ -23,6 +23,7 @@ use crate::worker::{DONT_FRAGMENT, Shared};
 pub(crate) struct Relay {
     shared: Arc<Shared>,
     config: Arc<TurnConfig>,
+    surroundings: Surroundings,
     parts: Vec<Parts>,
     /// Where it listens over UDP, without the further addresses of NAT behavior discovery.
     udp: Vec<SocketAddr>,
@@ -34,11 +35,19 @@ pub(crate) struct Surroundings {
     /// The addresses of this machine.
     host: Vec<IpAddr>,
     discovery: Option<Discovery>,
+    /// What cannot change while the server runs.
+    realm: String,
+    relay_addresses: Vec<RelayAddress>,
+    relay_ports: RangeInclusive<u16>,
 }
 
 impl Surroundings {
     /// The cores' configuration.
     pub(crate) fn apply(&self, config: &ServerConfig) -> Result<Arc<TurnConfig>, ServerError> {
+        let mut config = config.clone();
+        config.access.realm.clone_from(&self.realm);
+        config.relay.addresses.clone_from(&self.relay_addresses);
+        config.relay.ports = self.relay_ports.clone();
         let mut turn = config.turn().map_err(ServerError::Config)?;
         turn.peer_rule.host.clone_from(&self.host);
         turn.discovery = self.discovery;
@@ -62,6 +71,9 @@ impl Relay {
         let surroundings = Surroundings {
             host: host_addresses(sockets.iter().map(|(_, address)| *address))?,
             discovery,
+            realm: config.access.realm.clone(),
+            relay_addresses: config.relay.addresses.clone(),
+            relay_ports: config.relay.ports.clone(),
         };
         let turn = surroundings.apply(config)?;
         let ports = Ports::new(config.relay.ports.clone());
@@ -100,6 +112,7 @@ impl Relay {
         Ok(Self {
             shared: Arc::new(shared),
             config: turn,
+            surroundings,
             parts,
             udp,
         })
@@ -114,12 +127,30 @@ impl Relay {
         &self.shared
     }
 
+    pub(crate) const fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
+    }
+
     pub(crate) fn udp_addresses(&self) -> &[SocketAddr] {
         &self.udp
     }
 }
 
 impl Shared {
+    /// Has all cores take on another configuration.
+    pub(crate) fn change_config(&self, config: &Arc<TurnConfig>) {
+        for mailbox in &self.mailboxes {
+            mailbox.order(Order::Config(Arc::clone(config)));
+        }
+    }
+
+    /// Has all cores make no more allocations.
+    pub(crate) fn drain(&self) {
+        for mailbox in &self.mailboxes {
+            mailbox.order(Order::Drain);
+        }
+    }
+
     /// What the server has done.
     pub(crate) fn stats(&self, rendezvous: RendezvousCounts) -> ServerStats {
         ServerStats {
@@ -169,9 +200,7 @@ fn discover(
 }
 
 /// What no client may reach through the relay: this machine.
-fn host_addresses(
-    listeners: impl Iterator<Item = SocketAddr>,
-) -> Result<Vec<IpAddr>, ServerError> {
+fn host_addresses(listeners: impl Iterator<Item = SocketAddr>) -> Result<Vec<IpAddr>, ServerError> {
     let interfaces = nilas_net::interfaces().map_err(ServerError::Interfaces)?;
     let mut host: Vec<IpAddr> = interfaces
         .into_iter()

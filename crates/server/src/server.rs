@@ -8,14 +8,14 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::admission::Admission;
 use crate::config::ServerConfig;
 use crate::counters::{Counters, ServerStats};
 use crate::error::ServerError;
 use crate::hub::Hub;
-use crate::relay::Relay;
+use crate::relay::{Relay, Surroundings};
 use crate::sockets::bind_tcp;
 use crate::stun_tcp::{self, StunTcpTimes};
 use crate::web::{self, Web};
@@ -23,6 +23,8 @@ use crate::worker::Shared;
 
 /// How long clients of the rendezvous are given to hear that the server stops.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
+/// How often a server that drains looks whether it is done.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
 
 /// A server whose sockets are bound. Datagrams that come before [`run`](Self::run) wait.
 pub struct Server {
@@ -33,7 +35,7 @@ pub struct Server {
     addresses: LocalAddresses,
     hub: Arc<Hub>,
     counters: Arc<Counters>,
-    stop: Arc<watch::Sender<bool>>,
+    phase: Arc<watch::Sender<Phase>>,
 }
 
 /// Where a server listens, with the ports that the system chose, in the order of the configuration.
@@ -53,7 +55,17 @@ pub struct LocalAddresses {
 pub struct ServerHandle {
     hub: Arc<Hub>,
     shared: Arc<Shared>,
-    stop: Arc<watch::Sender<bool>>,
+    surroundings: Surroundings,
+    phase: Arc<watch::Sender<Phase>>,
+}
+
+/// How far a server is on its way to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Serving,
+    /// It makes no new allocations, and ends when the last is gone.
+    Draining,
+    Stopped,
 }
 
 impl Server {
@@ -82,7 +94,7 @@ impl Server {
         Ok(Self {
             hub: Arc::new(Hub::new(config.rendezvous_limits.clone(), seed)),
             counters,
-            stop: Arc::new(watch::Sender::new(false)),
+            phase: Arc::new(watch::Sender::new(Phase::Serving)),
             config,
             relay,
             stun_tcp,
@@ -101,12 +113,13 @@ impl Server {
         ServerHandle {
             hub: Arc::clone(&self.hub),
             shared: Arc::clone(self.relay.shared()),
-            stop: Arc::clone(&self.stop),
+            surroundings: self.relay.surroundings().clone(),
+            phase: Arc::clone(&self.phase),
         }
     }
 
-    /// Serves until `shutdown` is ready or [`ServerHandle::stop`] is called; then tells the clients of the
-    /// rendezvous and returns, two seconds later at most. When the future is dropped, everything ends at once.
+    /// Serves until `shutdown` is ready, [`ServerHandle::stop`] is called, or it has been [drained]
+    /// (ServerHandle::drain); then tells the clients of the rendezvous and returns, two seconds later at most. When the future is dropped, everything ends at once.
     ///
     /// # Panics
     /// If one of its tasks does: it was a bug, and half a server is worse than none.
@@ -119,9 +132,9 @@ impl Server {
             addresses,
             hub,
             counters,
-            stop,
+            phase,
         } = self;
-        let mut stopped = stop.subscribe();
+        let shared = Arc::clone(relay.shared());
         let (running, is_running) = watch::channel(());
         let mut tasks = JoinSet::new();
         let mut workers = match relay.start() {
@@ -171,8 +184,7 @@ impl Server {
         tracing::info!(?addresses, "serving");
         tokio::select! {
             () = shutdown => {}
-            // The sender lives as long as this function.
-            _ = stopped.wait_for(|stop| *stop) => {}
+            () = ended(&phase, &shared, config.drain_time) => {}
             Some(Err(error)) = tasks.join_next() => {
                 if let Ok(panic) = error.try_into_panic() {
                     std::panic::resume_unwind(panic);
@@ -188,10 +200,61 @@ impl Server {
     }
 }
 
+/// Ready when the server is to end.
+async fn ended(phase: &watch::Sender<Phase>, shared: &Shared, drain_time: Duration) {
+    let mut phase = phase.subscribe();
+    // The sender lives as long as this function.
+    let _ = phase.wait_for(|phase| *phase >= Phase::Draining).await;
+    let drained = async {
+        // Those that were being made when the draining began are counted, too.
+        while shared.common.allocations() > 0 {
+            sleep(DRAIN_LOOK).await;
+        }
+    };
+    tokio::select! {
+        _ = phase.wait_for(|phase| *phase == Phase::Stopped) => {}
+        done = timeout(drain_time, drained) => {
+            if done.is_err() {
+                tracing::warn!(allocations = shared.common.allocations(), "drained long enough");
+            }
+        }
+    }
+}
+
 impl ServerHandle {
     /// Makes [`Server::run`] return.
     pub fn stop(&self) {
-        self.stop.send_replace(true);
+        self.phase.send_replace(Phase::Stopped);
+    }
+
+    /// Lets no new allocations begin, and makes [`Server::run`] return when the last is gone, or after the
+    /// [`drain_time`](ServerConfig::drain_time). Clients that ask for one are sent to an alternate server, if
+    /// there is one.
+    pub fn drain(&self) {
+        self.shared.drain();
+        self.phase
+            .send_modify(|phase| *phase = (*phase).max(Phase::Draining));
+    }
+
+    /// Whether [`drain`](Self::drain) or [`stop`](Self::stop) was called.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        *self.phase.borrow() >= Phase::Draining
+    }
+
+    /// Makes another configuration hold, for what exists, too: allocations of users that it does not have end, and
+    /// so do permissions for peers that it refuses. Certificates are read again. What cannot change while the server
+    /// runs stays as it is; [`ServerConfig::fixed_differences`] names it.
+    ///
+    /// # Errors
+    /// The configuration cannot be true, or the certificate cannot be used; then nothing changes.
+    pub fn reload(&self, config: &ServerConfig) -> Result<(), ServerError> {
+        if let Some(mistake) = config.check().into_iter().next() {
+            return Err(ServerError::Config(mistake));
+        }
+        let turn = self.surroundings.apply(config)?;
+        self.shared.change_config(&turn);
+        Ok(())
     }
 
     /// What the server has done so far.

@@ -69,14 +69,11 @@ impl Inbound {
                 // datagram is one, too.
                 let empty = bytes.is_empty().then_some(bytes);
                 let segments = bytes.chunks(meta.stride.max(1));
-                empty
-                    .into_iter()
-                    .chain(segments)
-                    .map(|bytes| Received {
-                        from: meta.addr,
-                        to: meta.dst_ip,
-                        bytes,
-                    })
+                empty.into_iter().chain(segments).map(|bytes| Received {
+                    from: meta.addr,
+                    to: meta.dst_ip,
+                    bytes,
+                })
             })
     }
 }
@@ -159,11 +156,6 @@ impl Run {
         Some((self.destination?, &self.bytes[..self.length], self.segment))
     }
 
-    /// How many datagrams there are.
-    pub(super) const fn count(&self) -> usize {
-        self.count
-    }
-
     pub(super) fn clear(&mut self) {
         self.destination = None;
         self.length = 0;
@@ -216,6 +208,6 @@ mod tests {
         assert!(!run.takes(TO, 60_000));
         run.clear();
         run.push(TO, &[1; 48], &[2; 65_535], 3);
-        assert_eq!(run.count(), 0);
+        assert_eq!(run.contents(), None);
     }
 }

@@ -24,10 +24,10 @@ mod imp {
 
     use nix::errno::Errno;
     use nix::libc;
-    use nix::{setsockopt_impl, sockopt_impl};
     use nix::sys::socket::{
         ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
     };
+    use nix::{setsockopt_impl, sockopt_impl};
 
     use super::IcmpError;
 

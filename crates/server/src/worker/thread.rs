@@ -136,12 +136,7 @@ fn run(shared: Arc<Shared>, config: Arc<TurnConfig>, parts: Parts) -> io::Result
         let [core_seed, port_seed] = seeds;
         let worker = Rc::new(Worker {
             id,
-            core: RefCell::new(Core::new(
-                config,
-                Arc::clone(&shared.common),
-                id,
-                core_seed,
-            )),
+            core: RefCell::new(Core::new(config, Arc::clone(&shared.common), id, core_seed)),
             rng: RefCell::new(ChaCha12Rng::from_seed(port_seed)),
             listeners,
             run: RefCell::new(Run::new(relay_state.max_gso_segments())),

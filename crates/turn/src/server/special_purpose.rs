@@ -30,6 +30,10 @@ pub(super) fn special_purpose(address: IpAddr) -> Option<&'static str> {
 /// The IPv4 address that an IPv6 address stands for, in any of the spellings that a translator, a tunnel or a
 /// socket unwraps.
 pub(super) fn embedded_ipv4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    if address.is_unspecified() || address.is_loopback() {
+        // These two are of IPv6 itself, although they lie among the compatible ones.
+        return None;
+    }
     let octets = address.octets();
     let [a, b, c, d] = if MAPPED.contains(&address)
         || TRANSLATED.contains(&address)
