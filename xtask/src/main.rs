@@ -10,12 +10,14 @@
 //! | `citations` | every "RFC NNNN section X.Y" in the sources, checked against the index |
 //! | `protocol_map` | `docs/protocol.md`, checked against the index, the files and their tests |
 //! | `documents` | links that must lead somewhere, the table of dependencies |
+//! | `matrix` | `docs/matrix.md`, written and compared |
 //! | `fuzz` | seed corpora, replayed through the fuzz targets |
 //! | `sans_io` | what the core crates may not touch: sockets, clocks, ambient randomness |
 
 mod citations;
 mod documents;
 mod fuzz;
+mod matrix;
 mod prerequisites;
 mod protocol_map;
 mod runner;
@@ -54,6 +56,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Write docs/matrix.md: every kind of access beside every other, in the simulated network.
+    Matrix,
     /// Check every citation of an RFC section, and docs/protocol.md.
     Rfc {
         /// Also want every file of docs/protocol.md to cite the section of its row, not only the RFC.
@@ -99,6 +103,10 @@ fn run(command: Command) -> Result<ExitCode, String> {
             ]);
             bench.args(arguments);
             runner::execute(bench).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Matrix => {
+            println!("{}", matrix::write(&workspace)?);
+            Ok(ExitCode::SUCCESS)
         }
         Command::Rfc { strict } => match citations::check_map(&workspace, strict) {
             Ok(summary) => {

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::prerequisites::{self, Need};
 use crate::workspace::Workspace;
-use crate::{citations, documents, fuzz, sans_io};
+use crate::{citations, documents, fuzz, matrix, sans_io};
 
 /// One line of the list that `cargo xtask test` works through.
 pub(crate) struct Step {
@@ -44,7 +44,7 @@ pub(crate) fn chosen(only: &[String]) -> Result<Vec<&'static Step>, String> {
     Ok(STEPS.iter().filter(wanted).collect())
 }
 
-static STEPS: [Step; 17] = [
+static STEPS: [Step; 18] = [
     Step {
         name: "prerequisites",
         about: "finds and installs what the machine lacks for the steps below",
@@ -121,6 +121,13 @@ static STEPS: [Step; 17] = [
         needs: &[],
         gate: false,
         work: Work::Commands(doctests),
+    },
+    Step {
+        name: "matrix",
+        about: "every kind of NAT beside every other connects as expected; docs/matrix.md tells it",
+        needs: &[],
+        gate: false,
+        work: Work::Check(matrix::check),
     },
     Step {
         name: "fuzz",

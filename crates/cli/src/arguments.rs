@@ -1,9 +1,11 @@
 //! The command line: what may be typed, defined once for the parser, `--help`, completions and the manual page.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+use nilas_sim::matrix::{Access, Servers};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -36,6 +38,8 @@ pub(crate) enum Verb {
     Agent,
     /// Build a laboratory of NATs (Linux) and run a command in it
     Lab(Lab),
+    /// Run sessions in a simulated network, thousands a second, and tell how likely and how fast they connect
+    Sim(Sim),
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completions {
@@ -165,6 +169,56 @@ pub(crate) struct Lab {
     /// The command to run there
     #[arg(last = true, value_hint = ValueHint::CommandWithArguments)]
     pub(crate) command: Vec<String>,
+}
+
+/// Run sessions in a simulated network, in virtual time.
+///
+/// Without --matrix: sessions between two kinds of access; tells the chance to connect, the kinds of the paths,
+/// the times to the first path and to the selected one, and the packets. With --matrix: every kind beside every
+/// other, each with its expectation. The agents are the real ones; only the network is simulated, from one seed.
+/// Exits with 1 if no session connected, or a cell of the matrix is not as expected.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Sim {
+    /// The first peer's access.
+    ///
+    /// Kinds: open, plain, sym, {eim,adm,apdm}-{eif,adf,apdf}, cgn:INNER:OUTER, same, samecgn; NATs take
+    /// +hairpin.
+    #[arg(long, value_name = "KIND", required_unless_present = "matrix")]
+    pub(crate) nat_a: Option<Access>,
+    /// The second peer's access
+    #[arg(long, value_name = "KIND", required_unless_present = "matrix")]
+    pub(crate) nat_b: Option<Access>,
+    /// The time from one peer to the other and back, and to a server and back
+    #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(crate) rtt_ms: u32,
+    /// Lose this share of the packets on the way, in each direction, in per cent
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = per_cent, conflicts_with = "matrix")]
+    pub(crate) loss: f64,
+    /// The servers that both peers are given: none or stun
+    #[arg(long, value_name = "SERVERS", default_value_t = Servers::Stun, conflicts_with = "matrix")]
+    pub(crate) servers: Servers,
+    /// Which peer controls: a or b
+    #[arg(long, value_name = "PEER", default_value = "a", value_parser = ["a", "b"], conflicts_with = "matrix")]
+    pub(crate) controlling: String,
+    /// How many sessions, each from a seed of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with = "matrix")]
+    pub(crate) runs: u32,
+    /// The seed of the first session; the others count on from it
+    #[arg(long, value_name = "S", default_value_t = 1, conflicts_with = "matrix")]
+    pub(crate) seed: u64,
+    /// Draw the first session as a sequence diagram into this file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "matrix")]
+    pub(crate) html: Option<PathBuf>,
+    /// Run every kind of access beside every other
+    #[arg(long, conflicts_with_all = ["nat_a", "nat_b"])]
+    pub(crate) matrix: bool,
+    /// Print the matrix as a page of Markdown
+    #[arg(long, requires = "matrix", conflicts_with_all = ["json", "nat_a"])]
+    pub(crate) markdown: bool,
+    /// Print JSON lines (schema nilas.sim/1, with --matrix nilas.sim-cell/1)
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 fn per_cent(text: &str) -> Result<f64, String> {

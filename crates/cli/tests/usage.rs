@@ -16,12 +16,13 @@ fn help_tells_every_verb_and_the_exit_codes() {
         "server",
         "agent",
         "lab",
+        "sim",
         "Exit codes",
         "no connection",
     ] {
         assert!(text.contains(word), "{word} is missing in:\n{text}");
     }
-    for verb in ["demo", "connect", "gather", "server", "agent", "lab"] {
+    for verb in ["demo", "connect", "gather", "server", "agent", "lab", "sim"] {
         let output = run(&[verb, "--help"]);
         assert_eq!(output.status.code(), Some(0), "{verb}");
         assert!(!output.stdout.is_empty(), "{verb}");

@@ -67,6 +67,7 @@
 //! | `signaling` | [`Signaling`]: how two agents' descriptions reach each other |
 //! | `trace` | [`Trace`]: every packet and its fate |
 //! | `error` | [`WorldError`]: what makes no sense in a world |
+//! | `diagram` | [`sequence_diagram`]: a session for a person's eyes |
 //! | [`matrix`] | two peers behind every kind of NAT, as data, with what is expected of them |
 //!
 //! # How addresses are found
@@ -85,6 +86,7 @@
 #![forbid(unsafe_code)]
 
 mod agents;
+mod diagram;
 mod error;
 mod firewall;
 mod host;
@@ -104,6 +106,7 @@ mod turn_server;
 mod world;
 
 pub use agents::Agent;
+pub use diagram::sequence_diagram;
 pub use error::WorldError;
 pub use firewall::{Firewall, Inbound, Ports};
 pub use ipnet::{IpNet, Ipv6Net};

@@ -7,6 +7,7 @@ mod gather;
 mod lab;
 mod manual;
 mod server;
+mod sim;
 
 use std::io::{self, Write};
 
@@ -24,6 +25,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Gather(arguments) => gather::run(&arguments),
         Verb::Server(arguments) => server::run(&arguments),
         Verb::Lab(arguments) => lab::run(&arguments),
+        Verb::Sim(arguments) => sim::run(&arguments),
         Verb::Completions { shell } => manual::completions(shell),
         Verb::Man => manual::page(),
     }

@@ -109,7 +109,9 @@ impl Scenario {
         let mut builder = Builder::new(self);
         let a = builder.peer(0, self.a, None);
         let b = builder.peer(1, self.b, Some(&a));
-        let Builder { mut world, .. } = builder;
+        let Builder {
+            mut world, server, ..
+        } = builder;
         let [a, b] = [(a, self.role), (b, self.role.opposite())]
             .map(|(place, role)| world.add_agent(place.host, self.agent(role)));
         let no_room = "a new engine has room for an agent, and it makes its own credentials";
@@ -124,13 +126,18 @@ impl Scenario {
             world,
             a,
             b,
+            server,
             outcome: Outcome::default(),
         };
         session.settle();
         Ok(session)
     }
 
-    fn check(&self) -> Result<(), ScenarioError> {
+    /// Whether these two kinds of access make a world together.
+    ///
+    /// # Errors
+    /// Why they do not.
+    pub fn check(&self) -> Result<(), ScenarioError> {
         if !self.a.stands_alone() {
             return Err(ScenarioError::First(self.a));
         }
@@ -195,6 +202,8 @@ pub struct Session {
     pub a: Agent,
     /// The second peer.
     pub b: Agent,
+    /// The server, where there is one.
+    pub server: Option<NodeId>,
     /// What came of it.
     pub outcome: Outcome,
 }
@@ -224,6 +233,14 @@ const LIMIT: Duration = Duration::from_secs(180);
 const WATCH: Duration = Duration::from_secs(3);
 
 impl Session {
+    /// Draws the session: a page of HTML.
+    pub fn diagram(&self, title: &str) -> String {
+        let mut lanes = vec![(self.a.node, "first peer")];
+        lanes.extend(self.server.map(|server| (server, "server")));
+        lanes.push((self.b.node, "second peer"));
+        crate::diagram::sequence_diagram(&self.world, title, &lanes, &[self.a, self.b])
+    }
+
     /// Runs on until both peers are at rest, and writes down what came of it.
     fn settle(&mut self) {
         let (a, b) = (self.a, self.b);
@@ -314,6 +331,7 @@ const SERVER: SocketAddr =
 /// The world while it is built.
 struct Builder {
     world: World,
+    server: Option<NodeId>,
     access: Link,
 }
 
@@ -332,10 +350,13 @@ impl Builder {
         let mut up = down;
         up.loss = scenario.loss;
         let access = Link::asymmetric(up, down);
-        if scenario.servers != Servers::None {
-            world.add_stun_server(Realm::INTERNET, SERVER, access);
+        let server = (scenario.servers != Servers::None)
+            .then(|| world.add_stun_server(Realm::INTERNET, SERVER, access));
+        Self {
+            world,
+            server,
+            access,
         }
-        Self { world, access }
     }
 
     fn peer(&mut self, side: u8, access: Access, other: Option<&Place>) -> Place {
