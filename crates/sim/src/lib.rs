@@ -62,6 +62,7 @@
 //! | `firewall` | [`Firewall`]: ports, and answers only |
 //! | `host` | a host: its engine, what its agents told |
 //! | `sockets` | the UDP sockets of a node; [`UdpSocket`], for what is no agent |
+//! | `tcp` | TCP, with a handshake like TLS's or without; [`TcpStream`], for what is no agent |
 //! | `stun_server` | the answer of a STUN server |
 //! | `turn_server` | [`TurnServer`]: a relay on the core that real servers run |
 //! | `signaling` | [`Signaling`]: how two agents' descriptions reach each other |
@@ -100,6 +101,7 @@ mod router;
 mod signaling;
 mod sockets;
 mod stun_server;
+mod tcp;
 mod trace;
 mod transit;
 mod turn_server;
@@ -116,6 +118,7 @@ pub use packet::{Flow, Segment};
 pub use router::Router;
 pub use signaling::{Signal, Signaling};
 pub use sockets::{Received, UdpSocket};
+pub use tcp::{End, TcpListener, TcpStream};
 pub use trace::{Fate, Trace, TracedPacket};
 pub use turn_server::{TurnServer, UNIX_TIME_AT_START};
 pub use world::{NodeId, Realm, World};

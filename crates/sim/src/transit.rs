@@ -202,6 +202,9 @@ impl World {
             }
             return self.enter_inside(node, packet);
         }
+        if packet.flow.is_tcp() {
+            return self.reach_tcp(node, &packet);
+        }
         let fate = Fate::Delivered {
             at: now,
             node,

@@ -11,7 +11,7 @@ use nilas_stun::AddressFamily;
 use nilas_turn::server::{
     BindError, Command, Common, ConfigError, Counters, Event, Handled, Input, ListenerId,
     MIN_BUFFER, Output, Path, RelayFamilies, RelayId, RelayPort, RelayProtocol, Server,
-    ServerConfig, WorkerId,
+    ServerConfig, StreamHandled, StreamId, WorkerId,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
@@ -19,6 +19,7 @@ use rand_core::Rng;
 use crate::error::WorldError;
 use crate::link::Link;
 use crate::sockets::{Sockets, UdpOwner};
+use crate::tcp::Happened;
 use crate::world::{Happening, NodeId, NodeKind, Realm, World};
 
 /// The time since 1970 at the beginning of every world, by which credentials expire: in November 2023.
@@ -32,10 +33,12 @@ const RELAY_PORTS: RangeInclusive<u16> = 49_152..=u16::MAX;
 pub struct TurnServer {
     config: ServerConfig,
     udp_ports: Vec<u16>,
+    tcp_ports: Vec<u16>,
+    tls_ports: Vec<u16>,
 }
 
 impl TurnServer {
-    /// A server on UDP port 3478 that lets one user in.
+    /// A server on port 3478 of UDP and TCP that lets one user in.
     ///
     /// It relays to the addresses of documentation, which worlds use for the Internet (RFC 5737, RFC 3849), and
     /// refuses private ones and all others that are special, as every server of nilas does.
@@ -56,13 +59,15 @@ impl TurnServer {
         Ok(Self::with_config(config))
     }
 
-    /// A server on UDP port 3478 with a configuration of your own. Its families, the addresses of its relays and
+    /// A server on port 3478 of UDP and TCP with a configuration of your own. Its families, the addresses of its relays and
     /// their ports are set by the world; allocations for TCP (RFC 6062) are refused.
     #[must_use]
     pub fn with_config(config: ServerConfig) -> Self {
         Self {
             config,
             udp_ports: vec![3478],
+            tcp_ports: vec![3478],
+            tls_ports: Vec::new(),
         }
     }
 
@@ -70,6 +75,20 @@ impl TurnServer {
     #[must_use]
     pub fn on_udp(mut self, ports: &[u16]) -> Self {
         self.udp_ports = ports.to_vec();
+        self
+    }
+
+    /// The same server on these TCP ports instead.
+    #[must_use]
+    pub fn on_tcp(mut self, ports: &[u16]) -> Self {
+        self.tcp_ports = ports.to_vec();
+        self
+    }
+
+    /// The same server on these ports for TCP with a handshake like TLS's, as well.
+    #[must_use]
+    pub fn on_tls(mut self, ports: &[u16]) -> Self {
+        self.tls_ports = ports.to_vec();
         self
     }
 }
@@ -81,6 +100,8 @@ pub(crate) struct TurnNode {
     addresses: Vec<IpAddr>,
     relays: BTreeMap<RelayId, SocketAddr>,
     reserved: BTreeMap<[u8; 8], SocketAddr>,
+    /// What of each client's stream was not dealt with yet.
+    streams: BTreeMap<u32, Vec<u8>>,
     random: ChaCha8Rng,
     wake: Option<Time>,
     events: Vec<(Time, Event)>,
@@ -170,6 +191,8 @@ impl World {
         let TurnServer {
             mut config,
             udp_ports,
+            tcp_ports,
+            tls_ports,
         } = turn;
         config.families = RelayFamilies {
             ipv4: addresses.iter().any(IpAddr::is_ipv4),
@@ -192,6 +215,7 @@ impl World {
             addresses: addresses.to_vec(),
             relays: BTreeMap::new(),
             reserved: BTreeMap::new(),
+            streams: BTreeMap::new(),
             random,
             wake: None,
             events: Vec::new(),
@@ -200,6 +224,12 @@ impl World {
         for ip in addresses {
             for port in &udp_ports {
                 self.listen_udp(node, SocketAddr::new(*ip, *port))?;
+            }
+            for port in &tcp_ports {
+                self.listen_stream(node, SocketAddr::new(*ip, *port), false)?;
+            }
+            for port in &tls_ports {
+                self.listen_stream(node, SocketAddr::new(*ip, *port), true)?;
             }
         }
         Ok(node)
@@ -247,6 +277,56 @@ impl World {
             .handle(now, Input::ClientDatagram { path, bytes });
         self.turn_relay(node, handled, bytes);
         self.settle_turn(node);
+    }
+
+    /// Something happened on a client's stream.
+    pub(crate) fn turn_stream(&mut self, node: NodeId, id: u32, happened: Happened) {
+        let now = turn_time(self.now());
+        let stream = StreamId(u64::from(id));
+        let connection = self.node(node).tcp.connection(id);
+        let client = connection.map(|connection| connection.remote);
+        let bytes = self.node_mut(node).tcp.take(id);
+        let turn = self.turn_mut(node);
+        if let (Happened::Ready, Some(client)) = (happened, client) {
+            let _ = turn
+                .server
+                .handle(now, Input::StreamOpened { stream, client });
+            turn.streams.insert(id, Vec::new());
+        }
+        if let Some(pending) = turn.streams.get_mut(&id) {
+            pending.extend(bytes);
+            self.turn_stream_bytes(node, id);
+        }
+        if let Happened::Ended(_) = happened
+            && self.turn_mut(node).streams.remove(&id).is_some()
+        {
+            let closed = Input::PathClosed(Path::Stream(stream));
+            let _ = self.turn_mut(node).server.handle(now, closed);
+        }
+        self.settle_turn(node);
+    }
+
+    /// Gives the server what of a stream it has not taken yet, message by message.
+    fn turn_stream_bytes(&mut self, node: NodeId, id: u32) {
+        let now = turn_time(self.now());
+        let stream = StreamId(u64::from(id));
+        let Some(pending) = self.turn_mut(node).streams.get_mut(&id) else {
+            return;
+        };
+        let bytes = core::mem::take(pending);
+        let mut rest = bytes.as_slice();
+        loop {
+            let server = &mut self.turn_mut(node).server;
+            let StreamHandled { taken, handled } = server.handle_stream(now, stream, rest);
+            self.turn_relay(node, handled, rest);
+            rest = &rest[taken..];
+            if taken == 0 || rest.is_empty() {
+                break;
+            }
+        }
+        if let Some(pending) = self.turn_mut(node).streams.get_mut(&id) {
+            pending.extend_from_slice(rest);
+        }
     }
 
     /// A datagram from a peer.
@@ -313,7 +393,13 @@ impl World {
             Path::Datagram { client, server, .. } => {
                 self.send_datagram(node, server, client, message);
             }
-            Path::Stream(stream) => panic!("{node} has no {stream:?}"),
+            // What a full stream cannot take whole is dropped, as a full socket drops a datagram.
+            Path::Stream(stream) => {
+                let now = self.now();
+                let id = stream.0 as u32;
+                self.node_mut(node).tcp.write(now, id, message);
+                self.settle_tcp(node);
+            }
         }
     }
 
@@ -325,6 +411,12 @@ impl World {
             match self.turn_mut(node).server.poll(turn_time(now), &mut buffer) {
                 Output::Transmit { path, size } => self.turn_send(node, path, &buffer[..size]),
                 Output::Event(event) => self.turn_mut(node).events.push((now, event)),
+                Output::Command(Command::CloseStream(stream)) => {
+                    let id = stream.0 as u32;
+                    self.turn_mut(node).streams.remove(&id);
+                    self.node_mut(node).tcp.close(now, id);
+                    self.settle_tcp(node);
+                }
                 Output::Command(command) => self.execute_turn(node, command),
                 Output::Idle(deadline) => {
                     let deadline = deadline.map(|at| Time::from_nanos(at.as_nanos()).max(now));

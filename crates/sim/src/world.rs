@@ -22,6 +22,7 @@ use crate::queue::Queue;
 use crate::router::RouterState;
 use crate::signaling::{Channel, Signal};
 use crate::sockets::{Sockets, UdpOwner};
+use crate::tcp::{self, Stack};
 use crate::trace::Trace;
 use crate::turn_server::TurnNode;
 
@@ -82,6 +83,7 @@ pub(crate) struct Node {
     pub(crate) kind: NodeKind,
     pub(crate) attachments: Vec<Attachment>,
     pub(crate) sockets: Sockets,
+    pub(crate) tcp: Stack,
     pub(crate) up: bool,
 }
 
@@ -118,6 +120,8 @@ pub(crate) enum Happening {
     },
     /// The deadline of a host's engine comes.
     Wake { node: NodeId },
+    /// A timer of a node's TCP runs out.
+    TcpTimer { node: NodeId },
     /// Signaling arrives.
     Signal { to: Agent, signal: Signal },
 }
@@ -343,6 +347,7 @@ impl World {
                     self.settle(node);
                 }
             }
+            Happening::TcpTimer { node } => self.wake_tcp(node),
             Happening::Signal { to, signal } => self.deliver_and_record(to, signal),
         }
     }
@@ -498,11 +503,26 @@ impl World {
             .map_err(|_| WorldError::PortTaken { node, address })
     }
 
+    pub(crate) fn listen_stream(
+        &mut self,
+        node: NodeId,
+        address: SocketAddr,
+        secure: bool,
+    ) -> Result<(), WorldError> {
+        let stack = &mut self.node_mut(node).tcp;
+        if stack.listen(address, tcp::Owner::Server, secure) {
+            Ok(())
+        } else {
+            Err(WorldError::PortTaken { node, address })
+        }
+    }
+
     pub(crate) fn add_node(&mut self, kind: NodeKind) -> NodeId {
         self.nodes.push(Node {
             kind,
             attachments: Vec::new(),
             sockets: Sockets::new(),
+            tcp: Stack::new(),
             up: true,
         });
         NodeId(self.nodes.len() - 1)

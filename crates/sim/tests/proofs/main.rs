@@ -12,6 +12,7 @@ mod network;
 mod replay;
 mod restart;
 mod roles;
+mod tcp;
 mod trickle;
 mod turn;
 mod world;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::common::{address, ip, ms};
 use nilas_ice::Time;
-use nilas_sim::{Link, Nat, NodeId, Realm, TurnServer, UdpSocket, World};
+use nilas_sim::{Firewall, Link, Nat, NodeId, Ports, Realm, Router, TurnServer, UdpSocket, World};
 use nilas_turn::client::{
     Client, ClientConfig, ClientEvent, Credentials, Failure, MAX_HEAD, Received, Transport,
 };
@@ -190,4 +190,94 @@ fn an_allocation_that_nobody_refreshes_ends() {
     // RFC 8656 section 7.2: ten minutes.
     let ended = ended.expect("it ended").since(Time::ZERO);
     assert!(ended > made_at.since(Time::ZERO) + Duration::from_secs(590));
+}
+
+/// Takes the messages out of what came on a stream; what is incomplete stays.
+fn messages(pending: &mut Vec<u8>) -> Vec<Vec<u8>> {
+    let mut messages = Vec::new();
+    while let Some(start) = pending.first_chunk::<4>() {
+        let body = usize::from(u16::from_be_bytes([start[2], start[3]]));
+        // RFC 8656 section 12.5: ChannelData is padded on a stream.
+        let length = match start[0] {
+            0x40.. => 4 + body.next_multiple_of(4),
+            _ => 20 + body,
+        };
+        if pending.len() < length {
+            break;
+        }
+        messages.push(pending.drain(..length).collect());
+    }
+    messages
+}
+
+#[test]
+fn streams_lead_to_the_relay_where_udp_is_blocked() {
+    for (port, secure) in [(3478, false), (443, true)] {
+        let mut world = World::new(1);
+        let turn = TurnServer::new("ann", "secret").expect("good words");
+        let turn = turn.on_tls(&[443]);
+        let node = world.add_turn_server(
+            Realm::INTERNET,
+            &[ip("198.51.100.1")],
+            Link::new(ms(5)).with_loss(0.02),
+            turn,
+        );
+        let mut firewall = Firewall::stateful();
+        firewall.udp = Ports::None;
+        firewall.tcp = Ports::Only(vec![port]);
+        let router = Router::new()
+            .with_nat(&[ip("203.0.113.7")], Nat::default())
+            .with_firewall(firewall);
+        let (_, office) = world.add_router(Realm::INTERNET, Link::new(ms(10)), router);
+        let inside = world.add_host(office, &[ip("10.0.0.2")], Link::default());
+        let peer = world.add_host(Realm::INTERNET, &[ip("192.0.2.9")], Link::default());
+        let peer = world
+            .bind_udp(peer, address("192.0.2.9:9"))
+            .expect("a socket");
+        let stream = world
+            .connect_tcp(
+                inside,
+                address("10.0.0.2:0"),
+                (ip("198.51.100.1"), port).into(),
+                secure,
+            )
+            .expect("a free port");
+        world.run_for(Duration::from_secs(5));
+        assert!(world.tcp_ready_at(stream).is_some());
+        let credentials = Credentials {
+            username: "ann".into(),
+            password: "secret".into(),
+        };
+        let config = ClientConfig::new(credentials, Transport::Stream);
+        let mut client = Client::new(config, [1; 32]);
+        let mut pending = Vec::new();
+        let mut data = Vec::new();
+        for step in 0..3_000 {
+            let now = now(&world);
+            pending.extend(world.take_tcp(stream));
+            for message in messages(&mut pending) {
+                if let Received::Data { range, .. } = client.handle(now, &message) {
+                    data.push(message[range].to_vec());
+                }
+            }
+            if step == 1_000 {
+                client.bind(now, peer.address);
+            }
+            if step == 2_000 {
+                world.send_udp(peer, client.relayed()[0], b"from outside");
+            }
+            let mut buffer = [0; 1_280];
+            while let Some(size) = client.poll(now, &mut buffer) {
+                assert!(world.send_tcp(stream, &buffer[..size]));
+            }
+            world.run_for(ms(1));
+        }
+        assert_eq!(data, [b"from outside".to_vec()], "port {port}");
+        // With its stream, an allocation goes.
+        assert_eq!(world.turn_counters(node).allocations, 1);
+        world.close_tcp(stream);
+        world.run_for(Duration::from_secs(5));
+        assert_eq!(world.turn_counters(node).allocations, 0);
+        assert_eq!(world.turn_counters(node).streams, 0);
+    }
 }
