@@ -37,6 +37,8 @@ pub struct ServerConfig {
     /// Addresses for TLS over TCP, where STUN, TURN and the rendezvous over HTTPS share the port, and for DTLS over
     /// UDP. They need a [`certificate`](Self::certificate).
     pub tls: Vec<SocketAddr>,
+    /// The name of this server in the DNS, as clients call it. The certificate is for it.
+    pub public_name: Option<String>,
     /// The certificate of TLS and DTLS.
     pub certificate: Option<CertificateFiles>,
     /// Addresses for HTTP: the rendezvous and `/health`.
@@ -130,6 +132,7 @@ impl ServerConfig {
             stun_udp: with(stun_port),
             stun_tcp: with(stun_port),
             tls: Vec::new(),
+            public_name: None,
             certificate: None,
             rendezvous: with(rendezvous_port),
             metrics: None,

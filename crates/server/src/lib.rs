@@ -18,6 +18,7 @@
 //! |---|---|
 //! | `server` | [`Server`]: binds everything, runs it, stops it |
 //! | `config` | [`ServerConfig`]: where to listen, who may use the relay, how much to allow |
+//! | `settings` | the same as text: from a file in TOML, the environment and flags; with the feature `settings` |
 //! | `relay` | the relay as a whole: its sockets, its cores, what they are to know about this machine |
 //! | `worker` | the threads that relay, each with a core of `nilas-turn`; it has a table of its own |
 //! | `ports` | the ports of relayed addresses, given out by the whole process |
@@ -49,6 +50,8 @@ mod ports;
 mod relay;
 pub mod rendezvous;
 mod server;
+#[cfg(feature = "settings")]
+pub mod settings;
 mod sockets;
 mod source;
 mod stun_tcp;

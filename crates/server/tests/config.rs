@@ -108,7 +108,6 @@ fn every_mistake_is_found_at_once() {
         [
             ("tls-listen", Some(1)),
             ("metrics", Some(0)),
-            ("tls-listen", Some(1)),
             ("tls-listen", None),
             ("relay-address", Some(2)),
             ("relay-address", Some(2)),

@@ -365,6 +365,7 @@ pub(super) fn fixed_differences(old: &ServerConfig, new: &ServerConfig) -> Vec<&
         ("realm", old.access.realm != new.access.realm),
         ("relay-address", old.relay.addresses != new.relay.addresses),
         ("relay-ports", old.relay.ports != new.relay.ports),
+        ("drain-time", old.drain_time != new.drain_time),
     ]
     .into_iter()
     .filter_map(|(name, differs)| differs.then_some(name))
@@ -376,11 +377,15 @@ struct Mistakes(Vec<ConfigMistake>);
 
 impl Mistakes {
     fn add(&mut self, setting: &'static str, item: Option<usize>, reason: Reason) {
-        self.0.push(ConfigMistake {
+        let mistake = ConfigMistake {
             setting,
             item,
             reason,
-        });
+        };
+        // What is wrong over UDP and over TCP is told once.
+        if !self.0.contains(&mistake) {
+            self.0.push(mistake);
+        }
     }
 
     fn core(&mut self, setting: &'static str, item: Option<usize>, error: ConfigError) {
