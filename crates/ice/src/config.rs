@@ -3,8 +3,10 @@
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
+use nilas_turn::client::{Credentials, Families};
+
 use crate::event::Role;
-use crate::io::Interface;
+use crate::io::{Interface, StreamTransport};
 use crate::parameters::Parameters;
 
 /// What holds for all agents of an engine.
@@ -37,6 +39,12 @@ pub struct AgentConfig {
     pub role: Role,
     /// STUN servers that tell server-reflexive candidates.
     pub stun_servers: Vec<StunServer>,
+    /// TURN servers that relay where nothing direct works. Each is asked from every local address that
+    /// can reach it.
+    pub turn_servers: Vec<TurnServer>,
+    /// Only relayed candidates are told and used (W3C's iceTransportPolicy `relay`), and neither local
+    /// nor mapped addresses are shown to the peer.
+    pub relay_only: bool,
     /// Which of the machine's addresses become host candidates.
     pub filter: InterfaceFilter,
     /// The credentials of the first generation; `None` makes fresh ones.
@@ -59,6 +67,8 @@ impl AgentConfig {
         Self {
             role,
             stun_servers: Vec::new(),
+            turn_servers: Vec::new(),
+            relay_only: false,
             filter: InterfaceFilter::default(),
             credentials: None,
             pacing: Duration::from_millis(5),
@@ -86,6 +96,48 @@ impl From<SocketAddr> for StunServer {
             port: address.port(),
         }
     }
+}
+
+/// A TURN server, and who one is to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TurnServer {
+    /// A host name or an address literal without brackets.
+    pub host: String,
+    /// The port; RFC 8656 section 3.1 has 3478, and 5349 for TLS and DTLS.
+    pub port: u16,
+    /// How it is reached.
+    pub transport: TurnTransport,
+    /// The user name and password.
+    pub credentials: Credentials,
+    /// Which relayed addresses are asked for. A server that has no IPv6 address gives what it has.
+    pub families: Families,
+}
+
+impl TurnServer {
+    /// A server that is asked for addresses of both families.
+    pub fn new(
+        host: impl Into<String>,
+        port: u16,
+        transport: TurnTransport,
+        credentials: Credentials,
+    ) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            transport,
+            credentials,
+            families: Families::Both,
+        }
+    }
+}
+
+/// How a TURN server is reached (RFC 8656 section 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TurnTransport {
+    /// UDP, from the sockets of the host candidates.
+    Udp,
+    /// A connection of its own.
+    Stream(StreamTransport),
 }
 
 /// Which local addresses are used.

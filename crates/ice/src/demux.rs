@@ -13,8 +13,8 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 use siphasher::sip::SipHasher13;
 
-use crate::ids::{AgentId, SocketId};
-use crate::time::Time;
+use crate::ids::{AgentId, SocketId, StreamId};
+use nilas_turn::Time;
 
 /// Where a username fragment leads: an agent's slot, and which generation of its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,16 @@ pub(crate) struct Demux {
     /// By a keyed digest of the fragment: whoever is found compares the fragment itself.
     ufrags: HashMap<u64, Owner, Keys>,
     remotes: HashMap<Remote, Route, Keys>,
+    /// TURN servers, by the 5-tuple.
+    servers: HashMap<Remote, Allocation, Keys>,
+    streams: HashMap<StreamId, Allocation, Keys>,
+}
+
+/// Whose allocation a 5-tuple is: an agent and the index among its allocations.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Allocation {
+    pub(crate) agent: AgentId,
+    pub(crate) index: u16,
 }
 
 impl Demux {
@@ -48,6 +58,8 @@ impl Demux {
             keys,
             ufrags: HashMap::with_hasher(keys),
             remotes: HashMap::with_hasher(keys),
+            servers: HashMap::with_hasher(keys),
+            streams: HashMap::with_hasher(keys),
         }
     }
 
@@ -87,6 +99,45 @@ impl Demux {
 
     pub(crate) fn release_remote(&mut self, socket: SocketId, remote: SocketAddr) -> Option<Route> {
         self.remotes.remove(&Remote::new(socket, remote))
+    }
+
+    /// Claims a 5-tuple for an allocation; false if another has it.
+    pub(crate) fn claim_server(
+        &mut self,
+        socket: SocketId,
+        server: SocketAddr,
+        agent: AgentId,
+        index: u16,
+    ) -> bool {
+        let key = Remote::new(socket, server);
+        if self.servers.contains_key(&key) {
+            return false;
+        }
+        self.servers.insert(key, Allocation { agent, index });
+        true
+    }
+
+    pub(crate) fn release_server(&mut self, socket: SocketId, server: SocketAddr) {
+        self.servers.remove(&Remote::new(socket, server));
+    }
+
+    pub(crate) fn by_server(&self, socket: SocketId, server: SocketAddr) -> Option<Allocation> {
+        if self.servers.is_empty() {
+            return None;
+        }
+        self.servers.get(&Remote::new(socket, server)).copied()
+    }
+
+    pub(crate) fn claim_stream(&mut self, stream: StreamId, agent: AgentId, index: u16) {
+        self.streams.insert(stream, Allocation { agent, index });
+    }
+
+    pub(crate) fn release_stream(&mut self, stream: StreamId) {
+        self.streams.remove(&stream);
+    }
+
+    pub(crate) fn by_stream(&self, stream: StreamId) -> Option<Allocation> {
+        self.streams.get(&stream).copied()
     }
 
     /// A fresh transaction id of this agent.

@@ -6,24 +6,29 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use nilas_stun::{Class, ErrorCode, Fingerprint, Message, MessageBuilder, Method, is_stun};
+use nilas_turn::client::{NotTurn, message_length};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
 use crate::agent::Agent;
+use crate::agent::relay::{Unwrapped, enclose, head_length, indication_id};
 use crate::arena::{Arena, Key};
 use crate::candidate::Candidate;
 use crate::config::{AgentConfig, EngineConfig};
 use crate::counters::Counters;
+use crate::demux::Allocation;
 use crate::error::AgentError;
 use crate::event::{GatheringState, Role, State};
-use crate::ids::{AgentId, SocketId};
-use crate::io::{Command, Handled, Input, Output, SelectedPair, Transmit};
+use crate::ids::{AgentId, SocketId, StreamId};
+use crate::io::{
+    Application, BindError, Command, Handled, Input, Output, SelectedPair, StreamTransmit, Transmit,
+};
 use crate::parameters::Parameters;
-use crate::path::PathCell;
+use crate::path::{Departure, PathCell, Via};
 use crate::shared::{Answer, Queued, Response, Shared};
 use crate::stats::Stats;
-use crate::time::Time;
 use crate::verdict::Verdict;
+use nilas_turn::Time;
 
 /// Hosts agents. See the [crate's front page](crate).
 #[derive(Debug)]
@@ -69,11 +74,11 @@ impl Engine {
     /// An agent, to be told something or asked.
     pub fn agent(&mut self, id: AgentId) -> Result<AgentMut<'_>, AgentError> {
         match self.agents.get(id.0) {
-            Some(_) => Ok(AgentMut {
+            Some(agent) if !agent.closed => Ok(AgentMut {
                 engine: self,
                 key: id.0,
             }),
-            None => Err(AgentError::UnknownAgent),
+            _ => Err(AgentError::UnknownAgent),
         }
     }
 
@@ -88,6 +93,11 @@ impl Engine {
             } => self.handle_datagram(now, socket, remote, payload),
             Input::Bound { request, result } => {
                 let slot = request.slot();
+                // Those numbers are the engine's own.
+                let result = result.and_then(|bound| match bound.0.is_relay() {
+                    true => Err(BindError::Other),
+                    false => Ok(bound),
+                });
                 let agent = self.agents.by_slot_mut(slot);
                 let taken =
                     agent.is_some_and(|agent| agent.bound(&mut self.shared, request, result));
@@ -110,6 +120,25 @@ impl Engine {
                 // The error may be passing, and ICMP errors can be forged (RFC 8445 section
                 // 7.2.5.2.2): like a lost datagram, it is left to retransmission.
                 self.shared.counters.send_errors += 1;
+                Handled::Consumed
+            }
+            Input::StreamOpened { request, result } => {
+                let slot = request.slot();
+                let agent = self.agents.by_slot_mut(slot);
+                let taken = agent
+                    .is_some_and(|agent| agent.stream_opened(&mut self.shared, request, result));
+                if let (false, Ok(stream)) = (taken, result) {
+                    // Whoever asked is gone.
+                    self.shared.command(Command::CloseStream(stream));
+                }
+                self.rearm(slot);
+                Handled::Consumed
+            }
+            Input::StreamBytes { stream, bytes } => self.handle_stream(now, stream, bytes),
+            Input::StreamClosed { stream } => {
+                if let Some(allocation) = self.shared.demux.by_stream(stream) {
+                    self.close_stream(now, allocation);
+                }
                 Handled::Consumed
             }
             Input::Interfaces(interfaces) => {
@@ -139,8 +168,8 @@ impl Engine {
                     Queued::Event(agent, event) => return Output::Event(agent, event),
                     Queued::Command(command) => return Output::Command(command),
                     Queued::Response(response) => {
-                        if let Some(transmit) = self.write_response(&response, buffer) {
-                            return Output::Transmit(transmit);
+                        if let Some(departure) = self.write_response(now, &response, buffer) {
+                            return departure.into();
                         }
                     }
                 }
@@ -152,14 +181,17 @@ impl Engine {
                 continue;
             };
             agent.fetch();
-            let transmit = agent.poll(&mut self.shared, now, buffer);
+            let departure = agent.poll(&mut self.shared, now, buffer);
             if agent.awaits_slot {
                 self.awaiting.push_back(slot);
             }
-            match transmit {
-                Some(transmit) => {
+            if agent.gone {
+                self.bury(slot);
+            }
+            match departure {
+                Some(departure) => {
                     self.rearm(slot);
-                    return Output::Transmit(transmit);
+                    return departure.into();
                 }
                 None => self.rearm_after(slot, now),
             }
@@ -180,6 +212,14 @@ impl Engine {
             .into_iter()
             .chain(slot)
             .min()
+    }
+
+    /// Forgets an agent that is closed and has given everything back.
+    fn bury(&mut self, slot: u32) {
+        if let Some(agent) = self.agents.by_slot_mut(slot).filter(|agent| agent.gone) {
+            let AgentId(key) = agent.id;
+            self.agents.remove(key);
+        }
     }
 
     /// Time that runs backwards stands still.
@@ -266,6 +306,11 @@ impl Engine {
         payload: &[u8],
     ) -> Handled {
         let remote = without_flow(remote);
+        if let Some(allocation) = self.shared.demux.by_server(socket, remote)
+            && let Some(handled) = self.handle_relayed(now, allocation, payload)
+        {
+            return handled;
+        }
         if is_stun(payload) {
             match Message::parse(payload) {
                 Ok(message) => {
@@ -284,11 +329,94 @@ impl Engine {
         route.packets += 1;
         route.bytes += payload.len() as u64;
         route.last = now;
-        Handled::Application {
+        Handled::Application(Application {
             agent: route.agent,
             component: 1,
             range: 0..payload.len(),
+        })
+    }
+
+    /// What a TURN server sent; `None` if it is no message of TURN.
+    fn handle_relayed(
+        &mut self,
+        now: Time,
+        allocation: Allocation,
+        bytes: &[u8],
+    ) -> Option<Handled> {
+        let agent = self.agents.get_mut(allocation.agent.0)?;
+        match agent.unwrap(&mut self.shared, now, allocation.index, bytes) {
+            Unwrapped::Peer {
+                socket,
+                peer,
+                range,
+            } => {
+                // A relayed address is nobody's 5-tuple with a server, so this goes one level deep.
+                let inner = &bytes[range.clone()];
+                let mut handled = self.handle_datagram(now, socket, peer, inner);
+                if let Handled::Application(application) = &mut handled {
+                    application.range.start += range.start;
+                    application.range.end += range.start;
+                }
+                Some(handled)
+            }
+            Unwrapped::Consumed => {
+                self.rearm(allocation.agent.0.slot);
+                Some(Handled::Consumed)
+            }
+            Unwrapped::NotOurs => None,
         }
+    }
+
+    /// Takes one message of a stream, if it is complete.
+    fn handle_stream(&mut self, now: Time, stream: StreamId, bytes: &[u8]) -> Handled {
+        let none = Handled::Stream {
+            taken: bytes.len(),
+            application: None,
+        };
+        let Some(allocation) = self.shared.demux.by_stream(stream) else {
+            return none;
+        };
+        let datagrams = self
+            .agents
+            .get(allocation.agent.0)
+            .is_some_and(|agent| agent.is_datagrams(allocation.index));
+        let length = match (datagrams, message_length(bytes)) {
+            // DTLS keeps the borders of datagrams.
+            (true, _) => bytes.len(),
+            (false, Ok(Some(length))) if length <= bytes.len() => length,
+            (false, Ok(_)) => {
+                return Handled::Stream {
+                    taken: 0,
+                    application: None,
+                };
+            }
+            (false, Err(NotTurn)) => {
+                // Nobody can tell where the next message begins.
+                self.shared.counters.malformed += 1;
+                self.shared.command(Command::CloseStream(stream));
+                self.close_stream(now, allocation);
+                return none;
+            }
+        };
+        let application = match self.handle_relayed(now, allocation, &bytes[..length]) {
+            Some(Handled::Application(application)) => Some(application),
+            Some(_) => None,
+            None => {
+                self.shared.counters.unexpected += 1;
+                None
+            }
+        };
+        Handled::Stream {
+            taken: length,
+            application,
+        }
+    }
+
+    fn close_stream(&mut self, now: Time, allocation: Allocation) {
+        if let Some(agent) = self.agents.get_mut(allocation.agent.0) {
+            agent.stream_closed(&mut self.shared, now, allocation.index);
+        }
+        self.rearm(allocation.agent.0.slot);
     }
 
     /// `None` if it only looks like STUN: the messages of ICE carry a valid FINGERPRINT (RFC 8445
@@ -386,17 +514,22 @@ impl Engine {
         handled
     }
 
-    fn write_response(&mut self, response: &Response, buffer: &mut [u8]) -> Option<Transmit> {
-        let key = self
-            .agents
-            .by_slot_mut(response.slot)?
-            .local_key(response.generation)?;
+    fn write_response(
+        &mut self,
+        now: Time,
+        response: &Response,
+        buffer: &mut [u8],
+    ) -> Option<Departure> {
+        let agent = self.agents.by_slot_mut(response.slot)?;
+        let key = agent.local_key(response.generation)?;
+        let (via, framing) = agent.route_from(now, response.socket, response.remote)?;
+        let inner = buffer.get_mut(head_length(framing)..)?;
         let class = match response.answer {
             Answer::Success => Class::SuccessResponse,
             _ => Class::ErrorResponse,
         };
         // Building can only fail for lack of room, and then like a lost datagram.
-        let mut message = MessageBuilder::new(buffer, class, Method::BINDING, response.id).ok()?;
+        let mut message = MessageBuilder::new(inner, class, Method::BINDING, response.id).ok()?;
         match response.answer {
             // RFC 8445 section 7.3.1.2.
             Answer::Success => message.xor_mapped_address(response.remote),
@@ -414,11 +547,9 @@ impl Engine {
         .ok()?;
         message.message_integrity(key).ok()?;
         message.fingerprint().ok()?;
-        Some(Transmit {
-            socket: response.socket,
-            destination: response.remote,
-            size: message.finish(),
-        })
+        let size = message.finish();
+        let size = enclose(framing, indication_id(response.id), buffer, size)?;
+        Some(Departure { via, size })
     }
 }
 
@@ -472,10 +603,11 @@ impl AgentMut<'_> {
         self.change(now, |agent, shared, now| agent.restart(shared, now));
     }
 
-    /// Ends the session: the state `Closed` is told and the sockets are closed.
+    /// Ends the session: the state `Closed` is told, relayed addresses are given back to their servers,
+    /// and the sockets are closed. With a TURN server that may take a few round trips of [`Engine::poll`].
     pub fn close(mut self, now: Time) {
-        self.change(now, |agent, shared, _| agent.close(shared));
-        self.engine.agents.remove(self.key);
+        self.change(now, |agent, shared, now| agent.close(shared, now));
+        self.engine.bury(self.key.slot);
     }
 
     /// This agent's own parameters, to be sent to the peer before any candidate.
@@ -537,6 +669,22 @@ impl AgentMut<'_> {
             unreachable!("the agent lives as long as this borrow of its engine")
         };
         agent
+    }
+}
+
+impl From<Departure> for Output {
+    fn from(Departure { via, size }: Departure) -> Self {
+        match via {
+            Via::Socket {
+                socket,
+                destination,
+            } => Self::Transmit(Transmit {
+                socket,
+                destination,
+                size,
+            }),
+            Via::Stream(stream) => Self::StreamTransmit(StreamTransmit { stream, size }),
+        }
     }
 }
 

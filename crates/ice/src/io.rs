@@ -5,8 +5,9 @@ use core::ops::Range;
 
 use crate::candidate::Candidate;
 use crate::event::Event;
-use crate::ids::{AgentId, RequestId, SocketId};
-use crate::time::Time;
+use nilas_turn::Time;
+
+use crate::ids::{AgentId, RequestId, SocketId, StreamId};
 
 /// Something that happened outside, for [`Engine::handle`](crate::Engine::handle).
 #[derive(Debug)]
@@ -35,6 +36,26 @@ pub enum Input<'a> {
         /// The addresses of the name, best first.
         result: Result<&'a [SocketAddr], ResolveError>,
     },
+    /// The answer to [`Command::OpenStream`].
+    StreamOpened {
+        /// The command's request.
+        request: RequestId,
+        /// The connection, or why there is none.
+        result: Result<StreamId, StreamError>,
+    },
+    /// Bytes came on a stream; of a DTLS connection, one datagram. Answered by [`Handled::Stream`]: what
+    /// was not taken is given again, with what comes after it.
+    StreamBytes {
+        /// The stream.
+        stream: StreamId,
+        /// Everything that came and was not taken yet.
+        bytes: &'a [u8],
+    },
+    /// A stream was closed by the other end, or lost. Not for those that the engine had closed.
+    StreamClosed {
+        /// The stream.
+        stream: StreamId,
+    },
     /// The operating system refused to send a datagram.
     SendError {
         /// The socket it was to leave from.
@@ -54,17 +75,28 @@ pub enum Input<'a> {
 pub enum Handled {
     /// The engine has taken it in.
     Consumed,
-    /// It is application data for a session: the named range of the caller's own buffer.
-    Application {
-        /// The session's agent.
-        agent: AgentId,
-        /// The component of the data stream, 1 for the first.
-        component: u16,
-        /// Where in the payload the data is.
-        range: Range<usize>,
+    /// It is application data for a session.
+    Application(Application),
+    /// Of the bytes of a stream so many were taken: none while a message is incomplete.
+    Stream {
+        /// Bytes to take away from the front.
+        taken: usize,
+        /// The application data among them.
+        application: Option<Application>,
     },
     /// It belongs to nobody here, or could not be authenticated. It changed nothing but a counter.
     NotOurs,
+}
+
+/// Application data for a session: a range of the caller's own buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Application {
+    /// The session's agent.
+    pub agent: AgentId,
+    /// The component of the data stream, 1 for the first.
+    pub component: u16,
+    /// Where in the payload the data is.
+    pub range: Range<usize>,
 }
 
 /// What the engine wants, from [`Engine::poll`](crate::Engine::poll).
@@ -78,6 +110,9 @@ pub enum Handled {
 pub enum Output {
     /// Send this datagram; its bytes are in the caller's buffer.
     Transmit(Transmit),
+    /// Write this message to a stream; its bytes are in the caller's buffer. What a full stream cannot take
+    /// whole is dropped, as a full socket drops a datagram.
+    StreamTransmit(StreamTransmit),
     /// Tell the agent's owner.
     Event(AgentId, Event),
     /// Do this, and answer with an [`Input`].
@@ -95,6 +130,16 @@ pub struct Transmit {
     /// Where to.
     pub destination: SocketAddr,
     /// The length of the datagram in bytes.
+    pub size: usize,
+}
+
+/// A message to write to a stream: the first `size` bytes of the buffer given to `poll`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StreamTransmit {
+    /// The stream.
+    pub stream: StreamId,
+    /// The length of the message in bytes.
     pub size: usize,
 }
 
@@ -120,6 +165,34 @@ pub enum Command {
         /// The port, for the addresses of the answer.
         port: u16,
     },
+    /// Open a connection to a TURN server, on whichever of its addresses answers first. Answered by
+    /// [`Input::StreamOpened`], after at most the rim's deadlines for each stage.
+    OpenStream {
+        /// To be repeated in the answer.
+        request: RequestId,
+        /// What kind of connection.
+        transport: StreamTransport,
+        /// The server's host name or address, which its certificate must name.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// Its address, where it is known already: after a redirection.
+        address: Option<SocketAddr>,
+    },
+    /// Close a stream that nobody needs any more. What was written to it is still to leave. Not answered.
+    CloseStream(StreamId),
+}
+
+/// The kind of a connection to a TURN server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StreamTransport {
+    /// TCP.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+    /// DTLS over UDP: each message is a datagram.
+    Dtls,
 }
 
 /// A network interface and its addresses.
@@ -156,6 +229,25 @@ pub enum ResolveError {
     /// Nobody answered in time.
     TimedOut,
     /// Something else.
+    Other,
+}
+
+/// Why there is no connection to a server, by the stage that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// The name has no address.
+    Unresolved,
+    /// The server refused the connection, or no route leads there.
+    Refused,
+    /// The server did not answer in time.
+    TimedOut,
+    /// The proxy refused or failed.
+    Proxy,
+    /// The TLS or DTLS handshake failed: the certificate is not trusted, or the server speaks something
+    /// else.
+    Handshake,
+    /// The driver has no such connections, or something else.
     Other,
 }
 

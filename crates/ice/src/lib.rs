@@ -45,7 +45,7 @@
 //! | `candidate`, `candidate_line`, `sdp`, `json`, `parameters` | what signaling carries, in and out |
 //! | `io`, `event`, `verdict`, `stats`, `counters` | what the engine is given and what it tells |
 //! | `path` | where data goes, for senders |
-//! | `config`, `error`, `ids`, `time`, `arena` | the small things |
+//! | `config`, `error`, `ids`, `arena` | the small things |
 //!
 //! What a session does in time: data can flow after one round trip. A session without a working pair
 //! fails 39.5 s after both sides' parameters are known, or when the last check has ended (RFC 8863).
@@ -72,25 +72,27 @@ mod path;
 mod sdp;
 mod shared;
 mod stats;
-mod time;
 mod verdict;
 
 pub use candidate::{Candidate, CandidateAddress, CandidateType, Foundation, Transport, priority};
 pub use candidate_line::CandidateError as CandidateLineError;
-pub use config::{AgentConfig, EngineConfig, InterfaceFilter, StunServer};
+pub use config::{
+    AgentConfig, EngineConfig, InterfaceFilter, StunServer, TurnServer, TurnTransport,
+};
 pub use counters::Counters;
 pub use engine::{AgentMut, Engine};
 pub use error::AgentError;
 pub use event::{CandidateError, Event, GatheringState, Role, State};
-pub use ids::{AgentId, RequestId, SocketId};
+pub use ids::{AgentId, RequestId, SocketId, StreamId};
 pub use io::{
-    BindError, Command, Handled, Input, Interface, Output, ResolveError, SelectedPair, SendError,
-    Transmit,
+    Application, BindError, Command, Handled, Input, Interface, Output, ResolveError, SelectedPair,
+    SendError, StreamError, StreamTransmit, StreamTransport, Transmit,
 };
 pub use json::{CandidateInitError, RtcIceCandidateInit, RtcIceParameters};
+pub use nilas_turn::Time;
+pub use nilas_turn::client::{Credentials, Families, Framing, MAX_HEAD, MAX_TAIL};
 pub use parameters::{Parameters, ParametersError};
-pub use path::{NoPath, Path, PathCell};
+pub use path::{NoPath, Path, PathCell, Via};
 pub use sdp::{Attribute, AttributeError, RemoteCandidate, Secret};
 pub use stats::{CandidatePairStats, CandidateStats, PairState, Stats, TransportStats};
-pub use time::Time;
 pub use verdict::Verdict;

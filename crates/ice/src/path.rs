@@ -4,19 +4,64 @@ use core::fmt;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
-use crate::ids::SocketId;
-use crate::time::Time;
+use nilas_stun::TransactionId;
+use nilas_turn::Time;
+use nilas_turn::client::{Framing, MAX_HEAD, MAX_TAIL};
+
+use crate::ids::{SocketId, StreamId};
 
 /// The path that data takes at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Path {
-    /// The socket to send from.
-    pub socket: SocketId,
-    /// Where to send.
-    pub destination: SocketAddr,
+    /// What to send through.
+    pub via: Via,
+    /// What to put around each datagram, if a TURN server relays it.
+    pub framing: Option<Framing>,
     /// Rises each time the path changes.
     pub epoch: u32,
+}
+
+impl Path {
+    /// Appends a datagram of application data to `out` as it is to be sent: with what a TURN server needs
+    /// around it. An indication gets this transaction id, which nothing answers. False, and `out` is as
+    /// before, if it is too long to be framed.
+    pub fn frame(&self, id: TransactionId, payload: &[u8], out: &mut Vec<u8>) -> bool {
+        let Some(framing) = self.framing else {
+            out.extend_from_slice(payload);
+            return true;
+        };
+        let mut head = [0; MAX_HEAD];
+        let Some((size, padding)) = framing.write(&mut head, id, payload.len()) else {
+            return false;
+        };
+        out.extend_from_slice(&head[MAX_HEAD - size..]);
+        out.extend_from_slice(payload);
+        out.extend_from_slice(&[0; MAX_TAIL][..padding]);
+        true
+    }
+}
+
+/// What carries a session's datagrams: to the peer, or to the TURN server that relays them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// A UDP socket.
+    Socket {
+        /// The socket to send from.
+        socket: SocketId,
+        /// Where to send.
+        destination: SocketAddr,
+    },
+    /// A connection to a TURN server.
+    Stream(StreamId),
+}
+
+/// A datagram, or a message of a stream, that is to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Departure {
+    pub(crate) via: Via,
+    /// Its length in the caller's buffer.
+    pub(crate) size: usize,
 }
 
 /// Why there is no path to send on.
@@ -55,10 +100,13 @@ impl core::error::Error for NoPath {}
 #[derive(Debug)]
 pub struct PathCell {
     version: AtomicU64,
-    /// Socket, port, kind of word (which [`NoPath`], or an address family).
+    /// Socket or stream, port, kind of word (which [`NoPath`], or what the destination is).
     head: AtomicU64,
     address: [AtomicU64; 2],
     scope: AtomicU64,
+    /// Zero where nothing is put around the data, else the kind of framing and what it holds.
+    framing: AtomicU64,
+    peer: [AtomicU64; 2],
     packets_sent: AtomicU64,
     bytes_sent: AtomicU64,
     last_sent: AtomicU64,
@@ -70,6 +118,21 @@ const FAILED: u64 = 2;
 const CLOSED: u64 = 3;
 const V4: u64 = 4;
 const V6: u64 = 5;
+const STREAM: u64 = 6;
+
+const CHANNEL: u64 = 1;
+const SEND_V4: u64 = 2;
+const SEND_V6: u64 = 3;
+
+/// A path as words.
+#[derive(Clone, Copy)]
+struct Words {
+    head: u64,
+    address: [u64; 2],
+    scope: u64,
+    framing: u64,
+    peer: [u64; 2],
+}
 
 impl Default for PathCell {
     fn default() -> Self {
@@ -85,6 +148,8 @@ impl PathCell {
             head: AtomicU64::new(NOT_CONNECTED),
             address: [const { AtomicU64::new(0) }; 2],
             scope: AtomicU64::new(0),
+            framing: AtomicU64::new(0),
+            peer: [const { AtomicU64::new(0) }; 2],
             packets_sent: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
             last_sent: AtomicU64::new(0),
@@ -95,18 +160,24 @@ impl PathCell {
     pub fn load(&self) -> Result<Path, NoPath> {
         loop {
             let before = self.version.load(Ordering::Acquire);
-            let head = self.head.load(Ordering::Relaxed);
-            let address = [
-                self.address[0].load(Ordering::Relaxed),
-                self.address[1].load(Ordering::Relaxed),
-            ];
-            let scope = self.scope.load(Ordering::Relaxed);
+            let framing = self.framing.load(Ordering::Relaxed);
+            let words = Words {
+                head: self.head.load(Ordering::Relaxed),
+                address: load_pair(&self.address),
+                scope: self.scope.load(Ordering::Relaxed),
+                framing,
+                // Only a relayed path has one.
+                peer: match framing {
+                    0 => [0; 2],
+                    _ => load_pair(&self.peer),
+                },
+            };
             fence(Ordering::Acquire);
             if before & 1 == 1 || self.version.load(Ordering::Relaxed) != before {
                 core::hint::spin_loop();
                 continue;
             }
-            return decode(before, head, address, scope);
+            return decode(before, words);
         }
     }
 
@@ -132,55 +203,135 @@ impl PathCell {
         Time::from_nanos(self.last_sent.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn publish(&self, path: Result<(SocketId, SocketAddr), NoPath>) {
-        let (head, address, scope) = encode(path);
+    pub(crate) fn publish(&self, path: Result<(Via, Option<Framing>), NoPath>) {
+        let words = encode(path);
         let version = self.version.load(Ordering::Relaxed);
         self.version
             .store(version.wrapping_add(1), Ordering::Relaxed);
         fence(Ordering::Release);
-        self.head.store(head, Ordering::Relaxed);
-        self.address[0].store(address[0], Ordering::Relaxed);
-        self.address[1].store(address[1], Ordering::Relaxed);
-        self.scope.store(scope, Ordering::Relaxed);
+        self.head.store(words.head, Ordering::Relaxed);
+        store_pair(&self.address, words.address);
+        self.scope.store(words.scope, Ordering::Relaxed);
+        self.framing.store(words.framing, Ordering::Relaxed);
+        store_pair(&self.peer, words.peer);
         self.version
             .store(version.wrapping_add(2), Ordering::Release);
     }
 }
 
-fn encode(path: Result<(SocketId, SocketAddr), NoPath>) -> (u64, [u64; 2], u64) {
-    let (socket, destination) = match path {
-        Ok(path) => path,
-        Err(NoPath::NotConnected) => return (NOT_CONNECTED, [0; 2], 0),
-        Err(NoPath::ConsentExpired) => return (CONSENT_EXPIRED, [0; 2], 0),
-        Err(NoPath::Failed) => return (FAILED, [0; 2], 0),
-        Err(NoPath::Closed) => return (CLOSED, [0; 2], 0),
-    };
-    let (family, address, scope) = match destination {
-        SocketAddr::V4(v4) => (V4, u128::from(v4.ip().to_bits()), 0),
-        SocketAddr::V6(v6) => (V6, v6.ip().to_bits(), v6.scope_id()),
-    };
-    let head = u64::from(socket.0) << 32 | u64::from(destination.port()) << 16 | family;
-    (head, [(address >> 64) as u64, address as u64], scope.into())
+fn load_pair(pair: &[AtomicU64; 2]) -> [u64; 2] {
+    [
+        pair[0].load(Ordering::Relaxed),
+        pair[1].load(Ordering::Relaxed),
+    ]
 }
 
-fn decode(version: u64, head: u64, address: [u64; 2], scope: u64) -> Result<Path, NoPath> {
-    let port = (head >> 16) as u16;
-    let destination = match head & 0xffff {
+fn store_pair(pair: &[AtomicU64; 2], [high, low]: [u64; 2]) {
+    pair[0].store(high, Ordering::Relaxed);
+    pair[1].store(low, Ordering::Relaxed);
+}
+
+fn encode(path: Result<(Via, Option<Framing>), NoPath>) -> Words {
+    let mut words = Words {
+        head: NOT_CONNECTED,
+        address: [0; 2],
+        scope: 0,
+        framing: 0,
+        peer: [0; 2],
+    };
+    let (via, framing) = match path {
+        Ok(path) => path,
+        Err(reason) => {
+            words.head = match reason {
+                NoPath::NotConnected => NOT_CONNECTED,
+                NoPath::ConsentExpired => CONSENT_EXPIRED,
+                NoPath::Failed => FAILED,
+                NoPath::Closed => CLOSED,
+            };
+            return words;
+        }
+    };
+    match via {
+        Via::Socket {
+            socket,
+            destination,
+        } => {
+            let (family, address, scope) = match destination {
+                SocketAddr::V4(v4) => (V4, u128::from(v4.ip().to_bits()), 0),
+                SocketAddr::V6(v6) => (V6, v6.ip().to_bits(), v6.scope_id()),
+            };
+            words.head = u64::from(socket.0) << 32 | u64::from(destination.port()) << 16 | family;
+            words.address = split(address);
+            words.scope = scope.into();
+        }
+        Via::Stream(stream) => words.head = u64::from(stream.0) << 32 | STREAM,
+    }
+    match framing {
+        None => {}
+        Some(Framing::Channel { number, padded }) => {
+            words.framing = u64::from(padded) << 32 | u64::from(number) << 16 | CHANNEL;
+        }
+        Some(Framing::Send { peer }) => {
+            let (kind, address) = match peer.ip() {
+                IpAddr::V4(v4) => (SEND_V4, u128::from(v4.to_bits())),
+                IpAddr::V6(v6) => (SEND_V6, v6.to_bits()),
+            };
+            words.framing = u64::from(peer.port()) << 16 | kind;
+            words.peer = split(address);
+        }
+    }
+    words
+}
+
+fn decode(version: u64, words: Words) -> Result<Path, NoPath> {
+    let id = (words.head >> 32) as u32;
+    let destination = |ip| {
+        let port = (words.head >> 16) as u16;
+        match ip {
+            IpAddr::V4(_) => SocketAddr::new(ip, port),
+            IpAddr::V6(v6) => SocketAddrV6::new(v6, port, 0, words.scope as u32).into(),
+        }
+    };
+    let via = match words.head & 0xffff {
         NOT_CONNECTED => return Err(NoPath::NotConnected),
         CONSENT_EXPIRED => return Err(NoPath::ConsentExpired),
         FAILED => return Err(NoPath::Failed),
-        V4 => SocketAddr::new(IpAddr::V4((address[1] as u32).into()), port),
-        V6 => {
-            let ip = Ipv6Addr::from_bits(u128::from(address[0]) << 64 | u128::from(address[1]));
-            SocketAddr::V6(SocketAddrV6::new(ip, port, 0, scope as u32))
-        }
+        kind @ (V4 | V6) => Via::Socket {
+            socket: SocketId(id),
+            destination: destination(joined(kind == V4, words.address)),
+        },
+        STREAM => Via::Stream(StreamId(id)),
         _ => return Err(NoPath::Closed),
     };
+    let number = (words.framing >> 16) as u16;
+    let framing = match words.framing & 0xffff {
+        CHANNEL => Some(Framing::Channel {
+            number,
+            padded: words.framing >> 32 != 0,
+        }),
+        kind @ (SEND_V4 | SEND_V6) => Some(Framing::Send {
+            peer: SocketAddr::new(joined(kind == SEND_V4, words.peer), number),
+        }),
+        _ => None,
+    };
     Ok(Path {
-        socket: SocketId((head >> 32) as u32),
-        destination,
+        via,
+        framing,
         epoch: (version / 2) as u32,
     })
+}
+
+const fn split(address: u128) -> [u64; 2] {
+    [(address >> 64) as u64, address as u64]
+}
+
+fn joined(v4: bool, [high, low]: [u64; 2]) -> IpAddr {
+    if v4 {
+        return IpAddr::V4((low as u32).into());
+    }
+    IpAddr::V6(Ipv6Addr::from_bits(
+        u128::from(high) << 64 | u128::from(low),
+    ))
 }
 
 #[cfg(test)]
@@ -191,15 +342,27 @@ mod tests {
     fn what_is_published_is_loaded() {
         let cell = PathCell::new();
         assert_eq!(cell.load(), Err(NoPath::NotConnected));
-        for (socket, address) in [
-            (7, "192.0.2.1:65535"),
-            (u32::MAX, "[2001:db8::1%9]:1"),
-            (0, "0.0.0.0:0"),
+        let socket = |number, address: &str| Via::Socket {
+            socket: SocketId(number),
+            destination: address.parse().expect("an address"),
+        };
+        let channel = |padded| Framing::Channel {
+            number: 0x4fff,
+            padded,
+        };
+        let send = |peer: &str| Framing::Send {
+            peer: peer.parse().expect("an address"),
+        };
+        for (via, framing) in [
+            (socket(7, "192.0.2.1:65535"), None),
+            (socket(u32::MAX, "[2001:db8::1%9]:1"), Some(channel(false))),
+            (socket(0, "0.0.0.0:0"), Some(send("192.0.2.2:65535"))),
+            (Via::Stream(StreamId(u32::MAX)), Some(channel(true))),
+            (Via::Stream(StreamId(0)), Some(send("[2001:db8::2]:1"))),
         ] {
-            let address: SocketAddr = address.parse().expect("an address");
-            cell.publish(Ok((SocketId(socket), address)));
+            cell.publish(Ok((via, framing)));
             let path = cell.load().expect("a path");
-            assert_eq!((path.socket, path.destination), (SocketId(socket), address));
+            assert_eq!((path.via, path.framing), (via, framing));
         }
         for reason in [
             NoPath::NotConnected,
@@ -216,17 +379,26 @@ mod tests {
     fn a_reader_never_sees_half_a_path() {
         let cell = PathCell::new();
         let address = |n: u16| SocketAddr::from(([(n >> 8) as u8, n as u8, 0, 0], n));
+        let path = |n: u16| {
+            let via = Via::Socket {
+                socket: SocketId(n.into()),
+                destination: address(n),
+            };
+            // Every other one is relayed.
+            (
+                via,
+                n.is_multiple_of(2)
+                    .then_some(Framing::Send { peer: address(n) }),
+            )
+        };
         std::thread::scope(|scope| {
-            scope.spawn(|| {
-                (1..20_000u16).for_each(|n| cell.publish(Ok((SocketId(n.into()), address(n)))))
-            });
+            scope.spawn(|| (1..20_000u16).for_each(|n| cell.publish(Ok(path(n)))));
             for _ in 0..20_000 {
-                if let Ok(path) = cell.load() {
-                    let n = path.destination.port();
-                    assert_eq!(
-                        (path.socket, path.destination),
-                        (SocketId(n.into()), address(n))
-                    );
+                if let Ok(Path { via, framing, .. }) = cell.load() {
+                    let Via::Socket { socket, .. } = via else {
+                        unreachable!("none was published");
+                    };
+                    assert_eq!((via, framing), path(socket.0 as u16));
                 }
             }
         });

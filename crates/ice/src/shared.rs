@@ -14,7 +14,7 @@ use crate::demux::Demux;
 use crate::event::Event;
 use crate::ids::{AgentId, RequestId, SocketId};
 use crate::io::{Command, Interface};
-use crate::time::Time;
+use nilas_turn::Time;
 
 /// More responses than this are not kept waiting for the driver to poll.
 const MAX_RESPONSES: usize = 1024;
@@ -29,6 +29,7 @@ pub(crate) struct Shared {
     outbox: VecDeque<Queued>,
     responses: usize,
     next_request: u32,
+    next_relay: u32,
     /// The earliest moment for the next new transaction of any agent.
     pub(crate) pace_at: Time,
 }
@@ -80,6 +81,7 @@ impl Shared {
             outbox: VecDeque::new(),
             responses: 0,
             next_request: 0,
+            next_relay: 0,
             pace_at: Time::ZERO,
         }
     }
@@ -107,6 +109,13 @@ impl Shared {
             self.responses -= 1;
         }
         Some(queued)
+    }
+
+    /// A number for a relayed transport address. Two thousand million of them are more than an engine
+    /// lives to see.
+    pub(crate) fn relay_socket(&mut self) -> SocketId {
+        self.next_relay = self.next_relay.wrapping_add(1);
+        SocketId::relay(self.next_relay)
     }
 
     /// A request whose answer belongs to this agent: the id says to which slot, and the agent knows

@@ -116,6 +116,9 @@ pub struct CandidateStats {
     /// The server that told it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// How the TURN server of a relayed candidate is reached: `udp`, `tcp`, `tls` or `dtls`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay_protocol: Option<String>,
     /// The related address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub related_address: Option<String>,

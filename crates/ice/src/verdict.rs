@@ -22,6 +22,16 @@ pub enum Verdict {
         /// How many pairs were checked.
         pairs: u32,
     },
+    /// Pairs were checked and none answered, and no TURN server gave an address.
+    NoRelay {
+        /// How many pairs were checked.
+        pairs: u32,
+    },
+    /// Pairs were checked, relayed ones among them, and none answered.
+    RelayFailed {
+        /// How many pairs were checked.
+        pairs: u32,
+    },
     /// Pairs were checked, the peer's checks arrived, and none of ours was answered.
     OneWay {
         /// How many pairs were checked.
@@ -54,6 +64,14 @@ impl fmt::Display for Verdict {
             Self::RelayNeeded { pairs } => write!(
                 f,
                 "none of {pairs} candidate pairs answered: the NATs or firewalls between the two sides let nothing direct through, so a relay (TURN) is needed",
+            ),
+            Self::NoRelay { pairs } => write!(
+                f,
+                "none of {pairs} candidate pairs answered, and no TURN server gave an address: check the server, the user and the password",
+            ),
+            Self::RelayFailed { pairs } => write!(
+                f,
+                "none of {pairs} candidate pairs answered, not even by way of the relay: the peer is gone, or cannot reach the relay either",
             ),
             Self::OneWay { pairs } => write!(
                 f,

@@ -11,8 +11,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use nilas_ice::{
-    AgentId, BindError, Command, Engine, Event, Handled, Input, Interface, Output, RequestId,
-    ResolveError, SocketId, State, Time,
+    AgentId, Application, BindError, Command, Engine, Event, Handled, Input, Interface, Output,
+    RequestId, ResolveError, SocketId, State, Time,
 };
 use nilas_net::{Clock, ReceiveBatch, UdpSocket, bind_error, interfaces, resolve, send_error};
 use tokio::sync::{broadcast, mpsc, watch};
@@ -325,9 +325,9 @@ impl Driver {
                     payload,
                 },
             ) {
-                Handled::Application {
+                Handled::Application(Application {
                     agent, range: data, ..
-                } => {
+                }) => {
                     if self.staged.agent != Some(agent) {
                         self.staged.deliver(&self.agents, self.batch.bytes());
                         self.staged.agent = Some(agent);
@@ -336,7 +336,7 @@ impl Driver {
                         .ranges
                         .push(range.start + data.start..range.start + data.end);
                 }
-                Handled::Consumed | Handled::NotOurs => {}
+                Handled::Consumed | Handled::NotOurs | Handled::Stream { .. } => {}
             }
         }
         self.staged.deliver(&self.agents, self.batch.bytes());

@@ -1,10 +1,13 @@
 //! Sending: from the application's task straight to the socket.
 
+use std::borrow::Cow;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
-use nilas_ice::{NoPath, Path};
+use nilas_ice::{MAX_HEAD, MAX_TAIL, NoPath, Path, SendError, Via};
 use nilas_net::{UdpSocket, send_error};
+use nilas_stun::TransactionId;
 use tokio::task::coop::consume_budget;
 
 use crate::error::Error;
@@ -46,9 +49,9 @@ impl Sender {
             Err(Error::WouldBlock) => {}
             done => return done,
         }
-        self.when_writable(|socket, path| {
+        self.when_writable(|socket, destination, path| {
             socket
-                .try_send(path.destination, datagram)
+                .try_send(destination, &framed(path, datagram)?)
                 .map(|()| (1, length))
         })
         .await
@@ -60,9 +63,9 @@ impl Sender {
     /// # Errors
     /// [`Error::WouldBlock`] when it cannot; otherwise as of [`send`](Self::send).
     pub fn try_send(&mut self, datagram: &[u8]) -> Result<(), Error> {
-        let (socket, path) = self.route()?;
-        socket
-            .try_send(path.destination, datagram)
+        let (socket, destination, path) = self.route()?;
+        framed(&path, datagram)
+            .and_then(|framed| socket.try_send(destination, &framed))
             .map_err(|error| refused(&error))?;
         self.session
             .path
@@ -84,8 +87,8 @@ impl Sender {
         let mut rest = datagrams;
         while !rest.is_empty() {
             let sent = self
-                .when_writable(|socket, path| {
-                    let bytes = socket.try_send_segments(path.destination, rest, segment)?;
+                .when_writable(|socket, destination, path| {
+                    let bytes = send_segments(socket, destination, path, rest, segment)?;
                     Ok((bytes.div_ceil(segment), bytes))
                 })
                 .await?;
@@ -106,9 +109,9 @@ impl Sender {
         }
         let mut sent = 0;
         while sent < datagrams.len() {
-            let tried = self.route().and_then(|(socket, path)| {
-                let bytes = socket
-                    .try_send_segments(path.destination, &datagrams[sent..], segment)
+            let tried = self.route().and_then(|(socket, destination, path)| {
+                let rest = &datagrams[sent..];
+                let bytes = send_segments(&socket, destination, &path, rest, segment)
                     .map_err(|error| refused(&error))?;
                 let packets = bytes.div_ceil(segment) as u64;
                 self.session
@@ -129,17 +132,17 @@ impl Sender {
     /// with the path of that moment. Returns the bytes.
     async fn when_writable(
         &mut self,
-        mut send: impl FnMut(&UdpSocket, &Path) -> io::Result<(usize, usize)>,
+        mut send: impl FnMut(&UdpSocket, SocketAddr, &Path) -> io::Result<(usize, usize)>,
     ) -> Result<usize, Error> {
         // A sender in a loop is never kept waiting by loopback: others must have their turn all the same.
         consume_budget().await;
         loop {
-            let (socket, path) = self.route()?;
+            let (socket, destination, path) = self.route()?;
             let cell = &self.session.path;
             // The path may change or end while the socket is full.
             let sent = socket
                 .when_writable(|| match cell.load() {
-                    Ok(now) if now == path => send(&socket, &path).map(Some),
+                    Ok(now) if now == path => send(&socket, destination, &path).map(Some),
                     _ => Ok(None),
                 })
                 .await
@@ -152,20 +155,55 @@ impl Sender {
     }
 
     /// The path of this moment and its socket.
-    fn route(&mut self) -> Result<(Arc<UdpSocket>, Path), Error> {
+    fn route(&mut self) -> Result<(Arc<UdpSocket>, SocketAddr, Path), Error> {
         let path = match self.session.path.load() {
             Ok(path) => path,
             Err(NoPath::Closed) => return Err(Error::Closed),
             Err(reason) => return Err(reason.into()),
         };
+        let Via::Socket {
+            socket,
+            destination,
+        } = path.via
+        else {
+            return Err(Error::Send(SendError::Other));
+        };
         if self.path != Some(path) {
-            self.socket = self.session.sockets.find(path.socket);
+            self.socket = self.session.sockets.find(socket);
             self.path = Some(path);
         }
         // A socket that is gone while its path stands: the driver has ended.
         let socket = self.socket.upgrade().ok_or(Error::Closed)?;
-        Ok((socket, path))
+        Ok((socket, destination, path))
     }
+}
+
+/// A datagram with what its relay needs around it.
+fn framed<'a>(path: &Path, datagram: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
+    if path.framing.is_none() {
+        return Ok(Cow::Borrowed(datagram));
+    }
+    let mut framed = Vec::with_capacity(datagram.len() + MAX_HEAD + MAX_TAIL);
+    match path.frame(TransactionId::new([0; 12]), datagram, &mut framed) {
+        true => Ok(Cow::Owned(framed)),
+        false => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+/// Sends what the socket takes of a batch; by way of a relay, one datagram.
+fn send_segments(
+    socket: &UdpSocket,
+    destination: SocketAddr,
+    path: &Path,
+    datagrams: &[u8],
+    segment: usize,
+) -> io::Result<usize> {
+    if path.framing.is_none() {
+        return socket.try_send_segments(destination, datagrams, segment);
+    }
+    let first = &datagrams[..segment.min(datagrams.len())];
+    socket.try_send(destination, &framed(path, first)?)?;
+    Ok(first.len())
 }
 
 fn refused(error: &io::Error) -> Error {

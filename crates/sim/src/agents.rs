@@ -1,8 +1,10 @@
 //! What a world can do with an agent of one of its hosts.
 
 use nilas_ice::{
-    AgentConfig, AgentError, AgentId, AgentMut, Event, NoPath, SelectedPair, State, Time,
+    AgentConfig, AgentError, AgentId, AgentMut, Event, NoPath, SelectedPair, State, Time, Via,
 };
+
+use nilas_stun::TransactionId;
 
 use crate::host::Record;
 use crate::signaling::{Channel, Signal, Signaling};
@@ -62,9 +64,20 @@ impl World {
         let host = self.host(agent.node);
         let cell = &self.record(agent).path;
         let path = cell.load()?;
-        let source = host.address_of(path.socket).ok_or(NoPath::Closed)?;
+        let Via::Socket {
+            socket,
+            destination,
+        } = path.via
+        else {
+            return Err(NoPath::Closed);
+        };
+        let source = host.address_of(socket).ok_or(NoPath::Closed)?;
         cell.record_sent(now, 1, payload.len() as u64);
-        self.send_datagram(agent.node, source, path.destination, payload);
+        // The trace tells datagrams apart by their numbers: a constant id does for an indication.
+        let mut framed = Vec::new();
+        if path.frame(TransactionId::new([0; 12]), payload, &mut framed) {
+            self.send_datagram(agent.node, source, destination, &framed);
+        }
         self.settle(agent.node);
         Ok(())
     }

@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
-use nilas_ice::{Handled, Input, SocketId};
+use nilas_ice::{Application, Handled, Input, SocketId};
 
 use crate::interfaces::Attachment;
 use crate::packet::{Flow, Packet};
@@ -261,9 +261,9 @@ impl World {
             payload,
         };
         match host.engine.handle(now, input) {
-            Handled::Consumed => {}
+            Handled::Consumed | Handled::Stream { .. } => {}
             Handled::NotOurs => host.not_ours += 1,
-            Handled::Application { agent, range, .. } => {
+            Handled::Application(Application { agent, range, .. }) => {
                 if let Some(record) = host.records.get_mut(&agent) {
                     record.received.push((now, payload[range].to_vec()));
                 }

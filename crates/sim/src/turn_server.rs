@@ -270,7 +270,7 @@ impl World {
             client,
             server,
         };
-        let now = turn_time(self.now());
+        let now = self.now();
         let handled = self
             .turn_mut(node)
             .server
@@ -337,7 +337,7 @@ impl World {
         peer: SocketAddr,
         bytes: &[u8],
     ) {
-        let now = turn_time(self.now());
+        let now = self.now();
         let handled = self.turn_mut(node).server.handle(
             now,
             Input::PeerDatagram {
@@ -408,7 +408,7 @@ impl World {
         let now = self.now();
         let mut buffer = [0; MIN_BUFFER];
         loop {
-            match self.turn_mut(node).server.poll(turn_time(now), &mut buffer) {
+            match self.turn_mut(node).server.poll(now, &mut buffer) {
                 Output::Transmit { path, size } => self.turn_send(node, path, &buffer[..size]),
                 Output::Event(event) => self.turn_mut(node).events.push((now, event)),
                 Output::Command(Command::CloseStream(stream)) => {
@@ -435,7 +435,7 @@ impl World {
     }
 
     fn execute_turn(&mut self, node: NodeId, command: Command) {
-        let now = turn_time(self.now());
+        let now = self.now();
         let node = self.node_mut(node);
         let NodeKind::TurnServer(turn) = &mut node.kind else {
             unreachable!("only TURN servers give commands");
@@ -472,9 +472,4 @@ impl World {
             _ => panic!("{node} is not a TURN server"),
         }
     }
-}
-
-/// Both begin at the same zero.
-const fn turn_time(time: Time) -> nilas_turn::Time {
-    nilas_turn::Time::from_nanos(time.as_nanos())
 }

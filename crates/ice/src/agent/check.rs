@@ -6,20 +6,22 @@ use nilas_stun::{BuildError, Class, MessageBuilder, Method};
 
 use super::generation::{Generation, LocalCredentials, RemoteCredentials};
 use super::pair::PairId;
+use super::relay::{enclose, head_length, indication_id};
 use super::transaction::{Due, Purpose, RTO, Schedule, Transaction};
 use super::trickle::scoped;
 use super::{Agent, Socket};
 use crate::candidate::{CandidateType, priority};
 use crate::event::Role;
-use crate::io::Transmit;
-use crate::path::NoPath;
+use crate::path::{Departure, NoPath};
 use crate::shared::Shared;
 use crate::stats::PairState;
-use crate::time::Time;
+use nilas_turn::Time;
 
 /// What a free pacing slot is used for, most urgent first.
 enum Work {
     Triggered(PairId),
+    /// A request to a TURN server.
+    Relay,
     Gather {
         job: u16,
         socket: u16,
@@ -29,6 +31,14 @@ enum Work {
     Repeat(PairId),
 }
 
+/// How a check came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lead {
+    Triggered,
+    Ordinary,
+    Repeat,
+}
+
 impl Agent {
     /// Retransmits, and ends what has timed out.
     pub(super) fn fire_transactions(
@@ -36,7 +46,7 @@ impl Agent {
         shared: &mut Shared,
         now: Time,
         buffer: &mut [u8],
-    ) -> Option<Transmit> {
+    ) -> Option<Departure> {
         while let Some(index) = self
             .transactions
             .iter()
@@ -52,7 +62,7 @@ impl Agent {
                 continue;
             }
             let transaction = self.transactions[index].clone();
-            if let Some(transmit) = self.encode(&transaction, buffer) {
+            if let Some(transmit) = self.encode(now, &transaction, buffer) {
                 return Some(transmit);
             }
         }
@@ -65,7 +75,7 @@ impl Agent {
         shared: &mut Shared,
         now: Time,
         buffer: &mut [u8],
-    ) -> Option<Transmit> {
+    ) -> Option<Departure> {
         // RFC 8445 section 14.2: a new transaction every Ta, and none sooner, engine-wide as well.
         if self.paced_deadline().is_none_or(|at| at > now) {
             return None;
@@ -74,10 +84,11 @@ impl Agent {
             self.awaits_slot = true;
             return None;
         }
-        let transaction = match self.next_work(now)? {
-            Work::Triggered(pair) => self.begin_check(shared, now, pair, true),
-            Work::Ordinary(pair) => self.begin_check(shared, now, pair, true),
-            Work::Repeat(pair) => self.begin_check(shared, now, pair, false),
+        let departure = match self.next_work(now)? {
+            Work::Triggered(pair) => self.send_check(shared, now, pair, Lead::Triggered, buffer),
+            Work::Ordinary(pair) => self.send_check(shared, now, pair, Lead::Ordinary, buffer),
+            Work::Repeat(pair) => self.send_check(shared, now, pair, Lead::Repeat, buffer),
+            Work::Relay => self.fire_relay(shared, now, buffer),
             Work::Gather {
                 job,
                 socket,
@@ -88,21 +99,62 @@ impl Agent {
                     generation: self.current.number,
                     job,
                 };
-                Some(Transaction::new(
-                    id,
-                    purpose,
-                    socket,
-                    server,
-                    now,
-                    Schedule::Short,
-                ))
+                let schedule = Schedule::Short;
+                let transaction = Transaction::new(id, purpose, socket, server, now, schedule);
+                self.send_new(now, transaction, buffer)
             }
         }?;
         self.pace_at = now + self.pacing();
         shared.pace_at = now + shared.config.pacing_floor;
-        let transmit = self.encode(&transaction, buffer);
+        Some(departure)
+    }
+
+    fn send_new(
+        &mut self,
+        now: Time,
+        transaction: Transaction,
+        buffer: &mut [u8],
+    ) -> Option<Departure> {
+        let departure = self.encode(now, &transaction, buffer);
         self.transactions.push(transaction);
-        transmit
+        departure
+    }
+
+    /// Sends a check; for a relayed pair without a permission, the request for one instead, and the check
+    /// has its turn afterwards.
+    fn send_check(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        id: PairId,
+        lead: Lead,
+        buffer: &mut [u8],
+    ) -> Option<Departure> {
+        let pair = self.current.pairs.get(id)?;
+        let (socket, remote) = (pair.socket, self.current.remote_address(pair));
+        match self.may_check(now, socket, remote) {
+            Some(true) => {
+                let transaction = self.begin_check(shared, now, id, lead != Lead::Repeat)?;
+                self.send_new(now, transaction, buffer)
+            }
+            Some(false) => {
+                match lead {
+                    Lead::Triggered => self.current.trigger(id, true),
+                    Lead::Ordinary => {}
+                    // The permission is being asked for again; the next repetition may have it.
+                    Lead::Repeat => {
+                        if let Some(pair) = self.current.pairs.get_mut(id) {
+                            pair.repeat.advance(now);
+                        }
+                    }
+                }
+                self.fire_relay(shared, now, buffer)
+            }
+            None => {
+                self.check_failed(shared, now, id, true);
+                None
+            }
+        }
     }
 
     fn next_work(&mut self, now: Time) -> Option<Work> {
@@ -110,6 +162,9 @@ impl Agent {
             && let Some(pair) = self.current.next_triggered()
         {
             return Some(Work::Triggered(pair));
+        }
+        if self.relay_deadline().is_some_and(|at| at <= now) {
+            return Some(Work::Relay);
         }
         if let Some((job, socket, server)) = self.next_job(now) {
             return Some(Work::Gather {
@@ -135,7 +190,11 @@ impl Agent {
     /// When `fire_paced` has work and a slot of this agent's own.
     pub(super) fn paced_deadline(&self) -> Option<Time> {
         let generation = &self.current;
-        let mut work = self.jobs_deadline();
+        let mut work = self
+            .jobs_deadline()
+            .into_iter()
+            .chain(self.relay_deadline())
+            .min();
         if generation.remote.is_some() {
             let triggered = generation.pairs.iter().any(|(_, pair)| pair.is_queued());
             if triggered || generation.has_ordinary() {
@@ -246,27 +305,30 @@ impl Agent {
     }
 
     /// Writes the request of a transaction, for the first time or again.
-    pub(super) fn encode(&self, transaction: &Transaction, buffer: &mut [u8]) -> Option<Transmit> {
+    pub(super) fn encode(
+        &self,
+        now: Time,
+        transaction: &Transaction,
+        buffer: &mut [u8],
+    ) -> Option<Departure> {
         let socket = &self.sockets[usize::from(transaction.socket)];
+        let (via, framing) = self.route(now, transaction.socket, transaction.destination)?;
+        let inner = buffer.get_mut(head_length(framing)..)?;
         let size = match transaction.purpose {
-            Purpose::Gather { .. } => Some(encode_question(transaction, buffer)),
+            Purpose::Gather { .. } => Some(encode_question(transaction, inner)),
             Purpose::Check {
                 generation,
                 role,
                 nominate,
                 ..
-            } => self.encode_check(transaction, generation, role, nominate, socket, buffer),
+            } => self.encode_check(transaction, generation, role, nominate, socket, inner),
             Purpose::Consent { generation, .. } => {
-                self.encode_check(transaction, generation, self.role, false, socket, buffer)
+                self.encode_check(transaction, generation, self.role, false, socket, inner)
             }
         };
         // It can only fail for lack of room, and then like a lost datagram.
-        let size = size?.ok()?;
-        Some(Transmit {
-            socket: socket.id,
-            destination: transaction.destination,
-            size,
-        })
+        let size = enclose(framing, indication_id(transaction.id), buffer, size?.ok()?)?;
+        Some(Departure { via, size })
     }
 
     fn encode_check(
@@ -365,7 +427,7 @@ impl Agent {
             self.current.selected = None;
             self.current.consent = None;
             self.path.publish(Err(NoPath::NotConnected));
-            self.publish();
+            self.publish(now);
             self.select(shared, now);
             self.update_state(shared, now);
         }

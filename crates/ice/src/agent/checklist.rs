@@ -30,14 +30,13 @@ impl Agent {
     /// Pairs are formed of bases: a server-reflexive local candidate would be replaced by its base
     /// and pruned as redundant (RFC 8445 section 6.1.2.4), so it never makes a pair of its own.
     fn form_pair(&mut self, socket: u16, remote: u16, counters: &mut Counters) -> Option<PairId> {
-        let Socket {
-            address: base,
-            usable,
-            ..
-        } = self.sockets[usize::from(socket)];
+        let own = self.sockets[usize::from(socket)];
+        if !own.usable || !self.is_base(&own) {
+            return None;
+        }
         let generation = &mut self.current;
         let target = &generation.remotes[usize::from(remote)];
-        if !usable || !reachable(base, target.address) || generation.concluded {
+        if !reachable(own.address, target.address) || generation.concluded {
             return None;
         }
         let priority = priority_of(self.role, &self.sockets, generation, socket, remote);
@@ -48,7 +47,7 @@ impl Agent {
             return None;
         }
         let foundation = (
-            foundation_of(&self.sockets, socket),
+            own.foundation,
             generation.remotes[usize::from(remote)].foundation,
         );
         let mut pair = Pair::new(socket, remote, priority, foundation);
@@ -116,7 +115,10 @@ impl Generation {
     fn has_foundation_twice(&self, foundation: u32) -> bool {
         self.locals
             .iter()
-            .filter(|local| local.kind == CandidateType::Host && local.foundation == foundation)
+            .filter(|local| {
+                matches!(local.kind, CandidateType::Host | CandidateType::Relay)
+                    && local.foundation == foundation
+            })
             .nth(1)
             .is_some()
     }
@@ -258,26 +260,13 @@ fn priority_of(
     socket: u16,
     remote: u16,
 ) -> u64 {
-    let local = priority(
-        CandidateType::Host,
-        sockets[usize::from(socket)].preference,
-        1,
-    );
+    let own = &sockets[usize::from(socket)];
+    let local = priority(own.kind(), own.preference, 1);
     let remote = generation.remotes[usize::from(remote)].candidate.priority;
     match role {
         Role::Controlling => pair_priority(local, remote),
         Role::Controlled => pair_priority(remote, local),
     }
-}
-
-/// The foundation of the host candidate of this socket (RFC 8445 section 5.1.1.3): one for each address.
-pub(super) fn foundation_of(sockets: &[Socket], socket: u16) -> u32 {
-    let ip = sockets[usize::from(socket)].address.ip();
-    sockets
-        .iter()
-        .position(|other| other.address.ip() == ip)
-        .unwrap_or_default() as u32
-        + 1
 }
 
 /// Whether a datagram from this base could arrive there. Loopback only talks to loopback: a remote

@@ -15,11 +15,10 @@ use super::pair::PairId;
 use super::transaction::{Purpose, RTO, Schedule, Transaction};
 use super::trickle::scoped;
 use crate::event::State;
-use crate::io::Transmit;
-use crate::path::NoPath;
+use crate::path::{Departure, NoPath};
 use crate::shared::Shared;
-use crate::time::Time;
 use crate::verdict::Verdict;
+use nilas_turn::Time;
 
 /// RFC 7675 section 5.1: 5 s, randomised between 0.8 and 1.2 times of it.
 const LEAST_INTERVAL: Duration = Duration::from_secs(4);
@@ -105,7 +104,7 @@ impl Agent {
         shared: &mut Shared,
         now: Time,
         buffer: &mut [u8],
-    ) -> Option<Transmit> {
+    ) -> Option<Departure> {
         let generation = self.carrier()?;
         let (number, id) = (generation.number, generation.selected?);
         let consent = generation.consent?;
@@ -177,7 +176,7 @@ impl Agent {
         id: PairId,
         probe: bool,
         buffer: &mut [u8],
-    ) -> Option<Transmit> {
+    ) -> Option<Departure> {
         let generation = self.generation_mut(number)?;
         let pair = generation.pairs.get_mut(id)?;
         let (socket, remote) = (pair.socket, pair.remote);
@@ -197,7 +196,7 @@ impl Agent {
         };
         let transaction =
             Transaction::new(transaction_id, purpose, socket, destination, now, schedule);
-        let transmit = self.encode(&transaction, buffer);
+        let transmit = self.encode(now, &transaction, buffer);
         self.transactions.push(transaction);
         transmit
     }

@@ -1,21 +1,21 @@
 //! Gathering candidates (RFC 8445 section 5.1.1).
 
-use core::net::{IpAddr, SocketAddr, SocketAddrV6};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use core::time::Duration;
 
 use nilas_stun::{Class, Message};
 
-use super::generation::{Generation, LocalCandidate};
+use super::generation::{Generation, LocalCandidate, Origin};
 use super::transaction::{Purpose, Transaction};
 use super::trickle::plain;
-use super::{Agent, Bind, Socket, checklist};
+use super::{Agent, Bind, Socket};
 use crate::candidate::{Candidate, CandidateType, Foundation, priority};
 use crate::config::StunServer;
 use crate::event::{CandidateError, Event, GatheringState};
 use crate::ids::{RequestId, SocketId};
 use crate::io::{BindError, Command, ResolveError};
 use crate::shared::Shared;
-use crate::time::Time;
+use nilas_turn::Time;
 
 /// RFC 8445 section 5.1.1.4: server-reflexive candidates are kept alive until ICE is done; Tr is 15 s
 /// (section 11).
@@ -53,13 +53,22 @@ impl Server {
             resolved: literal.is_some(),
         }
     }
+}
 
-    /// The address to ask from this base: the first of its family.
-    fn address_for(&self, base: IpAddr) -> Option<SocketAddr> {
-        self.addresses.iter().copied().find(|address| {
-            crate::candidate::may_pair(base, address.ip())
-                && base.is_loopback() == address.ip().is_loopback()
-        })
+/// The address to ask from this base: the first of its family.
+pub(super) fn address_for(addresses: &[SocketAddr], base: IpAddr) -> Option<SocketAddr> {
+    addresses.iter().copied().find(|address| {
+        crate::candidate::may_pair(base, address.ip())
+            && base.is_loopback() == address.ip().is_loopback()
+    })
+}
+
+/// Why a server's name is of no use.
+pub(super) const fn unresolved(error: ResolveError) -> &'static str {
+    match error {
+        ResolveError::NotFound => "there is no such name",
+        ResolveError::TimedOut => "the name server did not answer",
+        ResolveError::Other => "the name could not be resolved",
     }
 }
 
@@ -109,7 +118,7 @@ impl Agent {
         }
         self.interfaces_seen = false;
         if let Some(interfaces) = &shared.interfaces {
-            for socket in &mut self.sockets {
+            for socket in self.sockets.iter_mut().filter(|own| own.relay.is_none()) {
                 let ip = socket.address.ip();
                 socket.usable = interfaces
                     .iter()
@@ -119,6 +128,7 @@ impl Agent {
         for socket in 0..self.sockets.len() as u16 {
             self.add_host(shared, socket);
         }
+        self.gather_relays(shared);
         self.look_at_interfaces(shared);
     }
 
@@ -153,11 +163,14 @@ impl Agent {
                     }
                     ip => SocketAddr::new(ip, 0),
                 };
-                let bound = self
-                    .sockets
-                    .iter()
-                    .any(|socket| socket.usable && socket.address.ip() == ip);
-                if bound || self.binds.iter().any(|bind| bind.address.ip() == ip) {
+                let bound = self.sockets.iter().any(|socket| {
+                    socket.usable
+                        && socket.address.ip() == ip
+                        && socket.relay.is_none()
+                        && !socket.carrier_only
+                });
+                let asked = |bind: &Bind| bind.address.ip() == ip && bind.allocation.is_none();
+                if bound || self.binds.iter().any(asked) {
                     continue;
                 }
                 let preference = u16::MAX.saturating_sub((2 * rank + usize::from(!v6)) as u16);
@@ -166,6 +179,7 @@ impl Agent {
                     request,
                     address,
                     preference,
+                    allocation: None,
                 });
                 shared.command(Command::Bind { request, address });
             }
@@ -187,14 +201,25 @@ impl Agent {
         let bind = self.binds.swap_remove(index);
         match result {
             Ok((id, address)) => {
+                let same = |own: &&Socket| own.relay.is_none() && own.address.ip() == address.ip();
+                let foundation = match self.sockets.iter().find(same) {
+                    Some(own) => own.foundation,
+                    None => self.sockets.len() as u32 + 1,
+                };
                 self.sockets.push(Socket {
                     id,
                     address,
                     preference: bind.preference,
+                    foundation,
                     usable: true,
+                    relay: None,
+                    carrier_only: bind.allocation.is_some(),
                 });
                 let socket = self.sockets.len() as u16 - 1;
-                self.add_host(shared, socket);
+                match bind.allocation {
+                    Some(allocation) => self.carrier_bound(shared, allocation, Some(socket)),
+                    None => self.add_host(shared, socket),
+                }
             }
             Err(error) => {
                 let text = match error {
@@ -211,6 +236,9 @@ impl Agent {
                     error_text: format!("no socket on {}: {text}", bind.address.ip()),
                 };
                 self.emit(shared, Event::CandidateError(error));
+                if let Some(allocation) = bind.allocation {
+                    self.carrier_bound(shared, allocation, None);
+                }
             }
         }
         self.finish_gathering(shared);
@@ -224,6 +252,9 @@ impl Agent {
         request: RequestId,
         result: Result<&[SocketAddr], ResolveError>,
     ) {
+        if self.turn_resolved(shared, request, result) {
+            return;
+        }
         let Some(index) = self
             .servers
             .iter()
@@ -238,12 +269,7 @@ impl Agent {
             // More than one address of a family is of no use, and the list is the outside's.
             Ok(addresses) => server.addresses = addresses.iter().copied().take(8).collect(),
             Err(error) => {
-                let text = match error {
-                    ResolveError::NotFound => "there is no such name",
-                    ResolveError::TimedOut => "the name server did not answer",
-                    ResolveError::Other => "the name could not be resolved",
-                };
-                let error = self.server_error(index as u16, None, 701, text);
+                let error = self.server_error(index as u16, None, 701, unresolved(error));
                 self.emit(shared, Event::CandidateError(error));
             }
         }
@@ -255,35 +281,37 @@ impl Agent {
 
     /// A socket's host candidate, its pairs, and its questions to servers.
     fn add_host(&mut self, shared: &mut Shared, socket: u16) {
-        let Socket {
-            address,
-            preference,
-            usable,
-            ..
-        } = self.sockets[usize::from(socket)];
-        if !usable {
+        let own = self.sockets[usize::from(socket)];
+        if !own.usable || own.relay.is_some() || own.carrier_only {
             return;
         }
-        self.add_local(
-            shared,
-            LocalCandidate {
-                address,
-                socket,
-                kind: CandidateType::Host,
-                server: None,
-                priority: priority(CandidateType::Host, preference, 1),
-                foundation: checklist::foundation_of(&self.sockets, socket),
-            },
-        );
-        self.pair_socket(socket, &mut shared.counters);
-        for server in 0..self.servers.len() as u16 {
-            self.add_job(socket, server);
+        if !self.settings.relay_only {
+            self.add_local(
+                shared,
+                LocalCandidate {
+                    address: own.address,
+                    socket,
+                    kind: CandidateType::Host,
+                    origin: Origin::Local,
+                    priority: priority(CandidateType::Host, own.preference, 1),
+                    foundation: own.foundation,
+                },
+            );
+            self.pair_socket(socket, &mut shared.counters);
+            for server in 0..self.servers.len() as u16 {
+                self.add_job(socket, server);
+            }
         }
+        self.allocate_from(shared, socket);
     }
 
     fn add_job(&mut self, socket: u16, server: u16) {
-        let base = self.sockets[usize::from(socket)].address;
-        let Some(address) = self.servers[usize::from(server)].address_for(base.ip()) else {
+        let own = self.sockets[usize::from(socket)];
+        if !own.usable || own.relay.is_some() || !self.is_base(&own) {
+            return;
+        }
+        let servers = &self.servers[usize::from(server)];
+        let Some(address) = address_for(&servers.addresses, own.address.ip()) else {
             return;
         };
         self.current.jobs.push(Job {
@@ -295,7 +323,7 @@ impl Agent {
     }
 
     /// Keeps a local candidate and tells it, unless it is redundant (RFC 8445 section 5.1.3).
-    fn add_local(&mut self, shared: &mut Shared, candidate: LocalCandidate) {
+    pub(super) fn add_local(&mut self, shared: &mut Shared, candidate: LocalCandidate) {
         let known = self
             .current
             .locals
@@ -315,9 +343,17 @@ impl Agent {
         let foundation = Foundation::from_number(local.foundation);
         let mut candidate =
             Candidate::new(local.kind, plain(local.address), local.priority, foundation);
-        if local.kind != CandidateType::Host {
-            candidate.related = Some(plain(self.sockets[usize::from(local.socket)].address));
-        }
+        let base = &self.sockets[usize::from(local.socket)];
+        candidate.related = match (local.kind, base.relay) {
+            (CandidateType::Host, _) => None,
+            // RFC 8839 section 5.1: the mapped address, or nothing where it is nobody's business.
+            (CandidateType::Relay, Some(relay)) => Some(
+                self.mapped_of(relay)
+                    .filter(|_| !self.settings.relay_only)
+                    .map_or_else(|| unspecified(base.address), plain),
+            ),
+            _ => Some(plain(base.address)),
+        };
         candidate.ufrag = Some(generation.local.ufrag.clone());
         candidate
     }
@@ -402,15 +438,18 @@ impl Agent {
         self.current.jobs[usize::from(job)].state = JobState::Answered {
             next: now + KEEPALIVE,
         };
-        let Socket { preference, .. } = self.sockets[usize::from(socket)];
-        let base = checklist::foundation_of(&self.sockets, socket);
+        let Socket {
+            preference,
+            foundation: base,
+            ..
+        } = self.sockets[usize::from(socket)];
         self.add_local(
             shared,
             LocalCandidate {
                 address: mapped,
                 socket,
                 kind: CandidateType::Srflx,
-                server: Some(server),
+                origin: Origin::Stun(server),
                 priority: priority(CandidateType::Srflx, preference, 1),
                 // RFC 8445 section 5.1.1.3: type, base address and server make the foundation.
                 foundation: 1_000_000 + 1_000 * u32::from(server) + base,
@@ -462,7 +501,19 @@ impl Agent {
 
     /// The server that told a candidate.
     pub(super) fn server_url(&self, candidate: &LocalCandidate) -> Option<&str> {
-        Some(&self.servers[usize::from(candidate.server?)].url)
+        match candidate.origin {
+            Origin::Local => None,
+            Origin::Stun(server) => Some(&self.servers[usize::from(server)].url),
+            Origin::Turn(server) => self.turn.as_ref()?.url(server),
+        }
+    }
+
+    /// How the TURN server of a relayed candidate is reached.
+    pub(super) fn relay_protocol(&self, candidate: &LocalCandidate) -> Option<&'static str> {
+        match (candidate.kind, candidate.origin) {
+            (CandidateType::Relay, Origin::Turn(server)) => self.turn.as_ref()?.protocol(server),
+            _ => None,
+        }
     }
 
     /// Tells of the servers that no local address can reach: IPv6 only from IPv4 only, or loopback.
@@ -473,7 +524,11 @@ impl Agent {
                 .jobs
                 .iter()
                 .any(|job| usize::from(job.server) == index);
-            if !asked && !server.addresses.is_empty() && !self.sockets.is_empty() {
+            if !asked
+                && !self.settings.relay_only
+                && !server.addresses.is_empty()
+                && !self.sockets.is_empty()
+            {
                 let text = "no local address can reach the server";
                 let error = self.server_error(index as u16, None, 701, text);
                 self.emit(shared, Event::CandidateError(error));
@@ -482,15 +537,17 @@ impl Agent {
     }
 
     /// Tells the end of gathering when nothing more can come (RFC 8838 section 13).
-    fn finish_gathering(&mut self, shared: &mut Shared) {
+    pub(super) fn finish_gathering(&mut self, shared: &mut Shared) {
         let open = |job: &Job| matches!(job.state, JobState::Waiting | JobState::Asked);
         let done = self.gathering == GatheringState::Gathering
             && self.interfaces_seen
             && self.binds.is_empty()
             && self.servers.iter().all(|server| server.resolved)
+            && self.relays_done()
             && !self.current.jobs.iter().any(open);
         if done {
             self.report_unreachable(shared);
+            self.report_unreachable_relays(shared);
             self.gathering = GatheringState::Complete;
             self.current.local_ended = true;
             self.emit(
@@ -498,5 +555,12 @@ impl Agent {
                 Event::GatheringStateChange(GatheringState::Complete),
             );
         }
+    }
+}
+
+const fn unspecified(like: SocketAddr) -> SocketAddr {
+    match like {
+        SocketAddr::V4(_) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        SocketAddr::V6(_) => SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
     }
 }

@@ -13,7 +13,7 @@ use super::pair::{Pair, PairId};
 use crate::arena::Arena;
 use crate::candidate::{Candidate, CandidateType};
 use crate::parameters::Parameters;
-use crate::time::Time;
+use nilas_turn::Time;
 
 #[derive(Debug)]
 pub(super) struct Generation {
@@ -68,10 +68,19 @@ pub(super) struct LocalCandidate {
     /// Index of the base's socket.
     pub(super) socket: u16,
     pub(super) kind: CandidateType,
-    /// Index of the server that told it.
-    pub(super) server: Option<u16>,
+    /// Who told it.
+    pub(super) origin: Origin,
     pub(super) priority: u32,
     pub(super) foundation: u32,
+}
+
+/// Who told a local candidate; servers by their index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// This machine, or a check of the peer.
+    Local,
+    Stun(u16),
+    Turn(u16),
 }
 
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 //! | room | what happens there | RFC |
 //! |---|---|---|
 //! | [`gather`] | host and server-reflexive candidates | 8445 section 5.1.1 |
+//! | [`relay`] | relayed candidates: TURN | 8656 |
 //! | [`trickle`] | the peer's candidates come in | 8838 |
 //! | [`checklist`], [`pair`] | pairs are formed, ordered, thawed, given up | 8445 section 6.1.2 |
 //! | [`check`], [`transaction`] | checks go out, paced, and again | 8445 sections 6.1.4, 7.2.2, 14 |
@@ -23,15 +24,16 @@ use smallvec::SmallVec;
 
 use self::generation::{Generation, LocalCredentials};
 use self::transaction::Transaction;
+use crate::candidate::CandidateType;
 use crate::config::{AgentConfig, InterfaceFilter};
 use crate::error::AgentError;
 use crate::event::{Event, GatheringState, Role, State};
 use crate::ids::{AgentId, RequestId, SocketId};
-use crate::io::{Command, Transmit};
-use crate::path::{NoPath, PathCell};
+use crate::io::Command;
+use crate::path::{Departure, NoPath, PathCell};
 use crate::shared::Shared;
-use crate::time::Time;
 use crate::verdict::Verdict;
+use nilas_turn::Time;
 
 mod check;
 mod checklist;
@@ -40,6 +42,7 @@ mod gather;
 mod generation;
 mod nominate;
 mod pair;
+pub(crate) mod relay;
 mod report;
 mod request;
 mod response;
@@ -67,6 +70,8 @@ pub(crate) struct Agent {
     sockets: SmallVec<[Socket; 1]>,
     binds: Vec<Bind>,
     servers: Vec<gather::Server>,
+    /// The TURN servers and what they gave, where there are any.
+    turn: Option<Box<relay::Relaying>>,
     current: Generation,
     /// The generation before, while it carries the data or is still answered (RFC 8445 section 9).
     previous: Option<Box<Generation>>,
@@ -85,7 +90,9 @@ pub(crate) struct Agent {
     recent_checks: request::Recent,
     /// The engine's timer for this agent.
     pub(crate) armed: Option<Time>,
-    closed: bool,
+    pub(crate) closed: bool,
+    /// It is closed, and its allocations were given back: the engine may forget it.
+    pub(crate) gone: bool,
 }
 
 /// Application data that came.
@@ -114,17 +121,25 @@ struct Settings {
     patience: Duration,
     max_pairs: u16,
     max_peer_reflexive: u16,
+    relay_only: bool,
 }
 
-/// A bound local socket: the base of candidates.
+/// A bound local socket, or one that is a relayed transport address: the base of candidates.
 #[derive(Clone, Copy, Debug)]
 struct Socket {
     id: SocketId,
     address: SocketAddr,
     /// RFC 8445 section 5.1.2.1: the local preference, each its own.
     preference: u16,
-    /// Whether the machine still has the address, as far as the latest gathering saw.
+    /// Equal for bases whose candidates of the same type have the same foundation (RFC 8445 section
+    /// 5.1.1.3).
+    foundation: u32,
+    /// Whether the machine still has the address, as far as the latest gathering saw, or the server.
     usable: bool,
+    /// The allocation whose relayed address it is.
+    relay: Option<u16>,
+    /// It only carries an allocation, and is no candidate's base.
+    carrier_only: bool,
 }
 
 /// A socket that was asked for.
@@ -133,6 +148,18 @@ struct Bind {
     request: RequestId,
     address: SocketAddr,
     preference: u16,
+    /// The allocation that it is for, and nothing else.
+    allocation: Option<u16>,
+}
+
+impl Socket {
+    /// The type of the candidate whose base this is.
+    const fn kind(&self) -> CandidateType {
+        match self.relay {
+            Some(_) => CandidateType::Relay,
+            None => CandidateType::Host,
+        }
+    }
 }
 
 impl Agent {
@@ -171,6 +198,7 @@ impl Agent {
             sockets: SmallVec::new(),
             binds: Vec::new(),
             servers,
+            turn: relay::Relaying::new(config.turn_servers),
             current: Generation::new(0, local),
             previous: None,
             transactions: SmallVec::new(),
@@ -184,12 +212,14 @@ impl Agent {
             recent_checks: request::Recent::default(),
             armed: None,
             closed: false,
+            gone: false,
             settings: Settings {
                 filter: config.filter,
                 pacing: config.pacing,
                 patience: config.patience,
                 max_pairs: config.max_pairs,
                 max_peer_reflexive: config.max_peer_reflexive,
+                relay_only: config.relay_only,
             },
         })
     }
@@ -200,9 +230,9 @@ impl Agent {
         shared: &mut Shared,
         now: Time,
         buffer: &mut [u8],
-    ) -> Option<Transmit> {
+    ) -> Option<Departure> {
         if self.closed {
-            return None;
+            return self.poll_closed(shared, now, buffer);
         }
         if let Some(transmit) = self.fire_transactions(shared, now, buffer) {
             return Some(transmit);
@@ -222,7 +252,7 @@ impl Agent {
     /// When `poll` has something to do next. A pacing slot of the engine is waited for elsewhere.
     pub(crate) fn deadline(&self) -> Option<Time> {
         if self.closed {
-            return None;
+            return self.closed_deadline();
         }
         let transactions = self
             .transactions
@@ -246,20 +276,34 @@ impl Agent {
         .min()
     }
 
-    pub(crate) fn close(&mut self, shared: &mut Shared) {
+    pub(crate) fn close(&mut self, shared: &mut Shared, now: Time) {
+        if self.closed {
+            return;
+        }
         self.closed = true;
         self.path.publish(Err(NoPath::Closed));
         self.set_state(shared, State::Closed, None);
         for (socket, remote) in self.known_remotes.drain(..) {
             let _ = shared.demux.release_remote(socket, remote);
         }
-        for socket in self.sockets.drain(..) {
-            shared.command(Command::CloseSocket(socket.id));
-        }
         shared.demux.release_ufrag(&self.current.local.ufrag);
         if let Some(previous) = self.previous.take() {
             shared.demux.release_ufrag(&previous.local.ufrag);
         }
+        self.transactions.clear();
+        self.release_relays(now);
+        if self.is_released(now) {
+            self.close_sockets(shared);
+        }
+    }
+
+    /// Nothing is left of it.
+    pub(super) fn close_sockets(&mut self, shared: &mut Shared) {
+        self.end_relays(shared);
+        for socket in self.sockets.drain(..).filter(|own| own.relay.is_none()) {
+            shared.command(Command::CloseSocket(socket.id));
+        }
+        self.gone = true;
     }
 
     /// Datagrams and bytes of data that came, and when the last of them.
@@ -323,7 +367,14 @@ impl Agent {
     }
 
     pub(crate) fn owns(&self, socket: SocketId) -> bool {
-        self.sockets.iter().any(|own| own.id == socket)
+        self.sockets
+            .iter()
+            .any(|own| own.id == socket && self.is_base(own))
+    }
+
+    /// Whether a socket may be the base of pairs.
+    fn is_base(&self, socket: &Socket) -> bool {
+        !socket.carrier_only && (socket.relay.is_some() || !self.settings.relay_only)
     }
 
     fn socket_index(&self, socket: SocketId) -> Option<u16> {

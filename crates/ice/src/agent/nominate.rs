@@ -3,15 +3,30 @@
 //! Data flows on the best valid pair at once (section 12.1). The controlling agent nominates as soon
 //! as nothing better can still arrive soon: every better pair has been checked, and was given twice
 //! the round trip of the best valid one to answer. No fixed wait stands anywhere on the way.
+//!
+//! Where the best valid pair is relayed, direct ones are given more: ten round trips, between 250 ms and
+//! 2 s, and 2 s while candidates may still come. A relay answers at the first check, whereas NATs open only
+//! once both sides have sent; and data flows meanwhile.
+
+use core::time::Duration;
+
+use nilas_turn::client::Framing;
 
 use super::Agent;
 use super::generation::Generation;
 use super::pair::{Pair, PairId};
-use crate::event::{Event, Role};
+use crate::candidate::CandidateType;
+use crate::event::{Event, GatheringState, Role};
 use crate::io::SelectedPair;
+use crate::path::Via;
 use crate::shared::Shared;
 use crate::stats::PairState;
-use crate::time::Time;
+use nilas_turn::Time;
+
+/// How long a relayed pair waits at most for a direct one before it is nominated.
+const RELAY_PATIENCE: Duration = Duration::from_secs(2);
+/// How long it waits at least, however short the round trip: repeated checks are 40 ms apart and more.
+const LEAST_RELAY_PATIENCE: Duration = Duration::from_millis(250);
 
 impl Agent {
     /// Lets the data take the best pair there is.
@@ -25,7 +40,11 @@ impl Agent {
         self.current.selected = Some(best);
         self.selected_changes += 1;
         self.watch(shared, now);
-        self.publish();
+        if let Some(pair) = self.current.pairs.get(best) {
+            let (socket, remote) = (pair.socket, self.current.remote_address(pair));
+            self.bind_channel(now, socket, remote);
+        }
+        self.publish(now);
         if let Some(pair) = self.selected_pair() {
             self.emit(shared, Event::SelectedPairChange(pair));
         }
@@ -58,6 +77,7 @@ impl Agent {
             self.current.conclude();
             self.shrink();
             self.end_previous(shared);
+            self.forget_peers();
         }
         self.select(shared, now);
         if let Some(pair) = self.selected_pair().filter(|pair| pair.nominated) {
@@ -97,14 +117,34 @@ impl Agent {
             .iter()
             .filter(|(id, pair)| *id != best_id && pair.is_open() && pair.priority > best.priority);
         let mut at = Time::ZERO;
+        let relayed = self.is_relayed(best);
+        let patience = if relayed {
+            (patience * 5).clamp(LEAST_RELAY_PATIENCE, RELAY_PATIENCE)
+        } else {
+            patience
+        };
+        let valid_at = best.checked_at + best.answered_after;
+        let ended = self.gathering == GatheringState::Complete && generation.remote_ended;
+        if relayed && !ended {
+            at = valid_at + RELAY_PATIENCE;
+        }
         for (_, pair) in better {
             match pair.state {
+                PairState::InProgress if relayed => {
+                    at = at.max(pair.checked_at.max(valid_at) + patience);
+                }
                 PairState::InProgress => at = at.max(pair.checked_at + patience),
                 // Its first check is yet to go out, within a few pacing slots.
                 _ => return None,
             }
         }
         Some(at)
+    }
+
+    fn is_relayed(&self, pair: &Pair) -> bool {
+        let remote = &self.current.remotes[usize::from(pair.remote)].candidate;
+        self.sockets[usize::from(pair.socket)].relay.is_some()
+            || remote.kind == CandidateType::Relay
     }
 
     /// The pair that carries the data, as it is told.
@@ -144,9 +184,26 @@ impl Agent {
     }
 
     /// Publishes where data goes now.
-    pub(super) fn publish(&self) {
-        if let Some(path) = self.selected_remote() {
+    pub(super) fn publish(&self, now: Time) {
+        if let Some(path) = self.data_route(now) {
             self.path.publish(Ok(path));
         }
+    }
+
+    /// Publishes where data goes if that is another way than before: a relay puts something else around
+    /// it now.
+    pub(super) fn republish(&self, now: Time) {
+        let (Some(route), Ok(path)) = (self.data_route(now), self.path.load()) else {
+            return;
+        };
+        if route != (path.via, path.framing) {
+            self.path.publish(Ok(route));
+        }
+    }
+
+    fn data_route(&self, now: Time) -> Option<(Via, Option<Framing>)> {
+        let generation = self.carrier()?;
+        let pair = generation.pairs.get(generation.selected?)?;
+        self.route(now, pair.socket, generation.remote_address(pair))
     }
 }

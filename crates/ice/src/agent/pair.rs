@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use crate::arena::Key;
 use crate::stats::PairState;
-use crate::time::Time;
+use nilas_turn::Time;
 
 /// A pair's name in its generation's checklist.
 pub(super) type PairId = Key;

@@ -6,7 +6,7 @@ use super::{Agent, Received};
 use crate::candidate::{Candidate, CandidateAddress};
 use crate::shared::Shared;
 use crate::stats::{CandidatePairStats, CandidateStats, Stats, TransportStats};
-use crate::time::Time;
+use nilas_turn::Time;
 
 const TRANSPORT: &str = "T";
 
@@ -50,6 +50,7 @@ impl Agent {
             let id = format!("L{number}.{index}");
             let mut told = candidate(id, timestamp, &self.candidate(generation, local));
             told.url = self.server_url(local).map(Into::into);
+            told.relay_protocol = self.relay_protocol(local).map(Into::into);
             stats.push(Stats::LocalCandidate(told));
         }
         for (index, remote) in generation.remotes.iter().enumerate() {
@@ -136,6 +137,7 @@ fn candidate(id: String, timestamp: f64, candidate: &Candidate) -> CandidateStat
         priority: candidate.priority,
         foundation: candidate.foundation.to_string(),
         url: None,
+        relay_protocol: None,
         related_address: candidate.related.map(|related| related.ip().to_string()),
         related_port: candidate.related.map(|related| related.port()),
         username_fragment: candidate.ufrag.as_ref().map(ToString::to_string),

@@ -14,7 +14,7 @@ use crate::ids::SocketId;
 use crate::io::Handled;
 use crate::shared::{Answer, Response, Shared};
 use crate::stats::PairState;
-use crate::time::Time;
+use nilas_turn::Time;
 
 /// Checks before the peer's description that are remembered, each of another address.
 const MAX_EARLY: usize = 32;

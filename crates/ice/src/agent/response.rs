@@ -4,18 +4,17 @@ use core::net::SocketAddr;
 
 use nilas_stun::{Authenticated, Class, ErrorCode, Message, TransactionId};
 
-use super::Agent;
-use super::checklist::foundation_of;
-use super::generation::LocalCandidate;
+use super::generation::{LocalCandidate, Origin};
 use super::pair::PairId;
 use super::transaction::{Purpose, Transaction};
 use super::trickle::plain;
+use super::{Agent, Socket};
 use crate::candidate::{CandidateType, priority};
 use crate::event::{Event, Role};
 use crate::ids::SocketId;
 use crate::shared::Shared;
 use crate::stats::PairState;
-use crate::time::Time;
+use nilas_turn::Time;
 
 const ROLE_CONFLICT: u16 = ErrorCode::ROLE_CONFLICT.code();
 const FORBIDDEN: u16 = ErrorCode::FORBIDDEN.code();
@@ -188,14 +187,18 @@ impl Agent {
         if self.current.locals.len() >= 2 * usize::from(self.settings.max_peer_reflexive).max(64) {
             return fallback;
         }
-        let preference = self.sockets[usize::from(socket)].preference;
+        let Socket {
+            preference,
+            foundation,
+            ..
+        } = self.sockets[usize::from(socket)];
         self.current.locals.push(LocalCandidate {
             address: mapped,
             socket,
             kind: CandidateType::Prflx,
-            server: None,
+            origin: Origin::Local,
             priority: priority(CandidateType::Prflx, preference, 1),
-            foundation: 2_000_000 + foundation_of(&self.sockets, socket),
+            foundation: 2_000_000 + foundation,
         });
         self.current.locals.len() as u16 - 1
     }

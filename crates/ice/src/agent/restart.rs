@@ -13,7 +13,7 @@ use crate::error::AgentError;
 use crate::event::{Event, GatheringState, Role};
 use crate::parameters::{Parameters, ParametersError};
 use crate::shared::Shared;
-use crate::time::Time;
+use nilas_turn::Time;
 
 impl Agent {
     pub(crate) fn local_parameters(&self) -> Parameters {

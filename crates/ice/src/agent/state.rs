@@ -6,8 +6,8 @@ use crate::event::{Event, GatheringState, State};
 use crate::path::NoPath;
 use crate::shared::Shared;
 use crate::stats::PairState;
-use crate::time::Time;
 use crate::verdict::Verdict;
+use nilas_turn::Time;
 
 impl Agent {
     /// Brings the state up to date.
@@ -134,6 +134,9 @@ impl Agent {
         if generation.remote.is_none() {
             return Verdict::NoRemoteParameters;
         }
+        if generation.locals.is_empty() && self.settings.relay_only {
+            return Verdict::NoRelay { pairs: 0 };
+        }
         if generation.locals.is_empty() {
             return Verdict::NoLocalCandidates;
         }
@@ -163,6 +166,10 @@ impl Agent {
         {
             return Verdict::OneWay { pairs };
         }
-        Verdict::RelayNeeded { pairs }
+        match &self.turn {
+            None => Verdict::RelayNeeded { pairs },
+            Some(turn) if turn.has_relay() => Verdict::RelayFailed { pairs },
+            Some(_) => Verdict::NoRelay { pairs },
+        }
     }
 }

@@ -7,7 +7,7 @@ use nilas_stun::TransactionId;
 
 use super::pair::PairId;
 use crate::event::Role;
-use crate::time::Time;
+use nilas_turn::Time;
 
 /// RFC 8489 section 6.2.1: Rc, the number of transmissions of a request.
 const RC: u8 = 7;

@@ -9,7 +9,7 @@ use super::generation::RemoteCandidate;
 use crate::candidate::{Candidate, CandidateType, Transport};
 use crate::error::AgentError;
 use crate::shared::Shared;
-use crate::time::Time;
+use nilas_turn::Time;
 
 impl Agent {
     pub(crate) fn add_remote_candidate(

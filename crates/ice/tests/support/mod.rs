@@ -6,8 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use nilas_ice::{
-    AgentConfig, AgentId, AgentMut, Candidate, Command, Engine, EngineConfig, Event,
+    AgentConfig, AgentId, AgentMut, Application, Candidate, Command, Engine, EngineConfig, Event,
     GatheringState, Handled, Input, Interface, Output, Parameters, Role, SocketId, State, Time,
+    Via,
 };
 
 /// One side: an engine with one agent, and what it has told.
@@ -138,13 +139,20 @@ impl Pair {
         let Ok(path) = self.sides[side].agent().path().load() else {
             return false;
         };
-        let from = self.sides[side].sockets[&path.socket];
+        let Via::Socket {
+            socket,
+            destination,
+        } = path.via
+        else {
+            unreachable!("these agents have no TURN servers");
+        };
+        let from = self.sides[side].sockets[&socket];
         self.post(
             side,
             Packet {
                 at: self.now,
                 from,
-                to: path.destination,
+                to: destination,
                 bytes: data.to_vec(),
             },
         );
@@ -197,7 +205,9 @@ impl Pair {
                     remote: packet.from,
                     payload: &packet.bytes,
                 };
-                if let Handled::Application { range, .. } = owner.engine.handle(self.now, input) {
+                if let Handled::Application(Application { range, .. }) =
+                    owner.engine.handle(self.now, input)
+                {
                     owner.data.push(packet.bytes[range].to_vec());
                 }
             }

@@ -76,7 +76,7 @@ impl Shared {
     }
 
     pub(super) fn instant(&self, time: Time) -> tokio::time::Instant {
-        let time = nilas_ice::Time::from_nanos(time.as_nanos());
+        let time = Time::from_nanos(time.as_nanos());
         self.clock.instant(time).into()
     }
 

@@ -9,6 +9,7 @@ mod late_peer;
 mod loss;
 mod nat;
 mod network;
+mod relay;
 mod replay;
 mod restart;
 mod roles;

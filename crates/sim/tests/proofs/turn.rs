@@ -40,7 +40,7 @@ impl Relayed {
     }
 
     fn drive(&mut self, world: &mut World) {
-        let now = now(world);
+        let now = world.now();
         for datagram in world.take_udp(self.socket) {
             if let Received::Data { peer, range } = self.client.handle(now, &datagram.payload) {
                 self.data.push((peer, datagram.payload[range].to_vec()));
@@ -55,7 +55,7 @@ impl Relayed {
     }
 
     fn send(&self, world: &mut World, peer: std::net::SocketAddr, data: &[u8]) {
-        let now = now(world);
+        let now = world.now();
         let mut head = [0; MAX_HEAD];
         let framing = self.client.framing(now, peer);
         let id = nilas_stun::TransactionId::new([7; 12]);
@@ -77,10 +77,6 @@ fn run(world: &mut World, clients: &mut [&mut Relayed], duration: Duration) {
         }
         world.run_for(ms(1));
     }
-}
-
-fn now(world: &World) -> nilas_turn::Time {
-    nilas_turn::Time::from_nanos(world.now().as_nanos())
 }
 
 fn world(seed: u64) -> (World, NodeId) {
@@ -115,8 +111,8 @@ fn two_clients_behind_nats_talk_through_their_relays_for_an_hour() {
     assert_eq!(world.turn_counters(server).allocations, 2);
     let (at_a, at_b) = (a.relayed(), b.relayed());
     assert_eq!(at_a.ip(), ip("198.51.100.1"));
-    a.client.permit(now(&world), at_b);
-    b.client.permit(now(&world), at_a);
+    a.client.permit(world.now(), at_b);
+    b.client.permit(world.now(), at_a);
     run(&mut world, &mut [&mut a, &mut b], ms(500));
     a.send(&mut world, at_b, b"to b");
     b.send(&mut world, at_a, b"to a");
@@ -149,13 +145,13 @@ fn what_was_not_permitted_does_not_pass() {
     world.send_udp(stranger, a.relayed(), b"let me in");
     run(&mut world, &mut [&mut a], ms(500));
     assert_eq!(a.data, []);
-    a.client.permit(now(&world), stranger.address);
+    a.client.permit(world.now(), stranger.address);
     run(&mut world, &mut [&mut a], ms(500));
     world.send_udp(stranger, a.relayed(), b"let me in");
     run(&mut world, &mut [&mut a], ms(500));
     assert_eq!(a.data, [(stranger.address, b"let me in".to_vec())]);
     // A private address is refused, as a server on the real Internet would.
-    a.client.permit(now(&world), address("10.0.0.1:1"));
+    a.client.permit(world.now(), address("10.0.0.1:1"));
     run(&mut world, &mut [&mut a], ms(500));
     assert!(
         a.events

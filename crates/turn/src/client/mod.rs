@@ -34,7 +34,7 @@ mod transaction;
 
 pub use self::auth::Credentials;
 pub use self::peer::Permission;
-pub use self::relay::{Framing, MAX_HEAD, MAX_TAIL, Received};
+pub use self::relay::{Framing, MAX_HEAD, MAX_TAIL, NotTurn, Received, message_length};
 
 /// Which relayed addresses are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -176,6 +176,8 @@ pub struct Client {
     /// When the allocation is to be refreshed, and when it is gone.
     refresh_at: Option<Time>,
     expires_at: Option<Time>,
+    /// When the NATs on the way to the server are reminded of the 5-tuple.
+    keepalive_at: Option<Time>,
     /// When a refused allocation is asked for again.
     retry_at: Option<Time>,
     attempts: u8,
@@ -208,6 +210,7 @@ impl Client {
             mapped: None,
             refresh_at: None,
             expires_at: None,
+            keepalive_at: None,
             retry_at: Some(Time::ZERO),
             attempts: 0,
             peers: Vec::new(),
@@ -230,7 +233,10 @@ impl Client {
         if let Some(size) = self.fire_allocation(now, buffer) {
             return Some(size);
         }
-        self.fire_peers(now, buffer)
+        if let Some(size) = self.fire_peers(now, buffer) {
+            return Some(size);
+        }
+        self.fire_keepalive(now, buffer)
     }
 
     /// What happened since the last call.
@@ -252,6 +258,7 @@ impl Client {
             transactions,
             self.allocation_deadline(),
             self.peers_deadline(),
+            self.keepalive_at,
         ]
         .into_iter()
         .flatten()
@@ -264,6 +271,7 @@ impl Client {
         match self.state {
             State::Allocated => {
                 self.state = State::Releasing;
+                self.keepalive_at = None;
                 self.transactions.clear();
                 self.peers.clear();
                 self.refresh_at = Some(Time::ZERO);

@@ -116,10 +116,40 @@ impl Client {
         }
     }
 
+    /// Whether the server has been asked to let this peer's address through. The answer need not be
+    /// waited for: the server takes the request before whatever is sent after it.
+    pub fn permission_asked(&self, now: Time, peer: SocketAddr) -> bool {
+        let mut same = self
+            .peers
+            .iter()
+            .filter(|known| known.address.ip() == peer.ip())
+            .peekable();
+        self.is_ready()
+            && same.peek().is_some()
+            && same.all(|known| known.permit_at.is_none_or(|at| at > now))
+    }
+
     /// A peer is of no use any more: it is not renewed.
     pub fn forget(&mut self, peer: SocketAddr) {
-        self.peers
-            .retain(|known| known.address != peer || known.refused);
+        self.retain_peers(|known| known != peer);
+    }
+
+    /// Peers that are not wanted any more are of no use: they are not renewed.
+    pub fn retain_peers(&mut self, mut wanted: impl FnMut(SocketAddr) -> bool) {
+        let before = core::mem::take(&mut self.peers);
+        let (kept, gone): (Vec<_>, Vec<_>) = before
+            .into_iter()
+            .partition(|known| known.refused || wanted(known.address));
+        self.peers = kept;
+        // One peer of an address asks on behalf of all of it; another inherits that.
+        for (ip, at) in gone
+            .iter()
+            .filter_map(|peer| Some((peer.address.ip(), peer.permit_at?)))
+        {
+            if let Some(heir) = self.peers.iter_mut().find(|peer| peer.address.ip() == ip) {
+                heir.permit_at = Some(heir.permit_at.map_or(at, |own| own.min(at)));
+            }
+        }
     }
 
     pub(super) fn fire_peers(&mut self, now: Time, buffer: &mut [u8]) -> Option<usize> {

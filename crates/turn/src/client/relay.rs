@@ -6,6 +6,7 @@ use core::ops::Range;
 use nilas_stun::{Class, MAGIC_COOKIE, Message, Method, TransactionId};
 
 use super::Client;
+use crate::channel_data::{CHANNEL_NUMBERS, ChannelData};
 use crate::time::Time;
 
 /// The most bytes in front of a peer's data: a Send indication to an IPv6 peer.
@@ -99,6 +100,47 @@ impl Framing {
         }
     }
 }
+
+/// The length of the message that these bytes of a stream begin with, its padding included; `None` while
+/// they are too few to tell (RFC 8656 section 12.5, RFC 8489 section 6.2.2).
+///
+/// # Errors
+/// [`NotTurn`] where neither STUN nor ChannelData can begin so; the stream is of no use any more.
+pub fn message_length(bytes: &[u8]) -> Result<Option<usize>, NotTurn> {
+    match *bytes {
+        [] => Ok(None),
+        [first, ..] if first & 0xC0 == 0 || CHANNEL_NUMBERS.contains(&(u16::from(first) << 8)) => {
+            let Some(start) = bytes.first_chunk() else {
+                return Ok(None);
+            };
+            if first & 0xC0 != 0 {
+                return Ok(Some(ChannelData::stream_length(*start)));
+            }
+            let length = u16::from_be_bytes([start[2], start[3]]);
+            // RFC 8489 section 5: a multiple of four.
+            if length % 4 != 0 {
+                return Err(NotTurn);
+            }
+            Ok(Some(HEADER + usize::from(length)))
+        }
+        _ => Err(NotTurn),
+    }
+}
+
+/// A stream that carries something else than TURN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotTurn;
+
+impl core::fmt::Display for NotTurn {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the other end of the stream speaks something else than TURN")
+    }
+}
+
+impl core::error::Error for NotTurn {}
+
+/// RFC 8489 section 5.
+const HEADER: usize = 20;
 
 /// What became of something that the server sent.
 #[must_use]

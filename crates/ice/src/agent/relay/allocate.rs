@@ -1,0 +1,490 @@
+//! Servers are asked, and what they gave becomes candidates (RFC 8656 section 7).
+
+use core::net::SocketAddr;
+
+use nilas_turn::Time;
+use smallvec::SmallVec;
+
+use super::{
+    Allocation, FIRST_RECONNECT, MAX_ALLOCATIONS, MAX_RECONNECTS, MAX_RELAY_BASES, Route,
+    preference_of,
+};
+use crate::agent::gather::{address_for, unresolved};
+use crate::agent::generation::{Generation, LocalCandidate, Origin};
+use crate::agent::{Agent, Bind, Socket};
+use crate::candidate::{CandidateType, priority};
+use crate::config::TurnTransport;
+use crate::event::{CandidateError, Event};
+use crate::ids::{RequestId, StreamId};
+use crate::io::{Command, ResolveError, StreamError};
+use crate::shared::Shared;
+
+impl Agent {
+    /// Begins to allocate, or goes on to use what was allocated before a restart.
+    pub(in crate::agent) fn gather_relays(&mut self, shared: &mut Shared) {
+        let Some(turn) = &mut self.turn else { return };
+        for server in &mut turn.servers {
+            if !server.resolved && server.request.is_none() {
+                let request = shared.request(self.id);
+                server.request = Some(request);
+                shared.command(Command::Resolve {
+                    request,
+                    name: server.config.host.clone(),
+                    port: server.config.port,
+                });
+            }
+        }
+        for index in 0..turn.servers.len() as u16 {
+            let TurnTransport::Stream(_) =
+                self.relaying().servers[usize::from(index)].config.transport
+            else {
+                continue;
+            };
+            let alive = |allocation: &Allocation| {
+                allocation.server == index && !matches!(allocation.route, Route::Ended)
+            };
+            if !self.relaying().allocations.iter().any(alive) {
+                self.allocate(shared, index, |_, _| Route::Ended);
+                self.open_stream(shared, self.relaying().allocations.len() - 1, None);
+            }
+        }
+        for socket in 0..self.sockets.len() as u16 {
+            self.add_relay(shared, socket);
+        }
+    }
+
+    /// Asks all servers that are reached by UDP from this socket.
+    pub(in crate::agent) fn allocate_from(&mut self, shared: &mut Shared, socket: u16) {
+        let servers = self.turn.as_ref().map_or(0, |turn| turn.servers.len());
+        for server in 0..servers as u16 {
+            self.allocate_at(shared, socket, server);
+        }
+    }
+
+    fn allocate_at(&mut self, shared: &mut Shared, socket: u16, server: u16) {
+        let own = self.sockets[usize::from(socket)];
+        let entry = &self.relaying().servers[usize::from(server)];
+        if entry.config.transport != TurnTransport::Udp || own.relay.is_some() || !own.usable {
+            return;
+        }
+        let Some(address) = address_for(&entry.addresses, own.address.ip()) else {
+            return;
+        };
+        let known = |allocation: &Allocation| {
+            allocation.server == server
+                && matches!(allocation.route, Route::Datagram { socket: on, .. } if on == socket)
+        };
+        if self.relaying().allocations.iter().any(known) {
+            return;
+        }
+        let id = self.id;
+        let mut binds = None;
+        self.allocate(shared, server, |shared, index| {
+            if shared.demux.claim_server(own.id, address, id, index) {
+                Route::Datagram {
+                    socket,
+                    server: address,
+                }
+            } else {
+                binds = Some(index);
+                Route::Binding { server: address }
+            }
+        });
+        if let Some(allocation) = binds {
+            self.bind_for(shared, allocation, own.address);
+        }
+    }
+
+    /// A new allocation in the list, if there is room.
+    fn allocate(
+        &mut self,
+        shared: &mut Shared,
+        server: u16,
+        route: impl FnOnce(&mut Shared, u16) -> Route,
+    ) {
+        let turn = self.relaying();
+        // One that is over makes room.
+        let ended = |allocation: &Allocation| {
+            allocation.server == server && matches!(allocation.route, Route::Ended)
+        };
+        let old = turn.allocations.iter().position(ended);
+        if old.is_none() && turn.allocations.len() >= MAX_ALLOCATIONS {
+            return;
+        }
+        let index = old.unwrap_or(turn.allocations.len());
+        let allocation = Allocation {
+            server,
+            client: turn.servers[usize::from(server)].client(shared),
+            route: route(shared, index as u16),
+            mapped: None,
+            bases: SmallVec::new(),
+            open: true,
+            hops: 0,
+            reconnects: 0,
+        };
+        let allocations = &mut self.relaying_mut().allocations;
+        match old {
+            Some(index) => allocations[index] = allocation,
+            None => allocations.push(allocation),
+        }
+    }
+
+    /// Another local port, for a 5-tuple of its own (RFC 8656 section 7.4, error 437).
+    pub(in crate::agent) fn bind_for(
+        &mut self,
+        shared: &mut Shared,
+        allocation: u16,
+        beside: SocketAddr,
+    ) {
+        let mut address = beside;
+        address.set_port(0);
+        let request = shared.request(self.id);
+        self.binds.push(Bind {
+            request,
+            address,
+            preference: 0,
+            allocation: Some(allocation),
+        });
+        shared.command(Command::Bind { request, address });
+    }
+
+    /// The socket of its own is bound, or there is none.
+    pub(in crate::agent) fn carrier_bound(
+        &mut self,
+        shared: &mut Shared,
+        allocation: u16,
+        socket: Option<u16>,
+    ) {
+        let index = usize::from(allocation);
+        let Some(&Route::Binding { server }) = self
+            .turn
+            .as_ref()
+            .and_then(|turn| turn.allocations.get(index))
+            .map(|allocation| &allocation.route)
+        else {
+            return;
+        };
+        match socket {
+            Some(socket) => {
+                let id = self.sockets[usize::from(socket)].id;
+                if shared.demux.claim_server(id, server, self.id, allocation) {
+                    self.relaying_mut().allocations[index].route =
+                        Route::Datagram { socket, server };
+                }
+            }
+            None => self.allocation_failed(shared, index, 701, "no socket to ask the server from"),
+        }
+    }
+
+    /// The answer to a resolution; false if it was not about a TURN server.
+    pub(in crate::agent) fn turn_resolved(
+        &mut self,
+        shared: &mut Shared,
+        request: RequestId,
+        result: Result<&[SocketAddr], ResolveError>,
+    ) -> bool {
+        let Some(turn) = &mut self.turn else {
+            return false;
+        };
+        let Some(index) = turn
+            .servers
+            .iter()
+            .position(|server| server.request == Some(request))
+        else {
+            return false;
+        };
+        let server = &mut turn.servers[index];
+        server.request = None;
+        server.resolved = true;
+        match result {
+            Ok(addresses) => server.addresses = addresses.iter().copied().take(8).collect(),
+            Err(error) => {
+                let error = self.turn_error(index as u16, 701, unresolved(error));
+                self.emit(shared, Event::CandidateError(error));
+            }
+        }
+        for socket in 0..self.sockets.len() as u16 {
+            if !self.sockets[usize::from(socket)].carrier_only {
+                self.allocate_at(shared, socket, index as u16);
+            }
+        }
+        self.finish_gathering(shared);
+        true
+    }
+
+    pub(in crate::agent) fn open_stream(
+        &mut self,
+        shared: &mut Shared,
+        index: usize,
+        other: Option<(SocketAddr, String)>,
+    ) {
+        let server =
+            &self.relaying().servers[usize::from(self.relaying().allocations[index].server)];
+        let TurnTransport::Stream(transport) = server.config.transport else {
+            return;
+        };
+        let request = shared.request(self.id);
+        let (address, host, port) = match other {
+            Some((address, host)) => (Some(address), host, address.port()),
+            None => (
+                server.addresses.first().copied(),
+                server.config.host.clone(),
+                server.config.port,
+            ),
+        };
+        shared.command(Command::OpenStream {
+            request,
+            transport,
+            host,
+            port,
+            address,
+        });
+        self.relaying_mut().allocations[index].route = Route::Opening(request);
+    }
+
+    /// The answer to `OpenStream`; false if this agent did not ask.
+    pub(crate) fn stream_opened(
+        &mut self,
+        shared: &mut Shared,
+        request: RequestId,
+        result: Result<StreamId, StreamError>,
+    ) -> bool {
+        let opening = |allocation: &Allocation| matches!(allocation.route, Route::Opening(asked) if asked == request);
+        let Some(index) = self
+            .turn
+            .as_ref()
+            .and_then(|turn| turn.allocations.iter().position(opening))
+        else {
+            return false;
+        };
+        match result {
+            Ok(stream) => {
+                shared.demux.claim_stream(stream, self.id, index as u16);
+                let allocation = &mut self.relaying_mut().allocations[index];
+                allocation.route = Route::Stream(stream);
+                // A new client asks by itself; one that had an allocation is told that it is lost.
+                allocation.client.reconnected();
+            }
+            Err(error) => {
+                let text = match error {
+                    StreamError::Unresolved => "the server's name has no address",
+                    StreamError::Refused => "the server refuses the connection",
+                    StreamError::TimedOut => "the server does not answer to connect",
+                    StreamError::Proxy => "the proxy does not let the connection through",
+                    StreamError::Handshake => {
+                        "the TLS handshake failed: the certificate is not trusted or not the server's"
+                    }
+                    StreamError::Other => "the connection could not be opened",
+                };
+                self.allocation_failed(shared, index, 701, text);
+            }
+        }
+        true
+    }
+
+    /// A connection broke. What was allocated on it is gone (RFC 8656 section 8).
+    pub(crate) fn stream_closed(&mut self, shared: &mut Shared, now: Time, index: u16) {
+        let index = usize::from(index);
+        let allocation = &mut self.relaying_mut().allocations[index];
+        if let Route::Stream(stream) = allocation.route {
+            shared.demux.release_stream(stream);
+        }
+        if allocation.open || allocation.reconnects == MAX_RECONNECTS {
+            return self.allocation_failed(shared, index, 701, "the server closed the connection");
+        }
+        let wait = FIRST_RECONNECT * (1 << allocation.reconnects);
+        allocation.reconnects += 1;
+        allocation.route = Route::Broken {
+            retry_at: now + wait,
+        };
+        self.drop_bases(shared, now, index);
+    }
+
+    /// It gave no address, or has none any more.
+    pub(in crate::agent) fn allocation_failed(
+        &mut self,
+        shared: &mut Shared,
+        index: usize,
+        code: u16,
+        text: &str,
+    ) {
+        let allocation = &self.relaying().allocations[index];
+        let error = self.turn_error(allocation.server, code, text);
+        self.emit(shared, Event::CandidateError(error));
+        self.end_allocation(shared, index);
+        self.finish_gathering(shared);
+    }
+
+    pub(in crate::agent) fn end_allocation(&mut self, shared: &mut Shared, index: usize) {
+        let allocation = &mut self.relaying_mut().allocations[index];
+        allocation.open = false;
+        match core::mem::replace(&mut allocation.route, Route::Ended) {
+            Route::Datagram { socket, server } => {
+                let id = self.sockets[usize::from(socket)].id;
+                shared.demux.release_server(id, server);
+            }
+            Route::Stream(stream) => {
+                shared.demux.release_stream(stream);
+                shared.command(Command::CloseStream(stream));
+            }
+            Route::Binding { .. } | Route::Opening(_) | Route::Broken { .. } | Route::Ended => {}
+        }
+    }
+
+    pub(in crate::agent) fn turn_error(
+        &self,
+        server: u16,
+        code: u16,
+        text: &str,
+    ) -> CandidateError {
+        CandidateError {
+            address: None,
+            port: None,
+            url: self.relaying().servers[usize::from(server)].url.to_string(),
+            error_code: code,
+            error_text: text.chars().filter(|c| !c.is_control()).take(128).collect(),
+        }
+    }
+
+    /// Whether no server can give another address.
+    pub(in crate::agent) fn relays_done(&self) -> bool {
+        self.turn.as_ref().is_none_or(|turn| turn.is_done())
+    }
+
+    /// Tells of the servers that no local address can reach.
+    pub(in crate::agent) fn report_unreachable_relays(&self, shared: &mut Shared) {
+        let Some(turn) = &self.turn else { return };
+        for (index, server) in turn.servers.iter().enumerate() {
+            let asked = turn
+                .allocations
+                .iter()
+                .any(|allocation| usize::from(allocation.server) == index);
+            if !asked && !server.addresses.is_empty() && !self.sockets.is_empty() {
+                let text = "no local address can reach the server";
+                let error = self.turn_error(index as u16, 701, text);
+                self.emit(shared, Event::CandidateError(error));
+            }
+        }
+    }
+
+    /// The server gave these addresses.
+    pub(in crate::agent) fn allocated(
+        &mut self,
+        shared: &mut Shared,
+        index: usize,
+        relayed: &[SocketAddr],
+        mapped: SocketAddr,
+    ) {
+        let allocation = &mut self.relaying_mut().allocations[index];
+        allocation.mapped = Some(mapped);
+        allocation.open = false;
+        allocation.reconnects = 0;
+        let (server, route) = (allocation.server, allocation.route.clone());
+        let transport = self.relaying().servers[usize::from(server)]
+            .config
+            .transport;
+        for address in relayed.iter().copied().take(2) {
+            let known = |socket: &Socket| {
+                socket.relay == Some(index as u16) && socket.address == address && socket.usable
+            };
+            if self.sockets.iter().any(known) {
+                continue;
+            }
+            let relays = self.sockets.iter().filter(|own| own.relay.is_some());
+            if relays.clone().count() >= MAX_RELAY_BASES {
+                break;
+            }
+            // RFC 8445 section 5.1.1.3: of the same server and address, the same foundation.
+            let same = relays.clone().find(|own| {
+                own.address.ip() == address.ip()
+                    && own.relay.is_some_and(|of| {
+                        self.relaying().allocations[usize::from(of)].server == server
+                    })
+            });
+            let foundation =
+                same.map_or(4_000_000 + self.sockets.len() as u32, |own| own.foundation);
+            let rank = 2 * index as u16 + u16::from(address.is_ipv4());
+            self.sockets.push(Socket {
+                id: shared.relay_socket(),
+                address,
+                preference: preference_of(transport) - rank,
+                foundation,
+                usable: true,
+                relay: Some(index as u16),
+                carrier_only: false,
+            });
+            let socket = self.sockets.len() as u16 - 1;
+            self.relaying_mut().allocations[index].bases.push(socket);
+            self.add_relay(shared, socket);
+        }
+        // What the server sees of a UDP socket is what a STUN server would have seen.
+        if let Route::Datagram { socket, .. } = route {
+            let carrier = self.sockets[usize::from(socket)];
+            if !self.settings.relay_only && !carrier.carrier_only {
+                self.add_local(
+                    shared,
+                    LocalCandidate {
+                        address: mapped,
+                        socket,
+                        kind: CandidateType::Srflx,
+                        origin: Origin::Turn(server),
+                        priority: priority(CandidateType::Srflx, carrier.preference, 1),
+                        foundation: 5_000_000 + 1_000 * u32::from(server) + carrier.foundation,
+                    },
+                );
+            }
+        }
+        self.finish_gathering(shared);
+    }
+
+    /// The relayed candidate of a base, and its pairs.
+    pub(in crate::agent) fn add_relay(&mut self, shared: &mut Shared, socket: u16) {
+        let base = self.sockets[usize::from(socket)];
+        let Some(allocation) = base.relay.filter(|_| base.usable) else {
+            return;
+        };
+        let server = self.relaying().allocations[usize::from(allocation)].server;
+        self.add_local(
+            shared,
+            LocalCandidate {
+                address: base.address,
+                socket,
+                kind: CandidateType::Relay,
+                origin: Origin::Turn(server),
+                priority: priority(CandidateType::Relay, base.preference, 1),
+                foundation: base.foundation,
+            },
+        );
+        self.pair_socket(socket, &mut shared.counters);
+    }
+
+    /// The agent's address as the server of this relayed address sees it.
+    pub(in crate::agent) fn mapped_of(&self, relay: u16) -> Option<SocketAddr> {
+        self.turn.as_ref()?.allocations[usize::from(relay)].mapped
+    }
+
+    /// The relayed addresses are gone, and the pairs with them.
+    pub(in crate::agent) fn drop_bases(&mut self, shared: &mut Shared, now: Time, index: usize) {
+        for base in core::mem::take(&mut self.relaying_mut().allocations[index].bases) {
+            self.sockets[usize::from(base)].usable = false;
+            let pairs: Vec<_> = self
+                .current
+                .pairs
+                .iter()
+                .filter(|(_, pair)| pair.socket == base)
+                .map(|(id, _)| id)
+                .collect();
+            for pair in pairs {
+                self.check_failed(shared, now, pair, true);
+            }
+            let carries = |own: &Generation| {
+                let pair = own.pairs.get(own.selected?)?;
+                (pair.socket == base).then_some(())
+            };
+            if self.previous.as_deref().and_then(carries).is_some() {
+                self.end_previous(shared);
+                self.publish(now);
+            }
+        }
+    }
+}

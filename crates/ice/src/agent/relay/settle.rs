@@ -1,0 +1,182 @@
+//! What the client of an allocation tells, and how allocations end.
+
+use core::net::SocketAddr;
+
+use nilas_turn::Time;
+use nilas_turn::client::{ClientEvent, Failure};
+
+use super::{FAREWELL, MAX_HOPS, Route};
+use crate::agent::Agent;
+use crate::config::TurnTransport;
+use crate::event::GatheringState;
+use crate::io::StreamTransport;
+use crate::path::Departure;
+use crate::shared::Shared;
+
+impl Agent {
+    /// Takes up what a client has to tell.
+    pub(in crate::agent) fn settle_relay(&mut self, shared: &mut Shared, now: Time, index: usize) {
+        while let Some(event) = self.relaying_mut().allocations[index].client.poll_event() {
+            match event {
+                ClientEvent::Allocated { relayed, mapped } => {
+                    self.allocated(shared, index, &relayed, mapped);
+                }
+                ClientEvent::Lost => self.drop_bases(shared, now, index),
+                ClientEvent::Redirected { server, domain } => {
+                    self.redirected(shared, index, server, domain);
+                }
+                ClientEvent::PeerRefused { peer, .. } => {
+                    self.peer_refused(shared, now, index, peer)
+                }
+                ClientEvent::ChannelBound { .. } => {}
+                ClientEvent::Failed(failure) => self.client_failed(shared, now, index, &failure),
+                ClientEvent::Released => self.end_allocation(shared, index),
+                _ => {}
+            }
+        }
+        if !self.closed {
+            // A channel may stand around the data now, or none any more.
+            self.republish(now);
+        }
+    }
+
+    fn peer_refused(&mut self, shared: &mut Shared, now: Time, index: usize, peer: SocketAddr) {
+        let bases = self.relaying().allocations[index].bases.clone();
+        let refused: Vec<_> = self
+            .current
+            .pairs
+            .iter()
+            .filter(|(_, pair)| {
+                bases.contains(&pair.socket)
+                    && self.current.remote_address(pair).ip() == peer.ip()
+                    && !pair.is_valid()
+            })
+            .map(|(id, _)| id)
+            .collect();
+        for pair in refused {
+            self.cancel_checks(pair);
+            self.check_failed(shared, now, pair, false);
+        }
+    }
+
+    fn client_failed(&mut self, shared: &mut Shared, now: Time, index: usize, failure: &Failure) {
+        let route = self.relaying().allocations[index].route.clone();
+        // RFC 8656 section 7.4: the server still knows this 5-tuple from before; another port does.
+        if let (Failure::Mismatch, Route::Datagram { socket, server }) = (failure, route)
+            && !self.sockets[usize::from(socket)].carrier_only
+        {
+            let own = self.sockets[usize::from(socket)];
+            shared.demux.release_server(own.id, server);
+            let entry = usize::from(self.relaying().allocations[index].server);
+            let client = self.relaying().servers[entry].client(shared);
+            let allocation = &mut self.relaying_mut().allocations[index];
+            allocation.client = client;
+            allocation.route = Route::Binding { server };
+            return self.bind_for(shared, index as u16, own.address);
+        }
+        let code = match failure {
+            Failure::Refused { code, .. } if *code != 0 => *code,
+            Failure::Unauthorized => 401,
+            Failure::Mismatch => 437,
+            _ => 701,
+        };
+        self.drop_bases(shared, now, index);
+        self.allocation_failed(shared, index, code, &failure.to_string());
+    }
+
+    /// RFC 8489 section 10: another server is asked, with the same credentials.
+    fn redirected(
+        &mut self,
+        shared: &mut Shared,
+        index: usize,
+        server: SocketAddr,
+        domain: Option<String>,
+    ) {
+        let allocation = &self.relaying().allocations[index];
+        if allocation.hops == MAX_HOPS {
+            let text = "the servers send each other's clients around";
+            return self.allocation_failed(shared, index, 300, text);
+        }
+        let entry = usize::from(allocation.server);
+        let (route, hops) = (allocation.route.clone(), allocation.hops + 1);
+        self.end_allocation(shared, index);
+        let client = self.relaying().servers[entry].client(shared);
+        let host =
+            domain.unwrap_or_else(|| match self.relaying().servers[entry].config.transport {
+                // The certificate is for the name that the user gave.
+                TurnTransport::Stream(StreamTransport::Tls | StreamTransport::Dtls) => {
+                    self.relaying().servers[entry].config.host.clone()
+                }
+                _ => server.ip().to_string(),
+            });
+        let open = self.gathering == GatheringState::Gathering;
+        let allocation = &mut self.relaying_mut().allocations[index];
+        allocation.client = client;
+        allocation.hops = hops;
+        allocation.open = open;
+        let Route::Datagram { socket, .. } = route else {
+            return self.open_stream(shared, index, Some((server, host)));
+        };
+        let own = self.sockets[usize::from(socket)];
+        if own.address.is_ipv4() != server.is_ipv4()
+            || !shared
+                .demux
+                .claim_server(own.id, server, self.id, index as u16)
+        {
+            let text = "the server sends its clients where this address cannot reach";
+            return self.allocation_failed(shared, index, 300, text);
+        }
+        self.relaying_mut().allocations[index].route = Route::Datagram { socket, server };
+    }
+
+    /// Gives all allocations back (RFC 8656 section 8).
+    pub(in crate::agent) fn release_relays(&mut self, now: Time) {
+        let Some(turn) = &mut self.turn else { return };
+        turn.released_by = Some(now + FAREWELL);
+        for allocation in &mut turn.allocations {
+            match allocation.route {
+                Route::Datagram { .. } | Route::Stream(_) => allocation.client.release(),
+                _ => allocation.route = Route::Ended,
+            }
+        }
+    }
+
+    /// Whether all were given back, or it takes too long.
+    pub(in crate::agent) fn is_released(&self, now: Time) -> bool {
+        self.turn.as_ref().is_none_or(|turn| {
+            turn.released_by.is_some_and(|by| by <= now)
+                || turn
+                    .allocations
+                    .iter()
+                    .all(|allocation| allocation.client.deadline().is_none())
+        })
+    }
+
+    pub(in crate::agent) fn poll_closed(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        buffer: &mut [u8],
+    ) -> Option<Departure> {
+        if self.gone {
+            return None;
+        }
+        let departure = self.fire_relay(shared, now, buffer);
+        if departure.is_none() && self.is_released(now) {
+            self.close_sockets(shared);
+        }
+        departure
+    }
+
+    pub(in crate::agent) fn closed_deadline(&self) -> Option<Time> {
+        let turn = self.turn.as_ref().filter(|_| !self.gone)?;
+        turn.deadline().into_iter().chain(turn.released_by).min()
+    }
+
+    pub(in crate::agent) fn end_relays(&mut self, shared: &mut Shared) {
+        let count = self.turn.as_ref().map_or(0, |turn| turn.allocations.len());
+        for index in 0..count {
+            self.end_allocation(shared, index);
+        }
+    }
+}

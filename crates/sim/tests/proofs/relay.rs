@@ -1,0 +1,210 @@
+//! Agents that need a relay, in virtual time.
+
+use std::time::Duration;
+
+use nilas_ice::{
+    AgentConfig, CandidateType, Credentials, Event, Role, State, TurnServer as Server,
+    TurnTransport, Verdict,
+};
+use nilas_sim::{Dependence, Link, Nat, NodeId, Realm, Signaling, TurnServer, World};
+
+use crate::common::{MINUTE, Peers, address, ip, ms, quarter};
+
+const SYMMETRIC: Nat = Nat::new(
+    Dependence::AddressAndPortDependent,
+    Dependence::AddressAndPortDependent,
+);
+
+fn with_turn(role: Role, password: &str) -> AgentConfig {
+    let credentials = Credentials {
+        username: "ann".into(),
+        password: password.into(),
+    };
+    let mut config = AgentConfig::new(role);
+    let server = Server::new("198.51.100.1", 3478, TurnTransport::Udp, credentials);
+    config.turn_servers.push(server);
+    config
+}
+
+/// Two peers behind NATs, each a quarter of 50 ms from the middle of the Internet, as is the server.
+fn peers(
+    seed: u64,
+    nats: [Nat; 2],
+    mut configure: impl FnMut(usize, &mut AgentConfig),
+) -> (Peers, NodeId) {
+    let mut world = World::new(seed);
+    let server = TurnServer::new("ann", "secret").expect("good words");
+    let server = world.add_turn_server(
+        Realm::INTERNET,
+        &[ip("198.51.100.1")],
+        quarter(ms(50)),
+        server,
+    );
+    let [a, b] = [0, 1].map(|n: usize| {
+        let outside = ip(&format!("203.0.113.{}", n + 1));
+        let (_, home) = world.add_nat(Realm::INTERNET, outside, quarter(ms(50)), nats[n]);
+        let host = world.add_host(home, &[ip(&format!("10.0.{n}.2"))], Link::default());
+        let mut config = with_turn([Role::Controlling, Role::Controlled][n], "secret");
+        configure(n, &mut config);
+        world.add_agent(host, config).expect("room")
+    });
+    let mut peers = Peers { world, a, b };
+    peers.introduce(Signaling::trickled(ms(25)));
+    (peers, server)
+}
+
+/// The kinds of the candidates of both sides' selected pairs.
+fn kinds(peers: &Peers) -> [(CandidateType, CandidateType); 2] {
+    peers.both().map(|agent| {
+        let pair = peers.world.selected_pair(agent).expect("a pair");
+        (pair.local.kind, pair.remote.kind)
+    })
+}
+
+#[test]
+fn two_symmetric_nats_carry_data_by_a_relay_within_six_round_trips() {
+    for seed in 1..20 {
+        let (mut peers, _) = peers(seed, [SYMMETRIC; 2], |_, _| {});
+        let up = peers.run_until_up(MINUTE);
+        let up = up.unwrap_or_else(|| panic!("seed {seed}:\n{}", peers.world.trace()));
+        assert!(
+            up <= nilas_ice::Time::from_millis(6 * 50),
+            "seed {seed}: {up:?}\n{}",
+            peers.world.trace()
+        );
+        peers.assert_data_both_ways();
+        peers.world.run_for(MINUTE);
+        for agent in peers.both() {
+            assert_eq!(peers.world.state(agent), State::Completed, "seed {seed}");
+        }
+        let [a, b] = kinds(&peers);
+        assert_eq!((a.0, a.1), (b.1, b.0), "seed {seed}");
+        assert!(
+            a.0 == CandidateType::Relay || a.1 == CandidateType::Relay,
+            "{a:?}"
+        );
+        peers.assert_data_both_ways();
+    }
+}
+
+#[test]
+fn a_direct_path_is_preferred_to_the_relay() {
+    let (mut peers, _) = peers(1, [Nat::default(); 2], |_, _| {});
+    assert!(peers.run_until_up(MINUTE).is_some());
+    peers.world.run_for(MINUTE);
+    for (local, remote) in kinds(&peers) {
+        assert_ne!(local, CandidateType::Relay);
+        assert_ne!(remote, CandidateType::Relay);
+    }
+}
+
+#[test]
+fn who_wants_only_a_relay_shows_no_other_address() {
+    let (mut peers, _) = peers(1, [Nat::default(); 2], |_, config| config.relay_only = true);
+    assert!(
+        peers.run_until_up(MINUTE).is_some(),
+        "{}",
+        peers.world.trace()
+    );
+    peers.world.run_for(MINUTE);
+    assert_eq!(
+        kinds(&peers),
+        [(CandidateType::Relay, CandidateType::Relay); 2]
+    );
+    peers.assert_data_both_ways();
+    for agent in peers.both() {
+        for (_, event) in peers.world.events(agent) {
+            if let Event::Candidate(candidate) = event {
+                assert_eq!(candidate.kind, CandidateType::Relay);
+                assert_eq!(candidate.related, Some(address("0.0.0.0:0")));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_relayed_session_lasts_for_hours() {
+    let (mut peers, server) = peers(1, [SYMMETRIC; 2], |_, _| {});
+    assert!(peers.run_until_up(MINUTE).is_some());
+    // Longer than allocations, permissions, channels and nonces live.
+    for _ in 0..24 {
+        peers.world.run_for(10 * MINUTE);
+        peers.assert_data_both_ways();
+    }
+    for agent in peers.both() {
+        assert_eq!(peers.world.state(agent), State::Completed);
+        let lost = |event: &Event| {
+            matches!(
+                event,
+                Event::StateChange {
+                    state: State::Disconnected,
+                    ..
+                }
+            )
+        };
+        assert!(
+            !peers
+                .world
+                .events(agent)
+                .iter()
+                .any(|(_, event)| lost(event))
+        );
+    }
+    // Both are closed, and both allocations were given back at once.
+    for agent in peers.both() {
+        peers
+            .world
+            .with_agent(agent, |agent, now| agent.close(now))
+            .expect("open");
+    }
+    peers.world.run_for(Duration::from_secs(1));
+    let counters = peers.world.turn_counters(server);
+    assert_eq!(counters.allocations_made, 2, "{counters:?}");
+    assert_eq!(counters.allocations, 0, "{counters:?}");
+}
+
+#[test]
+fn a_wrong_password_is_told_and_is_the_verdict() {
+    let (mut peers, _) = peers(1, [SYMMETRIC; 2], |_, config| {
+        config.turn_servers[0].credentials.password = "wrong".into();
+    });
+    peers.world.run_for(2 * MINUTE);
+    for agent in peers.both() {
+        let told = |event: &Event| {
+            matches!(event, Event::CandidateError(error)
+                if error.error_code == 401 && error.url == "turn:198.51.100.1:3478?transport=udp")
+        };
+        assert!(
+            peers
+                .world
+                .events(agent)
+                .iter()
+                .any(|(_, event)| told(event))
+        );
+        let verdict = peers
+            .world
+            .with_agent(agent, |agent, _| agent.verdict())
+            .expect("open");
+        assert!(
+            matches!(verdict, Some(Verdict::NoRelay { .. })),
+            "{verdict:?}"
+        );
+    }
+}
+
+#[test]
+fn lost_packets_do_not_keep_a_relay_from_being_found() {
+    for seed in 1..50 {
+        let (mut peers, _) = {
+            let (mut peers, server) = peers(seed, [SYMMETRIC; 2], |_, _| {});
+            let lossy = quarter(ms(50)).with_loss(0.1);
+            peers.world.set_link(server, lossy);
+            (peers, server)
+        };
+        assert!(
+            peers.run_until_up(MINUTE).is_some(),
+            "seed {seed}:\n{}",
+            peers.world.trace()
+        );
+    }
+}
