@@ -281,7 +281,7 @@ impl World {
 
     /// Something happened on a client's stream.
     pub(crate) fn turn_stream(&mut self, node: NodeId, id: u32, happened: Happened) {
-        let now = turn_time(self.now());
+        let now = self.now();
         let stream = StreamId(u64::from(id));
         let connection = self.node(node).tcp.connection(id);
         let client = connection.map(|connection| connection.remote);
@@ -308,7 +308,7 @@ impl World {
 
     /// Gives the server what of a stream it has not taken yet, message by message.
     fn turn_stream_bytes(&mut self, node: NodeId, id: u32) {
-        let now = turn_time(self.now());
+        let now = self.now();
         let stream = StreamId(u64::from(id));
         let Some(pending) = self.turn_mut(node).streams.get_mut(&id) else {
             return;

@@ -249,7 +249,7 @@ fn streams_lead_to_the_relay_where_udp_is_blocked() {
         let mut pending = Vec::new();
         let mut data = Vec::new();
         for step in 0..3_000 {
-            let now = now(&world);
+            let now = world.now();
             pending.extend(world.take_tcp(stream));
             for message in messages(&mut pending) {
                 if let Received::Data { range, .. } = client.handle(now, &message) {
