@@ -9,10 +9,12 @@
 //! | `pair` | two peers, the relaying between them, and what was seen |
 //! | `server` | `nilas server` in the middle of a laboratory |
 //! | `scene` | a laboratory with a server in its middle, and the programs that meet there |
+//! | `coturn` | coturn on loopback, and certificates for it |
 //! | `programs` | where the programs are that take part |
 //! | `aioice/`, `libnice/` | the peers' drivers, in Python |
-//! | `tests/` | the suites: aioice, libnice, agents among themselves, the rows of NATs, the program's own words |
+//! | `tests/` | the suites: coturn, aioice, libnice, agents among themselves, the rows of NATs, the program's own words |
 
+pub mod coturn;
 pub mod pair;
 pub mod peer;
 pub mod programs;

@@ -60,6 +60,10 @@ pub(crate) const PEERS: &[Need] = &[
         program: "python3",
         package: "python3",
     },
+    Need::Program {
+        program: "turnserver",
+        package: "coturn",
+    },
     Need::Library {
         file: "libnice.so.10",
         package: "libnice10",

@@ -251,7 +251,17 @@ fn rows(workspace: &Workspace) -> Vec<Command> {
 }
 
 fn peers(workspace: &Workspace) -> Vec<Command> {
-    interop(workspace, &["--test", "aioice", "--test", "libnice"])
+    interop(
+        workspace,
+        &[
+            "--test",
+            "aioice",
+            "--test",
+            "libnice",
+            "--test",
+            "coturn_client",
+        ],
+    )
 }
 
 fn readme(workspace: &Workspace) -> Vec<Command> {

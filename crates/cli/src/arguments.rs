@@ -1,5 +1,7 @@
 //! The command line: what may be typed, defined once for the parser, `--help`, completions and the manual page.
 
+pub(crate) mod turn;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -34,6 +36,8 @@ pub(crate) enum Verb {
     Gather(Gather),
     /// Answer STUN requests and let peers meet under a code
     Server(Server),
+    /// Test TURN servers, load them, and make credentials for them
+    Turn(turn::Turn),
     /// Drive one ICE agent by JSON lines on standard input and output
     Agent,
     /// Build a laboratory of NATs (Linux) and run a command in it

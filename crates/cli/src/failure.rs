@@ -14,6 +14,8 @@ pub(crate) enum Failure {
     Internal(String),
     /// Nobody reads the output any more. There is nobody to tell either. Exit code 1.
     OutputClosed,
+    /// A check failed, and the verdict, which says why, was told with the results. Exit code 1.
+    Told,
     /// A command that nilas ran for the user ended with this exit code, which becomes nilas's own.
     Command(u8),
 }
@@ -22,7 +24,7 @@ impl Failure {
     /// The exit code of the process.
     pub(crate) const fn exit_code(&self) -> u8 {
         match self {
-            Self::NoConnection(_) | Self::OutputClosed => 1,
+            Self::NoConnection(_) | Self::OutputClosed | Self::Told => 1,
             Self::Usage(_) => 2,
             Self::Internal(_) => 3,
             Self::Command(code) => *code,
@@ -43,7 +45,7 @@ impl Failure {
 
     /// Whether there is something to tell: not where nobody listens, or the command has spoken for itself.
     pub(crate) const fn needs_telling(&self) -> bool {
-        !matches!(self, Self::OutputClosed | Self::Command(_))
+        !matches!(self, Self::OutputClosed | Self::Told | Self::Command(_))
     }
 }
 
@@ -54,6 +56,7 @@ impl fmt::Display for Failure {
             Self::Internal(text) => {
                 write!(f, "{text}; this is a defect in nilas: please report it")
             }
+            Self::Told => f.write_str("a check failed"),
             Self::OutputClosed => f.write_str("the output was closed"),
             Self::Command(code) => write!(f, "the command ended with exit code {code}"),
         }

@@ -8,6 +8,7 @@ mod lab;
 mod manual;
 mod server;
 mod sim;
+mod turn;
 
 use std::io::{self, Write};
 
@@ -24,6 +25,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Agent => agent::run(),
         Verb::Gather(arguments) => gather::run(&arguments),
         Verb::Server(arguments) => server::run(&arguments),
+        Verb::Turn(arguments) => turn::run(&arguments),
         Verb::Lab(arguments) => lab::run(&arguments),
         Verb::Sim(arguments) => sim::run(&arguments),
         Verb::Completions { shell } => manual::completions(shell),

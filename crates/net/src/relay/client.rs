@@ -25,9 +25,10 @@ const MAX_REDIRECTIONS: usize = 4;
 /// After this long without an allocation the next server is tried, too (as RFC 8305 section 5 has it).
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// Gets allocations from TURN servers. One serves a whole program.
+/// Gets allocations from TURN servers. One serves a whole program; its clones share the same caches.
+#[derive(Clone)]
 pub struct TurnClient {
-    resolver: ServerResolver,
+    resolver: Arc<ServerResolver>,
     tls: TlsSource,
 }
 
@@ -95,7 +96,7 @@ impl TurnClient {
     #[must_use]
     pub fn with_resolver(resolver: ServerResolver) -> Self {
         Self {
-            resolver,
+            resolver: Arc::new(resolver),
             tls: TlsSource(Arc::default()),
         }
     }

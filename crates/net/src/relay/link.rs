@@ -37,7 +37,7 @@ pub(super) enum LinkReceiver {
     Udp {
         socket: Arc<UdpSocket>,
         server: SocketAddr,
-        batch: ReceiveBatch,
+        batch: Box<ReceiveBatch>,
         /// The datagrams of the batch that were not given out yet.
         waiting: VecDeque<Range<usize>>,
     },
@@ -111,7 +111,7 @@ fn udp(
     let receiver = LinkReceiver::Udp {
         socket: Arc::clone(&socket),
         server,
-        batch: ReceiveBatch::default(),
+        batch: Box::default(),
         waiting: VecDeque::new(),
     };
     Ok((LinkSender::Udp(socket, server), receiver, local))
