@@ -18,11 +18,11 @@ pub struct ServerStats {
     pub udp_ignored: u64,
     /// Answers that the system did not take, mostly because its buffer was full. The client asks again.
     pub udp_not_sent: u64,
-    /// STUN connections accepted over TCP.
+    /// Connections of STUN and TURN accepted over TCP and TLS.
     pub tcp_accepted: u64,
-    /// STUN connections refused over TCP, as there were too many.
+    /// Connections of STUN and TURN, and sessions of DTLS, refused because there were too many.
     pub tcp_refused: u64,
-    /// Answers that went out over TCP.
+    /// Answers that went out over TCP and TLS.
     pub tcp_answered: u64,
     /// HTTP connections accepted.
     pub http_accepted: u64,
@@ -32,6 +32,10 @@ pub struct ServerStats {
     pub relay_not_sent: u64,
     /// Datagrams lost between two threads of the relay, because the other was busy.
     pub handovers_lost: u64,
+    /// Peers' datagrams lost because a client on TCP or TLS did not read.
+    pub stream_data_lost: u64,
+    /// Streams closed because a message took too long, in either direction.
+    pub streams_slow: u64,
     /// Ports that relays have now, reserved ones included.
     pub ports_in_use: usize,
     /// Users that have allocations now.
@@ -67,6 +71,8 @@ pub(crate) struct Counters {
     pub(crate) http_refused: Counter,
     pub(crate) relay_not_sent: Counter,
     pub(crate) handovers_lost: Counter,
+    pub(crate) stream_data_lost: Counter,
+    pub(crate) streams_slow: Counter,
 }
 
 impl Counters {
@@ -83,6 +89,8 @@ impl Counters {
             http_refused: self.http_refused.value(),
             relay_not_sent: self.relay_not_sent.value(),
             handovers_lost: self.handovers_lost.value(),
+            stream_data_lost: self.stream_data_lost.value(),
+            streams_slow: self.streams_slow.value(),
             ports_in_use: 0,
             users: 0,
             turn,

@@ -4,6 +4,8 @@ use core::fmt;
 use core::net::SocketAddr;
 use std::io;
 
+use nilas_net::stream::CertificateError;
+
 use crate::config::ConfigMistake;
 
 /// Why [`Server::bind`](crate::Server::bind) failed. The text tells the user what to do.
@@ -48,6 +50,8 @@ pub enum ServerError {
     Config(ConfigMistake),
     /// The machine's addresses cannot be listed, and so not be kept from clients of the relay.
     Interfaces(io::Error),
+    /// The certificate cannot be used.
+    Certificate(CertificateError),
     /// A thread cannot be started, or has ended.
     Thread(io::Error),
 }
@@ -92,6 +96,7 @@ impl fmt::Display for ServerError {
                 f,
                 "the addresses of this machine cannot be listed, so clients of the relay cannot be kept from them ({error})"
             ),
+            Self::Certificate(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "a thread of the server cannot run ({error})"),
         }
     }
@@ -103,6 +108,7 @@ impl core::error::Error for ServerError {
             Self::Socket { source, .. } => Some(source),
             Self::Interfaces(error) | Self::Thread(error) => Some(error),
             Self::Config(mistake) => Some(mistake),
+            Self::Certificate(error) => Some(error),
             _ => None,
         }
     }

@@ -22,7 +22,6 @@
 //! | `relay` | the relay as a whole: its sockets, its cores, what they are to know about this machine |
 //! | `worker` | the threads that relay, each with a core of `nilas-turn`; it has a table of its own |
 //! | `ports` | the ports of relayed addresses, given out by the whole process |
-//! | `binding`, `stun_tcp` | STUN over TCP |
 //! | [`rendezvous`] | the rules of the rendezvous; pure, in virtual time |
 //! | `guess_limit` | how fast codes can be guessed |
 //! | `hub` | connects the rules to the WebSockets |
@@ -39,7 +38,6 @@
 //! those bounds, and no datagram allocates at all. Logs name no code, no password and no username fragment.
 
 mod admission;
-mod binding;
 mod clock;
 mod config;
 mod counters;
@@ -54,7 +52,6 @@ mod server;
 pub mod settings;
 mod sockets;
 mod source;
-mod stun_tcp;
 mod web;
 mod worker;
 

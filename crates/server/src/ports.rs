@@ -129,6 +129,31 @@ impl Ports {
         Err(BindError::NoPort)
     }
 
+    /// Binds a TCP relay on this address by `bind`.
+    pub(crate) fn bind_tcp<T>(
+        self: &Arc<Self>,
+        address: IpAddr,
+        rng: &mut impl Rng,
+        bind: impl Fn(SocketAddr) -> io::Result<T>,
+    ) -> Result<(T, PortLease), BindError> {
+        for _ in 0..TRIES {
+            let want = Want {
+                even: false,
+                next: false,
+            };
+            let lease = self.lease(address, RelayProtocol::Tcp, want, rng)?;
+            match bind(lease.address) {
+                Ok(socket) => return Ok((socket, lease)),
+                Err(error) => {
+                    if let Some(error) = after(&error) {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Err(BindError::NoPort)
+    }
+
     /// Closes the port that is reserved under a token, if it still is.
     pub(crate) fn release(&self, token: [u8; 8]) {
         // Dropped after the lock is given back, which dropping takes again.
@@ -295,6 +320,10 @@ mod tests {
         assert_eq!(given, expected);
         let none = ports.bind_udp(HOME, RelayPort::Any, &mut rng, bind);
         assert_eq!(none.unwrap_err(), BindError::NoPort);
+        // TCP has ports of its own.
+        ports
+            .bind_tcp(HOME, &mut rng, |_| Ok(()))
+            .expect("TCP's are free");
         drop(leases);
         assert_eq!(ports.in_use(), 0);
     }

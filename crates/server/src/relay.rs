@@ -6,18 +6,22 @@ use core::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nilas_net::stream::{CertifiedKeyStore, DtlsLimits};
 use nilas_turn::server::{Common, Discovery, ListenerId, ServerConfig as TurnConfig, WorkerId};
+use tokio_rustls::TlsAcceptor;
 
+use crate::admission::Admission;
 use crate::clock::Clock;
-use crate::config::{DiscoveryAddresses, RelayAddress, ServerConfig};
+use crate::config::{CertificateFiles, DiscoveryAddresses, RelayAddress, ServerConfig};
 use crate::counters::{Counters, ServerStats};
 use crate::error::ServerError;
 use crate::ports::Ports;
 use crate::rendezvous::RendezvousCounts;
-use crate::sockets::bind_udp;
+use crate::sockets::{bind_shared_tcp, bind_udp};
+use crate::web::Web;
 use crate::worker::handover::Order;
 use crate::worker::thread::{Parts, Workers, mailboxes};
-use crate::worker::{DONT_FRAGMENT, Shared};
+use crate::worker::{DONT_FRAGMENT, PROTOCOLS, Shared, Tls};
 
 /// A relay whose sockets are bound.
 pub(crate) struct Relay {
@@ -25,8 +29,16 @@ pub(crate) struct Relay {
     config: Arc<TurnConfig>,
     surroundings: Surroundings,
     parts: Vec<Parts>,
-    /// Where it listens over UDP, without the further addresses of NAT behavior discovery.
-    udp: Vec<SocketAddr>,
+    addresses: RelayAddresses,
+}
+
+/// Where it listens for clients, without the further addresses of NAT behavior discovery.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RelayAddresses {
+    pub(crate) udp: Vec<SocketAddr>,
+    pub(crate) tcp: Vec<SocketAddr>,
+    /// TLS and DTLS alike.
+    pub(crate) tls: Vec<SocketAddr>,
 }
 
 /// What only the running server knows, and the cores are to know.
@@ -60,16 +72,31 @@ impl Relay {
     pub(crate) fn bind(
         config: &ServerConfig,
         counters: Arc<Counters>,
+        web: &Web,
     ) -> Result<Self, ServerError> {
         let workers = worker_count(config.workers);
+        let tls = config.certificate.as_ref().map(load).transpose()?;
         let mut sockets = bind_udp(&config.stun_udp, workers)?;
-        let udp: Vec<SocketAddr> = sockets.iter().map(|(_, address)| *address).collect();
+        let mut listeners = bind_shared_tcp(&config.stun_tcp, workers)?;
+        let mut bound = RelayAddresses {
+            udp: addresses_of(&sockets),
+            tcp: addresses_of(&listeners),
+            tls: Vec::new(),
+        };
         let discovery = match config.discovery {
             None => None,
             Some(addresses) => Some(discover(addresses, workers, &mut sockets)?),
         };
+        let dtls_from = sockets.len();
+        let secure = bind_secure(&config.tls, workers)?;
+        for (streams, datagrams, address) in secure {
+            bound.tls.push(address);
+            listeners.push((streams, address));
+            sockets.push((datagrams, address));
+        }
+        let all: Vec<SocketAddr> = [addresses_of(&sockets), addresses_of(&listeners)].concat();
         let surroundings = Surroundings {
-            host: host_addresses(sockets.iter().map(|(_, address)| *address))?,
+            host: host_addresses(&all)?,
             discovery,
             realm: config.access.realm.clone(),
             relay_addresses: config.relay.addresses.clone(),
@@ -78,7 +105,7 @@ impl Relay {
         let turn = surroundings.apply(config)?;
         let ports = Ports::new(config.relay.ports.clone());
         for relay in &config.relay.addresses {
-            for (_, address) in &sockets {
+            for address in &all {
                 ports.exclude(relay.local, address.port());
             }
         }
@@ -94,19 +121,40 @@ impl Relay {
             counters,
             published: (0..workers).map(|_| Mutex::default()).collect(),
             mailboxes,
+            admission: Admission::new(
+                config.max_stun_connections,
+                config.max_stun_connections_per_source,
+            ),
+            idle_time: config.stun_idle_time,
+            message_time: config.stun_message_time,
+            tls,
+        };
+        let dtls_limits = DtlsLimits {
+            sessions: config.max_stun_connections,
+            handshakes: config.max_stun_connections,
+            handshake: config.stun_message_time,
+            ..DtlsLimits::default()
         };
         // One socket of each address for each worker.
         let mut columns: Vec<_> = sockets
             .into_iter()
             .map(|(sockets, _)| sockets.into_iter())
             .collect();
+        let mut tcp_columns: Vec<_> = listeners
+            .into_iter()
+            .map(|(listeners, _)| listeners.into_iter())
+            .collect();
         let mut parts = Vec::new();
         for (id, post) in (0..workers).zip(posts) {
             parts.push(Parts {
                 id: WorkerId(id),
                 udp: columns.iter_mut().filter_map(Iterator::next).collect(),
+                dtls_from,
+                tcp: tcp_columns.iter_mut().filter_map(Iterator::next).collect(),
+                dtls_limits,
+                web: web.clone(),
                 post,
-                seeds: [seed()?, seed()?],
+                seeds: [seed()?, seed()?, seed()?],
             });
         }
         Ok(Self {
@@ -114,7 +162,7 @@ impl Relay {
             config: turn,
             surroundings,
             parts,
-            udp,
+            addresses: bound,
         })
     }
 
@@ -131,8 +179,8 @@ impl Relay {
         &self.surroundings
     }
 
-    pub(crate) fn udp_addresses(&self) -> &[SocketAddr] {
-        &self.udp
+    pub(crate) const fn addresses(&self) -> &RelayAddresses {
+        &self.addresses
     }
 }
 
@@ -142,6 +190,17 @@ impl Shared {
         for mailbox in &self.mailboxes {
             mailbox.order(Order::Config(Arc::clone(config)));
         }
+    }
+
+    /// Reads the certificate again, and shows it to all who come from now on.
+    pub(crate) fn reload_certificate(&self) -> Result<(), ServerError> {
+        if let Some(tls) = &self.tls {
+            tls.certificate.reload().map_err(ServerError::Certificate)?;
+            for mailbox in &self.mailboxes {
+                mailbox.order(Order::Certificate);
+            }
+        }
+        Ok(())
     }
 
     /// Has all cores make no more allocations.
@@ -199,13 +258,47 @@ fn discover(
     })
 }
 
+fn addresses_of<T>(sockets: &[(T, SocketAddr)]) -> Vec<SocketAddr> {
+    sockets.iter().map(|(_, address)| *address).collect()
+}
+
+type Secure = (
+    Vec<std::net::TcpListener>,
+    Vec<std::net::UdpSocket>,
+    SocketAddr,
+);
+
+/// The same ports over TCP and UDP.
+fn bind_secure(addresses: &[SocketAddr], workers: u8) -> Result<Vec<Secure>, ServerError> {
+    let mut bound = Vec::new();
+    for (listeners, address) in bind_shared_tcp(addresses, workers)? {
+        if let Some((sockets, address)) = bind_udp(&[address], workers)?.pop() {
+            bound.push((listeners, sockets, address));
+        }
+    }
+    Ok(bound)
+}
+
+/// Reads a certificate, and prepares TLS.
+fn load(files: &CertificateFiles) -> Result<Tls, ServerError> {
+    let certificate =
+        CertifiedKeyStore::load(&files.chain, &files.key).map_err(ServerError::Certificate)?;
+    let config = certificate
+        .server_config(&PROTOCOLS)
+        .map_err(ServerError::Certificate)?;
+    Ok(Tls {
+        certificate,
+        acceptor: TlsAcceptor::from(config),
+    })
+}
+
 /// What no client may reach through the relay: this machine.
-fn host_addresses(listeners: impl Iterator<Item = SocketAddr>) -> Result<Vec<IpAddr>, ServerError> {
+fn host_addresses(listeners: &[SocketAddr]) -> Result<Vec<IpAddr>, ServerError> {
     let interfaces = nilas_net::interfaces().map_err(ServerError::Interfaces)?;
     let mut host: Vec<IpAddr> = interfaces
         .into_iter()
         .flat_map(|interface| interface.addresses)
-        .chain(listeners.map(|address| address.ip()))
+        .chain(listeners.iter().map(SocketAddr::ip))
         .filter(|address| !address.is_unspecified())
         .collect();
     host.sort_unstable();

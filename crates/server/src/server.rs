@@ -15,9 +15,8 @@ use crate::config::ServerConfig;
 use crate::counters::{Counters, ServerStats};
 use crate::error::ServerError;
 use crate::hub::Hub;
-use crate::relay::{Relay, Surroundings};
+use crate::relay::{Relay, RelayAddresses, Surroundings};
 use crate::sockets::bind_tcp;
-use crate::stun_tcp::{self, StunTcpTimes};
 use crate::web::{self, Web};
 use crate::worker::Shared;
 
@@ -30,11 +29,12 @@ const DRAIN_LOOK: Duration = Duration::from_millis(50);
 pub struct Server {
     config: ServerConfig,
     relay: Relay,
-    stun_tcp: Vec<TcpListener>,
     rendezvous: Vec<TcpListener>,
+    web: Web,
+    /// Closed when nobody serves HTTP any more.
+    running: watch::Sender<()>,
     addresses: LocalAddresses,
     hub: Arc<Hub>,
-    counters: Arc<Counters>,
     phase: Arc<watch::Sender<Phase>>,
 }
 
@@ -42,10 +42,12 @@ pub struct Server {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LocalAddresses {
-    /// STUN over UDP.
+    /// STUN and TURN over UDP.
     pub stun_udp: Vec<SocketAddr>,
-    /// STUN over TCP.
+    /// STUN and TURN over TCP.
     pub stun_tcp: Vec<SocketAddr>,
+    /// TLS over TCP, and DTLS over UDP.
+    pub tls: Vec<SocketAddr>,
     /// The rendezvous and `/health`, over HTTP.
     pub rendezvous: Vec<SocketAddr>,
 }
@@ -76,29 +78,52 @@ impl Server {
     /// # Errors
     /// [`ServerError`] for the first address that does not work; nothing stays bound then.
     pub async fn bind(config: ServerConfig) -> Result<Self, ServerError> {
-        if config.stun_udp.is_empty() && config.stun_tcp.is_empty() && config.rendezvous.is_empty()
-        {
+        let listeners = [
+            &config.stun_udp,
+            &config.stun_tcp,
+            &config.tls,
+            &config.rendezvous,
+        ];
+        if listeners.iter().all(|addresses| addresses.is_empty()) {
             return Err(ServerError::NothingToServe);
         }
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|_| ServerError::NoRandomness)?;
-        let counters = Arc::default();
-        let relay = Relay::bind(&config, Arc::clone(&counters))?;
-        let (stun_tcp, tcp_addresses) = bind_tcp(&config.stun_tcp)?.into_iter().unzip();
+        let hub = Arc::new(Hub::new(config.rendezvous_limits.clone(), seed));
+        let counters: Arc<Counters> = Arc::default();
+        let (running, is_running) = watch::channel(());
+        let limits = &config.rendezvous_limits;
+        let web = Web {
+            hub: Arc::clone(&hub),
+            counters: Arc::clone(&counters),
+            // A little above the rendezvous' own bounds, which can say why they refuse; these cannot.
+            admission: Admission::new(
+                limits
+                    .max_connections
+                    .saturating_add(limits.max_connections / 4)
+                    .saturating_add(16),
+                limits.max_connections_per_source.saturating_add(16),
+            ),
+            head_time: limits.greeting_time,
+            running: is_running,
+        };
+        let relay = Relay::bind(&config, counters, &web)?;
         let (rendezvous, rendezvous_addresses) = bind_tcp(&config.rendezvous)?.into_iter().unzip();
+        let RelayAddresses { udp, tcp, tls } = relay.addresses().clone();
         let addresses = LocalAddresses {
-            stun_udp: relay.udp_addresses().to_vec(),
-            stun_tcp: tcp_addresses,
+            stun_udp: udp,
+            stun_tcp: tcp,
+            tls,
             rendezvous: rendezvous_addresses,
         };
         Ok(Self {
-            hub: Arc::new(Hub::new(config.rendezvous_limits.clone(), seed)),
-            counters,
+            hub,
             phase: Arc::new(watch::Sender::new(Phase::Serving)),
             config,
             relay,
-            stun_tcp,
             rendezvous,
+            web,
+            running,
             addresses,
         })
     }
@@ -127,15 +152,14 @@ impl Server {
         let Self {
             config,
             relay,
-            stun_tcp,
             rendezvous,
+            web,
+            running,
             addresses,
             hub,
-            counters,
             phase,
         } = self;
         let shared = Arc::clone(relay.shared());
-        let (running, is_running) = watch::channel(());
         let mut tasks = JoinSet::new();
         let mut workers = match relay.start() {
             Ok(workers) => workers,
@@ -143,37 +167,6 @@ impl Server {
                 tracing::error!(%error, "the relay cannot run");
                 return;
             }
-        };
-        let admission = Admission::new(
-            config.max_stun_connections,
-            config.max_stun_connections_per_source,
-        );
-        let times = StunTcpTimes {
-            idle: config.stun_idle_time,
-            message: config.stun_message_time,
-        };
-        for listener in stun_tcp {
-            tasks.spawn(stun_tcp::run(
-                listener,
-                admission.clone(),
-                times,
-                Arc::clone(&counters),
-            ));
-        }
-        let limits = &config.rendezvous_limits;
-        let web = Web {
-            hub: Arc::clone(&hub),
-            counters,
-            // A little above the rendezvous' own bounds, which can say why they refuse; these cannot.
-            admission: Admission::new(
-                limits
-                    .max_connections
-                    .saturating_add(limits.max_connections / 4)
-                    .saturating_add(16),
-                limits.max_connections_per_source.saturating_add(16),
-            ),
-            head_time: limits.greeting_time,
-            running: is_running,
         };
         for listener in rendezvous {
             tasks.spawn(web::run(listener, web.clone()));
@@ -196,6 +189,7 @@ impl Server {
         hub.shut_down();
         // Every client's task holds a receiver until it is done; so does each listener's.
         drop(tasks);
+        workers.farewell();
         let _ = timeout(FAREWELL_TIME, running.closed()).await;
     }
 }
@@ -253,6 +247,7 @@ impl ServerHandle {
             return Err(ServerError::Config(mistake));
         }
         let turn = self.surroundings.apply(config)?;
+        self.shared.reload_certificate()?;
         self.shared.change_config(&turn);
         Ok(())
     }

@@ -45,28 +45,46 @@ fn udp(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
+/// Listeners for clients over TCP: for each address one for each worker, as over UDP.
+pub(crate) fn bind_shared_tcp(
+    addresses: &[SocketAddr],
+    workers: u8,
+) -> Result<Vec<(Vec<std::net::TcpListener>, SocketAddr)>, ServerError> {
+    bind_all("TCP", addresses, |address| {
+        if workers == 1 {
+            let listener = tcp(address, false)?;
+            let address = listener.local_addr()?;
+            return Ok((vec![listener], address));
+        }
+        let address = tcp(address, false)?.local_addr()?;
+        let listeners: io::Result<Vec<_>> = (0..workers).map(|_| tcp(address, true)).collect();
+        Ok((listeners?, address))
+    })
+}
+
 /// Listeners, each with the address that it got.
 pub(crate) fn bind_tcp(
     addresses: &[SocketAddr],
 ) -> Result<Vec<(TcpListener, SocketAddr)>, ServerError> {
     bind_all("TCP", addresses, |address| {
-        let socket = bind(address, Type::STREAM, Protocol::TCP)?;
-        socket.listen(BACKLOG)?;
-        let listener = TcpListener::from_std(socket.into())?;
+        let listener = TcpListener::from_std(tcp(address, false)?)?;
         let address = listener.local_addr()?;
         Ok((listener, address))
     })
 }
 
-fn bind(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
-    let socket = open(address, kind, protocol)?;
+fn tcp(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
+    let socket = open(address, Type::STREAM, Protocol::TCP)?;
+    // On Unix this lets a server that restarts have its port back; on Windows it would share it.
     #[cfg(unix)]
-    if kind == Type::STREAM {
-        // On Unix this lets a server that restarts have its port back; on Windows it would share it.
-        socket.set_reuse_address(true)?;
-    }
+    socket.set_reuse_address(true)?;
+    #[cfg(target_os = "linux")]
+    socket.set_reuse_port(shared)?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = shared;
     socket.bind(&address.into())?;
-    Ok(socket)
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {

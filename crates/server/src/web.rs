@@ -16,7 +16,8 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nilas_net::signaling::message::{MAX_MESSAGE_BYTES, PATH, PING_INTERVAL};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -55,23 +56,15 @@ struct Peer {
 
 /// Accepts and serves, for as long as it is polled.
 pub(crate) async fn run(listener: TcpListener, web: Web) {
-    let router = Router::new()
-        .route(PATH, get(rendezvous))
-        .route("/health", get(health))
-        .with_state(web.clone())
-        .layer(map_response(one_request_each));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => match web.admission.admit(address.ip().into()) {
-                    Some(permit) => {
-                        web.counters.http_accepted.add(1);
-                        let peer = Peer { address, permit: Arc::new(permit) };
-                        connections.spawn(serve(stream, router.clone().layer(Extension(peer)), web.head_time));
-                    }
-                    None => web.counters.http_refused.add(1),
-                },
+                Ok((stream, address)) => {
+                    let _ = stream.set_nodelay(true);
+                    let web = web.clone();
+                    connections.spawn(async move { web.admit(stream, address).await });
+                }
                 Err(error) => {
                     tracing::warn!(%error, "accepting an HTTP connection failed");
                     sleep(ERROR_PAUSE).await;
@@ -82,17 +75,39 @@ pub(crate) async fn run(listener: TcpListener, web: Web) {
     }
 }
 
-async fn serve(stream: TcpStream, router: Router, head_time: Duration) {
-    let _ = stream.set_nodelay(true);
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(head_time)
-        .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-        .with_upgrades()
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "an HTTP connection ended in an error");
+impl Web {
+    /// Serves a connection, in the clear or inside TLS, unless there are too many.
+    pub(crate) async fn admit(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        address: SocketAddr,
+    ) {
+        let Some(permit) = self.admission.admit(address.ip().into()) else {
+            self.counters.http_refused.add(1);
+            return;
+        };
+        self.counters.http_accepted.add(1);
+        let peer = Peer {
+            address,
+            permit: Arc::new(permit),
+        };
+        let head_time = self.head_time;
+        let router = Router::new()
+            .route(PATH, get(rendezvous))
+            .route("/health", get(health))
+            .with_state(self)
+            .layer(map_response(one_request_each))
+            .layer(Extension(peer));
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(head_time)
+            .max_buf_size(HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+            .with_upgrades()
+            .await;
+        if let Err(error) = served {
+            tracing::debug!(%error, "an HTTP connection ended in an error");
+        }
     }
 }
 

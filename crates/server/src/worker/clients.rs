@@ -9,6 +9,7 @@ use tokio::io::Interest;
 
 use super::Worker;
 use super::batch::Received;
+use super::dtls::is_dtls;
 
 /// After an error that is not a datagram's, so that it cannot keep a core busy.
 const ERROR_PAUSE: core::time::Duration = core::time::Duration::from_millis(10);
@@ -44,6 +45,7 @@ impl Worker {
         let listener = &self.listeners[index];
         let mut inbound = self.inbound.borrow_mut();
         let more = inbound.receive(&listener.socket, &listener.state, BATCH_SIZE)?;
+        self.catch_up();
         let now = self.shared.clock.now();
         let mut count = 0;
         for received in inbound.datagrams() {
@@ -63,20 +65,31 @@ impl Worker {
     }
 
     fn client_datagram(self: &Rc<Self>, now: Time, index: usize, received: &Received<'_>) {
+        let listener = &self.listeners[index];
+        if let Some(dtls) = &listener.dtls
+            && is_dtls(received.bytes)
+        {
+            return self.dtls_datagram(now, index, dtls, received);
+        }
         let path = Path::Datagram {
             // There are few listeners.
             listener: ListenerId(index as u32),
             client: received.from,
-            server: self.listeners[index].server_address(received.to),
+            server: listener.server_address(received.to),
         };
+        self.routed_datagram(now, path, received.bytes);
+    }
+
+    /// Gives a datagram to the core whose it is.
+    pub(super) fn routed_datagram(self: &Rc<Self>, now: Time, path: Path, bytes: &[u8]) {
         let routes = self.routes.borrow();
         if !routes.is_empty()
             && let Some(worker) = routes.get(&path).copied()
         {
-            return self.hand_over(worker, path, received.bytes);
+            return self.hand_over(worker, path, bytes);
         }
         drop(routes);
-        self.datagram(now, path, received.bytes);
+        self.datagram(now, path, bytes);
     }
 
     /// Gives a datagram to the core, and does what it says.

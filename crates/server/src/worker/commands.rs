@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use nilas_turn::Time;
-use nilas_turn::server::{BindError, Command, Event, Input, Path, RelayProtocol};
+use nilas_turn::server::{Command, Event, Input, Path, RelayProtocol};
 
 use super::Worker;
 use super::handover::Order;
@@ -19,19 +19,38 @@ impl Worker {
             } => {
                 let result = match protocol {
                     RelayProtocol::Udp => self.bind_udp_relay(relay, family, port),
-                    RelayProtocol::Tcp => Err(BindError::Other),
+                    RelayProtocol::Tcp => self.bind_tcp_relay(relay, family),
                 };
                 let input = Input::RelayBound { relay, result };
                 let _ = self.core.borrow_mut().handle(now, input);
             }
             Command::CloseRelay(relay) => self.relays.borrow_mut().remove(relay),
             Command::ReleaseReservation(token) => self.shared.ports.release(token),
+            Command::ConnectPeer {
+                connection,
+                relay,
+                peer,
+            } => self.connect_peer(connection, relay, peer),
+            Command::Splice { stream, connection } => self.begin_splice(stream, connection),
+            Command::ClosePeer(connection) => self.close_peer(connection),
+            Command::CloseStream(stream) => {
+                if let Some(out) = self.streams.borrow().get(&stream) {
+                    out.close();
+                }
+            }
             Command::Route(path @ Path::Datagram { .. }) => {
+                if let Some((visiting, worker)) = self.visiting.get()
+                    && visiting == path
+                {
+                    self.foreign.borrow_mut().insert(path, worker);
+                }
                 self.tell_others(|| Order::Route(path, self.id));
             }
             Command::Unroute(path @ Path::Datagram { .. }) => {
+                self.foreign.borrow_mut().remove(&path);
                 self.tell_others(|| Order::Unroute(path));
             }
+            // A stream moves as a whole.
             _ => {}
         }
     }

@@ -3,10 +3,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use nilas_turn::server::{Path, ServerConfig as TurnConfig, WorkerId};
+use nilas_turn::server::{Input, Path, ServerConfig as TurnConfig, WorkerId};
 use tokio::sync::mpsc;
 
 use super::Worker;
+use super::dtls::dtls_listener;
+use super::streams::Visitor;
 
 /// More datagrams than these do not wait for a worker; what comes then is lost, as a datagram may be.
 const MAX_LETTERS: usize = 1_024;
@@ -23,10 +25,21 @@ pub(crate) struct Post {
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
 }
 
-/// A datagram of a client whose allocation is the receiver's.
+/// A datagram for another worker.
 pub(crate) struct Letter {
+    pub(super) from: WorkerId,
+    pub(super) way: LetterWay,
     pub(super) path: Path,
     pub(super) bytes: Box<[u8]>,
+}
+
+/// Which way a letter's datagram goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum LetterWay {
+    /// From a client whose allocation is the receiver's.
+    In,
+    /// To a client whose DTLS session is the receiver's.
+    Out,
 }
 
 /// What changes a worker. There are as many as operators and authenticated users cause.
@@ -39,6 +52,14 @@ pub(crate) enum Order {
     Route(Path, WorkerId),
     /// It is nobody's in particular any more.
     Unroute(Path),
+    /// A path is gone.
+    PathClosed(Path),
+    /// A stream that is the receiver's.
+    Stream(Box<Visitor>),
+    /// There is another certificate.
+    Certificate,
+    /// Take no more connections: the server ends, when those that are told so have gone.
+    Farewell,
     /// The end.
     Stop,
 }
@@ -62,9 +83,29 @@ impl Mailbox {
 }
 
 impl Worker {
-    /// Gives a datagram to the worker whose it is.
+    /// Gives a client's datagram to the worker whose it is.
     pub(super) fn hand_over(&self, worker: WorkerId, path: Path, bytes: &[u8]) {
+        self.send_letter(worker, LetterWay::In, path, bytes);
+    }
+
+    /// Sends a message to a client whose DTLS session is another worker's.
+    pub(super) fn send_abroad(&self, path: Path, bytes: &[u8]) {
+        let visiting = self
+            .visiting
+            .get()
+            .filter(|(visiting, _)| *visiting == path);
+        let worker = visiting
+            .map(|(_, worker)| worker)
+            .or_else(|| self.foreign.borrow().get(&path).copied());
+        if let Some(worker) = worker {
+            self.send_letter(worker, LetterWay::Out, path, bytes);
+        }
+    }
+
+    fn send_letter(&self, worker: WorkerId, way: LetterWay, path: Path, bytes: &[u8]) {
         let letter = Letter {
+            from: self.id,
+            way,
             path,
             bytes: bytes.into(),
         };
@@ -89,14 +130,37 @@ impl Worker {
 
     /// Takes a datagram that another worker gave.
     pub(super) fn open_letter(self: &Rc<Self>, letter: &Letter) {
+        if letter.way == LetterWay::Out {
+            if let Path::Datagram {
+                listener, client, ..
+            } = letter.path
+                && let Some(index) = dtls_listener(listener)
+            {
+                self.send_dtls(index, client, [&letter.bytes, &[], &[]]);
+            }
+            return;
+        }
         let now = self.shared.clock.now();
+        self.visiting.set(Some((letter.path, letter.from)));
         self.datagram(now, letter.path, &letter.bytes);
         self.flush();
         self.pump(now);
+        self.visiting.set(None);
+    }
+
+    /// Follows the orders that have come. An order that another worker gave before it answered a client is followed
+    /// before what that client sends next.
+    pub(super) fn catch_up(self: &Rc<Self>) {
+        loop {
+            let order = self.orders.borrow_mut().try_recv();
+            match order {
+                Ok(order) => self.follow(order),
+                Err(_) => return,
+            }
+        }
     }
 
     pub(super) fn follow(self: &Rc<Self>, order: Order) {
-        use nilas_turn::server::Input;
         let input = match order {
             Order::Config(config) => Input::ConfigChanged(config),
             Order::Drain => Input::Drain,
@@ -108,10 +172,34 @@ impl Worker {
                 self.routes.borrow_mut().remove(&path);
                 return;
             }
-            Order::Stop => return,
+            Order::PathClosed(path) => Input::PathClosed(path),
+            Order::Stream(visitor) => {
+                if let Err(error) = self.welcome(*visitor) {
+                    tracing::debug!(%error, "a connection was lost between two threads");
+                }
+                return;
+            }
+            Order::Certificate => return self.change_certificate(),
+            Order::Farewell => {
+                *self.web.borrow_mut() = None;
+                return;
+            }
+            Order::Stop => {
+                self.stopped.set(true);
+                return;
+            }
         };
-        let now = self.shared.clock.now();
-        let _ = self.core.borrow_mut().handle(now, input);
-        self.pump(now);
+        self.tell_core(input);
+    }
+
+    fn change_certificate(&self) {
+        let Some(tls) = &self.shared.tls else { return };
+        for dtls in self
+            .listeners
+            .iter()
+            .filter_map(|listener| listener.dtls.as_ref())
+        {
+            dtls.change_certificate(&tls.certificate);
+        }
     }
 }

@@ -8,6 +8,9 @@
 //! | `thread` | a worker's beginning and end |
 //! | `clients` | datagrams of clients: the way to a peer |
 //! | `relays` | relayed transport addresses over UDP: the way to a client |
+//! | `accept`, `streams` | clients on TCP and TLS |
+//! | `dtls` | clients on DTLS |
+//! | `peers` | connections to and from peers (RFC 6062) |
 //! | `commands` | what the core wants done |
 //! | `handover` | what one worker gives another |
 //! | `batch`, `send` | many datagrams in one system call |
@@ -15,37 +18,49 @@
 
 use core::cell::{Cell, RefCell};
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nilas_turn::Time;
 use nilas_turn::server::{
-    Common, Counters as TurnCounters, Handled, Head, ListenerId, MIN_BUFFER, Output, Path, WorkerId,
+    Common, ConnectionId, Counters as TurnCounters, Handled, Head, Input, ListenerId, MIN_BUFFER,
+    Output, Path, StreamId, WorkerId,
 };
 use quinn_udp::UdpSocketState;
 use rand_chacha::ChaCha12Rng;
 use tokio::net::UdpSocket;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use self::batch::{Destination, Inbound, Run};
-use self::handover::Mailbox;
+use self::dtls::{Dtls, dtls_listener};
+use self::handover::{Mailbox, Order};
+use self::peers::Peer;
 use self::relays::RelayTable;
 use self::send::Way;
+use self::streams::Outgoing;
+use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::config::RelayAddress;
 use crate::counters::Counters;
 use crate::ports::Ports;
+use crate::web::Web;
 
+mod accept;
 mod batch;
 mod clients;
 mod commands;
+mod dtls;
 pub(crate) mod handover;
 mod options;
+mod peers;
 mod relays;
 mod send;
+mod streams;
 pub(crate) mod thread;
 
+pub(crate) use self::accept::{PROTOCOLS, Tls};
 pub(crate) use self::options::DONT_FRAGMENT;
 
 /// What the workers of a server share.
@@ -60,6 +75,13 @@ pub(crate) struct Shared {
     pub(crate) published: Vec<Mutex<TurnCounters>>,
     /// How to reach each worker.
     pub(crate) mailboxes: Vec<Mailbox>,
+    /// How many clients there may be on TCP, TLS and DTLS.
+    pub(crate) admission: Admission,
+    /// How long a client on TCP may take to say what it speaks.
+    pub(crate) idle_time: Duration,
+    /// How long a message may take from its first byte to its last, in either direction, and a handshake as a whole.
+    pub(crate) message_time: Duration,
+    pub(crate) tls: Option<Tls>,
 }
 
 impl Shared {
@@ -83,9 +105,23 @@ struct Worker {
     /// How sockets of relays are sent on and received from.
     relay_state: UdpSocketState,
     relays: RefCell<RelayTable>,
+    streams: RefCell<HashMap<StreamId, Rc<Outgoing>>>,
+    next_stream: Cell<u64>,
+    /// Connections to and from peers.
+    peers: RefCell<HashMap<ConnectionId, Peer>>,
+    /// What serves HTTP inside TLS, until the server ends.
+    web: RefCell<Option<Web>>,
+    /// Paths of other workers' DTLS sessions on which allocations of this core are.
+    foreign: RefCell<HashMap<Path, WorkerId>>,
+    /// The one that a letter has just come on.
+    visiting: Cell<Option<(Path, WorkerId)>>,
     /// Paths that belong to another core (RFC 8016: a client has moved).
     routes: RefCell<HashMap<Path, WorkerId>>,
+    orders: RefCell<mpsc::UnboundedReceiver<Order>>,
+    stopped: Cell<bool>,
     inbound: RefCell<Inbound>,
+    /// What streams are read into.
+    scratch: RefCell<Vec<u8>>,
     run: RefCell<Run>,
     /// Room for what the core writes.
     answer: RefCell<Box<[u8; MIN_BUFFER]>>,
@@ -101,6 +137,7 @@ struct Listener {
     state: UdpSocketState,
     segments: Cell<bool>,
     local: SocketAddr,
+    dtls: Option<Dtls>,
 }
 
 impl Listener {
@@ -112,6 +149,17 @@ impl Listener {
         }
     }
 }
+
+/// How a client is reached.
+enum WayTo {
+    Udp(Destination),
+    /// By the session that this client has on this listener.
+    Dtls(usize, SocketAddr),
+    Stream(StreamId),
+}
+
+/// Padding.
+const ZEROS: [u8; 3] = [0; 3];
 
 impl Worker {
     /// Does what the core says about something that was relayed. `bytes` are those of the input.
@@ -143,35 +191,65 @@ impl Worker {
 
     /// Sends data to a client.
     fn to_client(&self, path: Path, head: &Head, data: &[u8], tail: usize) {
-        if let Some(destination) = self.client_destination(path) {
-            self.append(destination, head.as_bytes(), data, tail);
+        match self.way_to(path) {
+            Some(WayTo::Udp(destination)) => self.append(destination, head.as_bytes(), data, tail),
+            Some(WayTo::Dtls(index, client)) => {
+                let parts = [head.as_bytes(), data, &ZEROS[..tail.min(ZEROS.len())]];
+                if !self.send_dtls(index, client, parts) {
+                    self.send_abroad(path, &parts.concat());
+                }
+            }
+            Some(WayTo::Stream(stream)) => {
+                let parts = [head.as_bytes(), data, &ZEROS[..tail.min(ZEROS.len())]];
+                self.to_stream(stream, parts);
+            }
+            None => {}
         }
     }
 
     /// Sends an answer or an indication of the core's to a client.
     fn transmit(&self, path: Path, bytes: &[u8]) {
-        if let Some(destination) = self.client_destination(path) {
-            let unsent = self.send(destination, bytes, bytes.len());
-            self.shared.counters.udp_not_sent.add(unsent);
-            self.shared.counters.udp_answered.add(1 - unsent.min(1));
+        match self.way_to(path) {
+            Some(WayTo::Udp(destination)) => {
+                let unsent = self.send(destination, bytes, bytes.len());
+                self.shared.counters.udp_not_sent.add(unsent);
+                self.shared.counters.udp_answered.add(1 - unsent.min(1));
+            }
+            Some(WayTo::Dtls(index, client)) => {
+                if !self.send_dtls(index, client, [bytes, &[], &[]]) {
+                    self.send_abroad(path, bytes);
+                }
+            }
+            Some(WayTo::Stream(stream)) => self.answer_stream(stream, bytes),
+            None => {}
         }
     }
 
-    fn client_destination(&self, path: Path) -> Option<Destination> {
-        let Path::Datagram {
-            listener,
-            client,
-            server,
-        } = path
-        else {
-            return None;
+    fn way_to(&self, path: Path) -> Option<WayTo> {
+        let (listener, client, server) = match path {
+            Path::Datagram {
+                listener,
+                client,
+                server,
+            } => (listener, client, server),
+            Path::Stream(stream) => return Some(WayTo::Stream(stream)),
         };
+        if let Some(index) = dtls_listener(listener) {
+            return Some(WayTo::Dtls(index, client));
+        }
         let local = self.listener(listener)?.local;
-        Some(Destination::Client {
+        Some(WayTo::Udp(Destination::Client {
             listener,
             client,
             from: local.ip().is_unspecified().then_some(server.ip()),
-        })
+        }))
+    }
+
+    /// Tells the core something, and does what it wants then.
+    fn tell_core(self: &Rc<Self>, input: Input<'_>) {
+        let now = self.shared.clock.now();
+        let _ = self.core.borrow_mut().handle(now, input);
+        self.pump(now);
     }
 
     fn listener(&self, id: ListenerId) -> Option<&Listener> {

@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 
 use super::Worker;
 use super::options::{icmp_error, joins_datagrams, set_dont_fragment, tells_icmp};
+use super::peers::TcpRelay;
 use super::send::Way;
 use crate::config::RelayAddress;
 use crate::ports::PortLease;
@@ -29,9 +30,9 @@ const MAX_ICMP: usize = 16;
 #[derive(Default)]
 pub(super) struct RelayTable(Vec<Option<Entry>>);
 
-struct Entry {
-    relay: Rc<UdpRelay>,
-    task: AbortHandle,
+enum Entry {
+    Udp(Rc<UdpRelay>, AbortHandle),
+    Tcp(Rc<TcpRelay>, AbortHandle),
 }
 
 /// A bound relayed transport address.
@@ -40,8 +41,7 @@ pub(super) struct UdpRelay {
     // Closed before its port is given back.
     socket: UdpSocket,
     lease: PortLease,
-    /// The address that peers see, where it is not the socket's.
-    translated: Option<IpAddr>,
+    address: RelayAddress,
     segments: Cell<bool>,
     dont_fragment: Cell<bool>,
     /// For how many datagrams room is made: as many as came lately.
@@ -50,24 +50,64 @@ pub(super) struct UdpRelay {
 
 impl RelayTable {
     pub(super) fn udp(&self, id: RelayId) -> Option<&Rc<UdpRelay>> {
-        let entry = self.0.get(id.slot())?.as_ref()?;
-        (entry.relay.id == id).then_some(&entry.relay)
+        match self.0.get(id.slot())?.as_ref()? {
+            Entry::Udp(relay, _) => (relay.id == id).then_some(relay),
+            Entry::Tcp(..) => None,
+        }
     }
 
-    fn insert(&mut self, relay: Rc<UdpRelay>, task: AbortHandle) {
-        let slot = relay.id.slot();
-        if self.0.len() <= slot {
-            self.0.resize_with(slot + 1, || None);
+    pub(super) fn tcp(&self, id: RelayId) -> Option<&Rc<TcpRelay>> {
+        match self.0.get(id.slot())?.as_ref()? {
+            Entry::Tcp(relay, _) => (relay.id == id).then_some(relay),
+            Entry::Udp(..) => None,
         }
-        self.0[slot] = Some(Entry { relay, task });
+    }
+
+    fn insert_udp(&mut self, relay: Rc<UdpRelay>, task: AbortHandle) {
+        let slot = relay.id.slot();
+        *self.place(slot) = Some(Entry::Udp(relay, task));
+    }
+
+    pub(super) fn insert_tcp(&mut self, relay: Rc<TcpRelay>, task: AbortHandle) {
+        let slot = relay.id.slot();
+        *self.place(slot) = Some(Entry::Tcp(relay, task));
     }
 
     /// Closes a relay, as soon as its task has had its turn.
     pub(super) fn remove(&mut self, id: RelayId) {
-        if self.udp(id).is_some()
-            && let Some(entry) = self.0[id.slot()].take()
-        {
-            entry.task.abort();
+        let place = self.place(id.slot());
+        match place {
+            Some(Entry::Udp(relay, task)) if relay.id == id => task.abort(),
+            Some(Entry::Tcp(relay, task)) if relay.id == id => task.abort(),
+            _ => return,
+        }
+        *place = None;
+    }
+
+    fn place(&mut self, slot: usize) -> &mut Option<Entry> {
+        if self.0.len() <= slot {
+            self.0.resize_with(slot + 1, || None);
+        }
+        &mut self.0[slot]
+    }
+}
+
+impl RelayAddress {
+    /// A peer's address as the client knows it: another relay of this server is behind the same NAT.
+    pub(super) fn seen(&self, from: SocketAddr) -> SocketAddr {
+        if from.ip() == self.local {
+            SocketAddr::new(self.public, from.port())
+        } else {
+            from
+        }
+    }
+
+    /// Where a peer is reached: another relay of this server, on whichever core, not through that NAT.
+    pub(super) fn reached(&self, peer: SocketAddr) -> SocketAddr {
+        if peer.ip() == self.public {
+            SocketAddr::new(self.local, peer.port())
+        } else {
+            peer
         }
     }
 }
@@ -87,29 +127,14 @@ impl UdpRelay {
             // RFC 8656 section 14: the bit is set if the client wants it, else not.
             let _ = set_dont_fragment(&self.socket, local.is_ipv4(), dont_fragment);
         }
-        // Another relay of this server, on whichever core, behind the same NAT: no need to go through that.
-        let to = match self.translated {
-            Some(public) if peer.ip() == public => SocketAddr::new(local.ip(), peer.port()),
-            _ => peer,
-        };
         let way = Way {
             socket: &self.socket,
             state,
             segments: &self.segments,
             from: None,
-            to,
+            to: self.address.reached(peer),
         };
         way.send(bytes, segment)
-    }
-
-    /// A peer's address as the client knows it.
-    fn peer(&self, from: SocketAddr) -> SocketAddr {
-        match self.translated {
-            Some(public) if from.ip() == self.lease.address().ip() => {
-                SocketAddr::new(public, from.port())
-            }
-            _ => from,
-        }
     }
 
     /// As many slots as the last batch suggests, so that a quiet relay costs little to look at.
@@ -143,13 +168,15 @@ impl Worker {
             id,
             socket,
             lease,
-            translated: (address.public != address.local).then_some(address.public),
+            address,
             segments: Cell::new(self.relay_state.max_gso_segments() > 1),
             dont_fragment: Cell::new(false),
             slots: Cell::new(1),
         });
         let task = tokio::task::spawn_local(Rc::clone(self).serve_relay(Rc::clone(&relay)));
-        self.relays.borrow_mut().insert(relay, task.abort_handle());
+        self.relays
+            .borrow_mut()
+            .insert_udp(relay, task.abort_handle());
         Ok(public)
     }
 
@@ -197,7 +224,7 @@ impl Worker {
         for received in inbound.datagrams() {
             let input = Input::PeerDatagram {
                 relay: relay.id,
-                peer: relay.peer(received.from),
+                peer: relay.address.seen(received.from),
                 length: received.bytes.len(),
             };
             let handled = self.core.borrow_mut().handle(now, input);
@@ -232,7 +259,7 @@ impl Worker {
     fn peer_icmp(&self, now: Time, relay: &UdpRelay, error: super::options::IcmpError) {
         let input = Input::PeerIcmp {
             relay: relay.id,
-            peer: relay.peer(error.peer),
+            peer: relay.address.seen(error.peer),
             icmp_type: error.icmp_type,
             code: error.code,
             error_data: error.error_data,

@@ -7,26 +7,38 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use nilas_net::stream::{DtlsLimits, DtlsServer};
 use nilas_turn::server::{MIN_BUFFER, Server as Core, ServerConfig as TurnConfig, WorkerId};
 use quinn_udp::UdpSocketState;
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
-use tokio::net::UdpSocket;
-use tokio::sync::{Notify, oneshot};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use super::batch::{Inbound, Run};
-use super::handover::{Mailbox, Order, Post};
+use super::dtls::Dtls;
+use super::handover::{Letter, Mailbox, Order, Post};
 use super::{Listener, Shared, Worker};
+use crate::web::Web;
+
+/// What is read of a stream at one time.
+const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// What a worker is made of, before it has a thread.
 pub(crate) struct Parts {
     pub(crate) id: WorkerId,
     /// Its sockets for clients over UDP; the place of each is its number for the core.
     pub(crate) udp: Vec<std::net::UdpSocket>,
+    /// From which of these on they serve DTLS, too.
+    pub(crate) dtls_from: usize,
+    /// Its listeners for clients over TCP and TLS.
+    pub(crate) tcp: Vec<std::net::TcpListener>,
+    pub(crate) dtls_limits: DtlsLimits,
+    pub(crate) web: Web,
     pub(crate) post: Post,
-    /// Seeds of the core and of the choice of ports, each from the system's generator.
-    pub(crate) seeds: [[u8; 32]; 2],
+    /// Seeds of the core, of the choice of ports, and of the cookies of DTLS, each from the system's generator.
+    pub(crate) seeds: [[u8; 32]; 3],
 }
 
 /// The threads of a server. They end when this is dropped.
@@ -81,6 +93,13 @@ impl Workers {
         io::Error::other("a thread ended without a reason")
     }
 
+    /// Lets go of what tells clients of the rendezvous that the server ends.
+    pub(crate) fn farewell(&self) {
+        for mailbox in &self.shared.mailboxes {
+            mailbox.order(Order::Farewell);
+        }
+    }
+
     fn stop(&mut self) -> Vec<JoinHandle<io::Result<()>>> {
         for mailbox in &self.shared.mailboxes {
             mailbox.order(Order::Stop);
@@ -124,25 +143,42 @@ fn run(shared: Arc<Shared>, config: Arc<TurnConfig>, parts: Parts) -> io::Result
         let Parts {
             id,
             udp,
+            dtls_from,
+            tcp,
+            dtls_limits,
+            web,
             post,
             seeds,
         } = parts;
+        let [core_seed, port_seed, cookie_seed] = seeds;
         let mut listeners = Vec::new();
-        for socket in udp {
-            listeners.push(listener(socket)?);
+        for (place, socket) in udp.into_iter().enumerate() {
+            let mut listener = listener(socket)?;
+            if place >= dtls_from {
+                listener.dtls = dtls(&shared, dtls_limits, &cookie_seed);
+            }
+            listeners.push(listener);
         }
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let relay_state = UdpSocketState::new((&std::net::UdpSocket::bind(any)?).into())?;
-        let [core_seed, port_seed] = seeds;
         let worker = Rc::new(Worker {
             id,
             core: RefCell::new(Core::new(config, Arc::clone(&shared.common), id, core_seed)),
             rng: RefCell::new(ChaCha12Rng::from_seed(port_seed)),
             listeners,
+            scratch: RefCell::new(vec![0; SCRATCH_BYTES]),
             run: RefCell::new(Run::new(relay_state.max_gso_segments())),
             relay_state,
             relays: RefCell::default(),
+            streams: RefCell::default(),
+            next_stream: Cell::new(0),
+            peers: RefCell::default(),
+            web: RefCell::new(Some(web)),
+            foreign: RefCell::default(),
+            visiting: Cell::new(None),
             routes: RefCell::default(),
+            orders: RefCell::new(post.orders),
+            stopped: Cell::new(false),
             inbound: RefCell::new(Inbound::new()),
             answer: RefCell::new(Box::new([0; MIN_BUFFER])),
             deadline: Cell::new(None),
@@ -151,9 +187,14 @@ fn run(shared: Arc<Shared>, config: Arc<TurnConfig>, parts: Parts) -> io::Result
         });
         for index in 0..worker.listeners.len() {
             tokio::task::spawn_local(Rc::clone(&worker).listen(index));
+            tokio::task::spawn_local(Rc::clone(&worker).keep_dtls_time(index));
+        }
+        for listener in tcp {
+            let listener = TcpListener::from_std(listener)?;
+            tokio::task::spawn_local(Rc::clone(&worker).accept_streams(listener));
         }
         tokio::task::spawn_local(Rc::clone(&worker).keep_time());
-        worker.live(post).await;
+        worker.live(post.letters).await;
         Ok(())
     })
 }
@@ -166,20 +207,35 @@ fn listener(socket: std::net::UdpSocket) -> io::Result<Listener> {
         segments: Cell::new(state.max_gso_segments() > 1),
         state,
         socket,
+        dtls: None,
     })
+}
+
+/// The DTLS of a socket, if the certificate serves for it.
+fn dtls(shared: &Shared, limits: DtlsLimits, seed: &[u8; 32]) -> Option<Dtls> {
+    let certificate = shared.tls.as_ref()?.certificate.dtls_certificate();
+    match DtlsServer::new(certificate, limits, seed, std::time::Instant::now()) {
+        Ok(server) => Some(Dtls::new(server)),
+        Err(error) => {
+            tracing::warn!(%error, "there is no DTLS");
+            None
+        }
+    }
 }
 
 impl Worker {
     /// Follows orders and opens letters, until the end.
-    async fn live(self: Rc<Self>, mut post: Post) {
-        loop {
+    async fn live(self: Rc<Self>, mut letters: mpsc::Receiver<Letter>) {
+        while !self.stopped.get() {
             tokio::select! {
                 biased;
-                order = post.orders.recv() => match order {
-                    None | Some(Order::Stop) => return,
-                    Some(order) => self.follow(order),
-                },
-                Some(letter) = post.letters.recv() => self.open_letter(&letter),
+                order = core::future::poll_fn(|cx| self.orders.borrow_mut().poll_recv(cx)) => {
+                    match order {
+                        None => return,
+                        Some(order) => self.follow(order),
+                    }
+                }
+                Some(letter) = letters.recv() => self.open_letter(&letter),
             }
         }
     }

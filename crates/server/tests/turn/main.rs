@@ -1,4 +1,9 @@
 //! The relay on the loopback, as clients see it: the client's core over UDP, TCP, TLS and DTLS.
 
+mod certificate;
+mod life;
+mod raw;
+mod streams;
 mod support;
+mod tcp_peers;
 mod udp;

@@ -152,24 +152,20 @@ impl Relayed {
 
     /// The relayed addresses.
     pub(crate) async fn allocate(&mut self) -> Vec<SocketAddr> {
-        match self
-            .event(|event| matches!(event, ClientEvent::Allocated { .. }))
-            .await
-        {
-            Ok(ClientEvent::Allocated { relayed, .. }) => relayed,
-            other => panic!("no allocation: {other:?}"),
-        }
+        self.try_allocate().await.expect("an allocation")
     }
 
     /// Why there is none.
     pub(crate) async fn refusal(&mut self) -> Failure {
-        match self
-            .event(|event| matches!(event, ClientEvent::Allocated { .. }))
-            .await
-        {
-            Err(failure) => failure,
-            Ok(event) => panic!("{event:?}"),
-        }
+        self.try_allocate().await.expect_err("no allocation")
+    }
+
+    pub(crate) async fn try_allocate(&mut self) -> Result<Vec<SocketAddr>, Failure> {
+        let allocated = |event: &ClientEvent| matches!(event, ClientEvent::Allocated { .. });
+        self.event(allocated).await.map(|event| match event {
+            ClientEvent::Allocated { relayed, .. } => relayed,
+            other => panic!("{other:?}"),
+        })
     }
 
     /// The code with which a peer is refused, or nothing if it is not.

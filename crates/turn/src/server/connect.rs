@@ -230,10 +230,11 @@ impl Server {
         Ok(Outcome::Later)
     }
 
-    /// Counts bytes that passed between a client's stream and a peer's connection after [`Command::Splice`].
+    /// Counts bytes that are to pass between a client's stream and a peer's connection after [`Command::Splice`].
     ///
     /// # Errors
-    /// The bandwidth is used up: read no more from either side for so long.
+    /// The bandwidth is used up, and nothing is counted: keep them, read no more from either side, and ask again after
+    /// so long.
     pub fn charge(
         &mut self,
         now: Time,
@@ -250,11 +251,14 @@ impl Server {
         else {
             return Ok(());
         };
+        allocation
+            .charge
+            .take(now, from_client.saturating_add(from_peer), limits)?;
         allocation.traffic.bytes_from_client += from_client as u64;
         allocation.traffic.bytes_from_peers += from_peer as u64;
         self.counters.bytes_to_peers += from_client as u64;
         self.counters.bytes_to_clients += from_peer as u64;
-        allocation.charge.take(now, from_client + from_peer, limits)
+        Ok(())
     }
 
     /// A peer has closed its connection.
