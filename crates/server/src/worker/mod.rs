@@ -216,7 +216,8 @@ impl Worker {
                 self.shared.counters.udp_answered.add(1 - unsent.min(1));
             }
             Some(WayTo::Dtls(index, client)) => {
-                if !self.send_dtls(index, client, [bytes, &[], &[]]) {
+                let parts = [bytes, &[], &[]];
+                if !self.send_dtls(index, client, parts) {
                     self.send_abroad(path, bytes);
                 }
             }

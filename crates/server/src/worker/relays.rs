@@ -160,8 +160,7 @@ impl Worker {
         let address = self.relay_address(family).ok_or(BindError::Other)?;
         let mut rng = self.rng.borrow_mut();
         let ports = &self.shared.ports;
-        let (socket, lease) =
-            ports.bind_udp(address.local, port, &mut *rng, |address| open(address))?;
+        let (socket, lease) = ports.bind_udp(address.local, port, &mut *rng, open)?;
         let socket = UdpSocket::from_std(socket).map_err(|_| BindError::Other)?;
         let public = SocketAddr::new(address.public, lease.address().port());
         let relay = Rc::new(UdpRelay {

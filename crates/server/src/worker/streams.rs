@@ -229,9 +229,8 @@ impl Serving<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         *self.out.waker.borrow_mut() = Some(cx.waker().clone());
         loop {
-            let drained = match self.poll_write(cx) {
-                Ok(drained) => drained,
-                Err(_) => return Poll::Ready(End::Closed),
+            let Ok(drained) = self.poll_write(cx) else {
+                return Poll::Ready(End::Closed);
             };
             if drained {
                 if self.out.closing.get() {

@@ -288,10 +288,7 @@ impl Relayed {
         let Ok(read) = timeout(wait, read).await else {
             return;
         };
-        let size = match read {
-            Ok(size) => size,
-            Err(_) => 0,
-        };
+        let size = read.unwrap_or_default();
         if size == 0 {
             // The stream has ended, or UDP has an error to tell; neither is worth spinning for.
             tokio::time::sleep(Duration::from_millis(1)).await;
