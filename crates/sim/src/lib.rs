@@ -59,6 +59,7 @@
 //! | `link` | [`Wire`] and [`Link`]: delay, jitter, loss, bursts, duplication, reordering, rate, queue, MTU |
 //! | `router` | [`Router`]: what stands between a realm and those behind it; NAT64, subnets |
 //! | `nat` | [`Nat`]: mapping, filtering, ports and addresses in the terms of RFC 4787 and RFC 5382 |
+//! | `access` | [`Access`]: how a peer reaches the internet, as one word; [`Peer`]: that, built |
 //! | `firewall` | [`Firewall`]: ports, and answers only |
 //! | `host` | a host: its engine, what its agents told |
 //! | `sockets` | the UDP sockets of a node; [`UdpSocket`], for what is no agent |
@@ -86,6 +87,7 @@
 //! a route is a lost one. Nothing is fragmented. Engines and servers take no time to compute.
 #![forbid(unsafe_code)]
 
+mod access;
 mod agents;
 mod diagram;
 mod error;
@@ -107,6 +109,7 @@ mod transit;
 mod turn_server;
 mod world;
 
+pub use access::{Access, AccessError, Egress, Flags, Kind, Peer, Side};
 pub use agents::Agent;
 pub use diagram::sequence_diagram;
 pub use error::WorldError;

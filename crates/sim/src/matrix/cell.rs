@@ -5,10 +5,10 @@ use core::time::Duration;
 
 use nilas_ice::Role;
 
-use super::access::Access;
 use super::path::Expected;
 use super::scenario::{Outcome, Scenario, Servers};
 use super::table::{ENDPOINT_CELLS, ENDPOINTS, NAT_CELLS, NATS, SINGLES};
+use crate::access::Access;
 
 /// A pair of kinds, and what is expected of a session between them.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,19 +2,17 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `access` | [`Access`]: how a peer reaches the internet, as one word |
 //! | `scenario` | [`Scenario`]: one session, built and run; [`Outcome`]: what came of it |
 //! | `path` | [`Ends`] of a path by their kinds; what is [`Expected`] of a session |
 //! | `table` | what is expected of each pair of kinds, and the reasoning |
 //! | `cell` | [`Cell`]: a pair of kinds with servers, loss and roles; the judge |
 
-mod access;
 mod cell;
 mod path;
 mod scenario;
 mod table;
 
-pub use access::{Access, AccessError};
+pub use crate::access::{Access, AccessError};
 pub use cell::{Cell, Judged, LOSSES, Table, cells};
 pub use path::{Ends, Expected};
-pub use scenario::{Outcome, Scenario, ScenarioError, Servers, Session};
+pub use scenario::{Outcome, Scenario, Servers, Session};

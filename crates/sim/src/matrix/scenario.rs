@@ -7,11 +7,10 @@ use std::str::FromStr;
 
 use nilas_ice::{AgentConfig, Event, Role, State, Time};
 
-use super::access::Access;
 use super::path::Ends;
+use crate::access::{Access, AccessError, Side};
 use crate::agents::Agent;
 use crate::link::{Link, Wire};
-use crate::nat::Nat;
 use crate::signaling::Signaling;
 use crate::world::{NodeId, Realm, World};
 
@@ -104,14 +103,17 @@ impl Scenario {
     ///
     /// # Errors
     /// Why these two kinds of access make no world together.
-    pub fn run(&self) -> Result<Session, ScenarioError> {
-        self.check()?;
-        let mut builder = Builder::new(self);
-        let a = builder.peer(0, self.a, None);
-        let b = builder.peer(1, self.b, Some(&a));
-        let Builder {
-            mut world, server, ..
-        } = builder;
+    pub fn run(&self) -> Result<Session, AccessError> {
+        let mut world = World::new(self.seed);
+        // Two of these links make the way from end to end, and only their upper halves lose datagrams.
+        let down = Wire::new(self.rtt / 4);
+        let mut up = down;
+        up.loss = self.loss;
+        let uplink = Link::asymmetric(up, down);
+        let server = (self.servers != Servers::None)
+            .then(|| world.add_stun_server(Realm::INTERNET, SERVER, uplink));
+        let a = world.add_peer(Side::A, self.a, uplink, None)?;
+        let b = world.add_peer(Side::B, self.b, uplink, Some(&a))?;
         let [a, b] = [(a, self.role), (b, self.role.opposite())]
             .map(|(place, role)| world.add_agent(place.host, self.agent(role)));
         let no_room = "a new engine has room for an agent, and it makes its own credentials";
@@ -137,16 +139,8 @@ impl Scenario {
     ///
     /// # Errors
     /// Why they do not.
-    pub fn check(&self) -> Result<(), ScenarioError> {
-        if !self.a.stands_alone() {
-            return Err(ScenarioError::First(self.a));
-        }
-        match (self.a, self.b) {
-            (Access::Open, Access::Same) => Err(ScenarioError::NoHome),
-            (Access::Cgn { .. }, Access::SameCgn) => Ok(()),
-            (_, Access::SameCgn) => Err(ScenarioError::NoCarrier(self.a)),
-            _ => Ok(()),
-        }
+    pub fn check(&self) -> Result<(), AccessError> {
+        self.b.check_beside(self.a)
     }
 
     fn agent(&self, role: Role) -> AgentConfig {
@@ -157,40 +151,6 @@ impl Scenario {
         config
     }
 }
-
-/// Why two kinds of access make no world.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum ScenarioError {
-    /// The first peer's access leans on another peer's.
-    First(Access),
-    /// `same` beside a peer without a home network.
-    NoHome,
-    /// `samecgn` beside a peer without a carrier.
-    NoCarrier(Access),
-}
-
-impl fmt::Display for ScenarioError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::First(access) => write!(
-                f,
-                "the first peer cannot be `{access}`: that says where the second one is, seen from the first"
-            ),
-            Self::NoHome => {
-                f.write_str("`same` needs a first peer with a home network, which `open` has not")
-            }
-            Self::NoCarrier(access) => {
-                write!(
-                    f,
-                    "`samecgn` needs a first peer behind a carrier's NAT (cgn:...), not `{access}`"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for ScenarioError {}
 
 /// A session that has run, with the world it ran in.
 #[derive(Debug)]
@@ -327,111 +287,3 @@ fn nominated_at(world: &World, agent: Agent) -> Option<Time> {
 /// STUN, at one address (RFC 5737's, as all addresses here).
 const SERVER: SocketAddr =
     SocketAddr::new(IpAddr::V4(core::net::Ipv4Addr::new(198, 51, 100, 1)), 3478);
-
-/// The world while it is built.
-struct Builder {
-    world: World,
-    server: Option<NodeId>,
-    access: Link,
-}
-
-/// Where a peer was put.
-struct Place {
-    host: NodeId,
-    home: Realm,
-    carrier: Option<Realm>,
-}
-
-impl Builder {
-    fn new(scenario: &Scenario) -> Self {
-        let mut world = World::new(scenario.seed);
-        // Two of these links make the way from end to end, and only their upper halves lose datagrams.
-        let down = Wire::new(scenario.rtt / 4);
-        let mut up = down;
-        up.loss = scenario.loss;
-        let access = Link::asymmetric(up, down);
-        let server = (scenario.servers != Servers::None)
-            .then(|| world.add_stun_server(Realm::INTERNET, SERVER, access));
-        Self {
-            world,
-            server,
-            access,
-        }
-    }
-
-    fn peer(&mut self, side: u8, access: Access, other: Option<&Place>) -> Place {
-        let public = IpAddr::from([192, 0, 2, side + 1]);
-        match (access, other) {
-            (Access::Open, _) => {
-                let host = self.world.add_host(Realm::INTERNET, &[public], self.access);
-                Place {
-                    host,
-                    home: Realm::INTERNET,
-                    carrier: None,
-                }
-            }
-            (Access::Nat(nat), _) => {
-                self.behind(Realm::INTERNET, public, nat, side, self.access, None)
-            }
-            (Access::Cgn { inner, outer }, _) => {
-                let (_, carrier) = self
-                    .world
-                    .add_nat(Realm::INTERNET, public, self.access, outer);
-                self.behind_carrier(carrier, inner, side)
-            }
-            (Access::Same, Some(Place { home, carrier, .. })) => {
-                let host =
-                    self.world
-                        .add_host(*home, &[IpAddr::from([10, 0, 0, 3])], Link::default());
-                Place {
-                    host,
-                    home: *home,
-                    carrier: *carrier,
-                }
-            }
-            (
-                Access::SameCgn,
-                Some(Place {
-                    carrier: Some(carrier),
-                    ..
-                }),
-            ) => {
-                // RFC 4787 section 4.1: the commonest home router.
-                self.behind_carrier(*carrier, Nat::default(), side)
-            }
-            (Access::Same | Access::SameCgn, _) => unreachable!("refused by Scenario::check"),
-        }
-    }
-
-    fn behind_carrier(&mut self, carrier: Realm, inner: Nat, side: u8) -> Place {
-        let address = IpAddr::from([100, 64, 0, side + 2]);
-        self.behind(
-            carrier,
-            address,
-            inner,
-            side,
-            Link::default(),
-            Some(carrier),
-        )
-    }
-
-    fn behind(
-        &mut self,
-        outside: Realm,
-        address: IpAddr,
-        nat: Nat,
-        side: u8,
-        link: Link,
-        carrier: Option<Realm>,
-    ) -> Place {
-        let (_, home) = self.world.add_nat(outside, address, link, nat);
-        let host = self
-            .world
-            .add_host(home, &[IpAddr::from([10, 0, side, 2])], Link::default());
-        Place {
-            host,
-            home,
-            carrier,
-        }
-    }
-}

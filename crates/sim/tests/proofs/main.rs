@@ -1,5 +1,6 @@
 //! Proofs about sessions in virtual time, one file for each kind of behaviour.
 
+mod access;
 mod bounds;
 mod common;
 mod consent;
