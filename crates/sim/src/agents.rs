@@ -64,19 +64,20 @@ impl World {
         let host = self.host(agent.node);
         let cell = &self.record(agent).path;
         let path = cell.load()?;
-        let Via::Socket {
-            socket,
-            destination,
-        } = path.via
-        else {
-            return Err(NoPath::Closed);
-        };
-        let source = host.address_of(socket).ok_or(NoPath::Closed)?;
-        cell.record_sent(now, 1, payload.len() as u64);
         // The trace tells datagrams apart by their numbers: a constant id does for an indication.
         let mut framed = Vec::new();
-        if path.frame(TransactionId::new([0; 12]), payload, &mut framed) {
-            self.send_datagram(agent.node, source, destination, &framed);
+        let fits = path.frame(TransactionId::new([0; 12]), payload, &mut framed);
+        let source = match path.via {
+            Via::Socket { socket, .. } => Some(host.address_of(socket).ok_or(NoPath::Closed)?),
+            Via::Stream(_) => None,
+        };
+        cell.record_sent(now, 1, payload.len() as u64);
+        match (path.via, source) {
+            (Via::Socket { destination, .. }, Some(source)) if fits => {
+                self.send_datagram(agent.node, source, destination, &framed);
+            }
+            (Via::Stream(stream), _) if fits => self.write_stream(agent.node, stream, &framed),
+            _ => {}
         }
         self.settle(agent.node);
         Ok(())

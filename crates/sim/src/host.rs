@@ -8,6 +8,8 @@ use nilas_ice::{
     AgentConfig, AgentError, AgentId, Engine, EngineConfig, Event, PathCell, SocketId, Time,
 };
 
+use crate::streams::Streams;
+
 /// What a node that can run agents consists of.
 #[derive(Debug)]
 pub(crate) struct Host {
@@ -17,6 +19,7 @@ pub(crate) struct Host {
     /// How many datagrams reached a socket and belonged to no agent.
     pub(crate) not_ours: u64,
     pub(crate) records: BTreeMap<AgentId, Record>,
+    pub(crate) streams: Streams,
     /// The sockets of the engine.
     pub(crate) addresses: BTreeMap<SocketId, SocketAddr>,
     next_socket: u32,
@@ -46,6 +49,7 @@ impl Host {
             wake: None,
             not_ours: 0,
             records: BTreeMap::new(),
+            streams: Streams::default(),
             addresses: BTreeMap::new(),
             next_socket: 0,
             wakes: (Time::ZERO, 0),

@@ -64,6 +64,7 @@
 //! | `host` | a host: its engine, what its agents told |
 //! | `sockets` | the UDP sockets of a node; [`UdpSocket`], for what is no agent |
 //! | `tcp` | TCP, with a handshake like TLS's or without; [`TcpStream`], for what is no agent |
+//! | `streams` | the connections of a host's engine to TURN servers |
 //! | `stun_server` | the answer of a STUN server |
 //! | `turn_server` | [`TurnServer`]: a relay on the core that real servers run |
 //! | `signaling` | [`Signaling`]: how two agents' descriptions reach each other |
@@ -102,6 +103,7 @@ mod queue;
 mod router;
 mod signaling;
 mod sockets;
+mod streams;
 mod stun_server;
 mod tcp;
 mod trace;

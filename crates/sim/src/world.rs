@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use nilas_ice::{
-    BindError, Command, Input, Output, RequestId, ResolveError, SendError, SocketId, Time,
+    BindError, Command, Input, Output, RequestId, ResolveError, SendError, SocketId,
+    StreamTransport, Time,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -120,6 +121,17 @@ pub(crate) enum Happening {
     },
     /// The deadline of a host's engine comes.
     Wake { node: NodeId },
+    /// A host opens a connection to a server whose addresses are known now.
+    OpensStream {
+        node: NodeId,
+        request: RequestId,
+        transport: StreamTransport,
+        addresses: Result<Vec<SocketAddr>, ResolveError>,
+    },
+    /// The next address of a server is tried.
+    NextAddress { node: NodeId, request: RequestId },
+    /// A connection ought to be open.
+    StreamDeadline { node: NodeId, request: RequestId },
     /// A timer of a node's TCP runs out.
     TcpTimer { node: NodeId },
     /// Signaling arrives.
@@ -347,6 +359,14 @@ impl World {
                     self.settle(node);
                 }
             }
+            Happening::OpensStream {
+                node,
+                request,
+                transport,
+                addresses,
+            } => self.open_stream(node, request, transport, addresses),
+            Happening::NextAddress { node, request } => self.try_next_address(node, request),
+            Happening::StreamDeadline { node, request } => self.stream_deadline(node, request),
             Happening::TcpTimer { node } => self.wake_tcp(node),
             Happening::Signal { to, signal } => self.deliver_and_record(to, signal),
         }
@@ -374,6 +394,9 @@ impl World {
                         };
                         let _ = self.host_mut(node).engine.handle(now, input);
                     }
+                }
+                Output::StreamTransmit(transmit) => {
+                    self.write_stream(node, transmit.stream, &buffer[..transmit.size]);
                 }
                 Output::Event(id, event) => self.note(Agent { node, id }, event),
                 Output::Command(command) => self.execute(node, command),
@@ -423,13 +446,7 @@ impl World {
                 name,
                 port,
             } => {
-                let result = match name.parse() {
-                    Ok(address) => Ok(vec![SocketAddr::new(address, port)]),
-                    Err(_) => {
-                        let known = self.resolve(node, &name);
-                        known.map(|ips| ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect())
-                    }
-                };
+                let result = self.resolve_with_port(node, &name, port);
                 self.queue.plan(
                     now + self.name_delay,
                     Happening::Resolved {
@@ -439,8 +456,52 @@ impl World {
                     },
                 );
             }
+            Command::OpenStream {
+                request,
+                transport,
+                host,
+                port,
+                address,
+            } => {
+                let is_known = address.is_some() || host.parse::<IpAddr>().is_ok();
+                let addresses = match address {
+                    Some(address) => Ok(vec![address]),
+                    None => self.resolve_with_port(node, &host, port),
+                };
+                let delay = if is_known {
+                    Duration::ZERO
+                } else {
+                    self.name_delay
+                };
+                self.queue.plan(
+                    now + delay,
+                    Happening::OpensStream {
+                        node,
+                        request,
+                        transport,
+                        addresses,
+                    },
+                );
+            }
+            Command::CloseStream(stream) => self.close_stream(node, stream),
             command => panic!("nilas-sim does not know how to execute {command:?}"),
         }
+    }
+
+    fn resolve_with_port(
+        &self,
+        node: NodeId,
+        name: &str,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, ResolveError> {
+        let ips = match name.parse() {
+            Ok(ip) => vec![ip],
+            Err(_) => self.resolve(node, name)?,
+        };
+        Ok(ips
+            .into_iter()
+            .map(|ip| SocketAddr::new(ip, port))
+            .collect())
     }
 
     /// What a host's resolver knows of a name. Behind a translator to IPv4 it is a DNS64 (RFC 6147).

@@ -27,6 +27,8 @@ pub use self::sockets::{TcpListener, TcpStream};
 pub(crate) enum Owner {
     /// Whoever wrote the world.
     Application,
+    /// The engine of a host.
+    Engine,
     /// A server.
     Server,
 }

@@ -179,6 +179,7 @@ impl World {
             } else if let Some((id, owner, happened)) = stack.next_happened() {
                 match owner {
                     Owner::Application => stack.tell_application(now, id, happened),
+                    Owner::Engine => self.engine_stream(node, id, happened),
                     Owner::Server => self.turn_stream(node, id, happened),
                 }
             } else {

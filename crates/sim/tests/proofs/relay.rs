@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use nilas_ice::{
-    AgentConfig, CandidateType, Credentials, Event, Role, State, TurnServer as Server,
-    TurnTransport, Verdict,
+    AgentConfig, CandidateType, Credentials, Event, Role, State, StreamTransport,
+    TurnServer as Server, TurnTransport, Verdict,
 };
-use nilas_sim::{Dependence, Link, Nat, NodeId, Realm, Signaling, TurnServer, World};
+use nilas_sim::{Access, Dependence, Link, Nat, NodeId, Realm, Side, Signaling, TurnServer, World};
 
-use crate::common::{MINUTE, Peers, address, ip, ms, quarter};
+use crate::common::{MINUTE, Peers, address, ip, ms, quarter, with_stun};
 
 const SYMMETRIC: Nat = Nat::new(
     Dependence::AddressAndPortDependent,
@@ -206,5 +206,64 @@ fn lost_packets_do_not_keep_a_relay_from_being_found() {
             "seed {seed}:\n{}",
             peers.world.trace()
         );
+    }
+}
+
+#[test]
+fn where_udp_is_blocked_a_session_goes_through_its_relay_by_tcp_or_tls() {
+    for (word, port, transport) in [
+        ("plain+noudp", 3478, StreamTransport::Tcp),
+        ("sym+udpblock", 443, StreamTransport::Tls),
+        ("dual+tcp443", 443, StreamTransport::Tls),
+    ] {
+        for loss in [0.0, 0.05] {
+            let mut world = World::new(1);
+            let link = quarter(ms(50)).with_loss(loss);
+            let server = TurnServer::new("ann", "secret").expect("good words");
+            let addresses = [ip("198.51.100.1")];
+            let server = server.on_tls(&[443]);
+            let server = world.add_turn_server(Realm::INTERNET, &addresses, link, server);
+            world.add_name("turn.example", &addresses);
+            world.set_name_delay(ms(20));
+            let blocked: Access = word.parse().expect("a kind");
+            let blocked = world
+                .add_peer(Side::A, blocked, link, None)
+                .expect("a peer");
+            let open: Access = "eim-apdf".parse().expect("a kind");
+            let open = world
+                .add_peer(Side::B, open, link, Some(&blocked))
+                .expect("a peer");
+            let credentials = Credentials {
+                username: "ann".into(),
+                password: "secret".into(),
+            };
+            let mut config = AgentConfig::new(Role::Controlling);
+            config.turn_servers.push(Server::new(
+                "turn.example",
+                port,
+                TurnTransport::Stream(transport),
+                credentials,
+            ));
+            let a = world.add_agent(blocked.host, config).expect("room");
+            // The relay lets the peer in by its address on the Internet.
+            let config = with_stun(Role::Controlled, address("198.51.100.1:3478"));
+            let b = world.add_agent(open.host, config).expect("room");
+            let mut peers = Peers { world, a, b };
+            peers.introduce(Signaling::trickled(ms(25)));
+            let up = peers.run_until_up(MINUTE);
+            assert!(up.is_some(), "{word}:\n{}", peers.world.trace());
+            peers.world.run_for(MINUTE);
+            assert_eq!(kinds(&peers)[0].0, CandidateType::Relay, "{word}");
+            peers.assert_data_both_ways();
+            assert_eq!(peers.world.turn_counters(server).streams, 1, "{word}");
+            // With its agent the connection goes.
+            peers
+                .world
+                .with_agent(peers.a, |agent, now| agent.close(now))
+                .expect("open");
+            peers.world.run_for(MINUTE);
+            let counters = peers.world.turn_counters(server);
+            assert_eq!((counters.streams, counters.allocations), (0, 0), "{word}");
+        }
     }
 }
