@@ -41,6 +41,8 @@ pub(super) struct Generation {
     pub(super) patience_ends: Option<Time>,
     /// Whether an authenticated message of the peer belongs to these credentials of both sides.
     pub(super) exchanged: bool,
+    /// Whether this side restarted, rather than answered the peer's restart or began the session.
+    pub(super) by_own_restart: bool,
     /// The code of the last error response.
     pub(super) rejected: Option<u16>,
 }
@@ -121,6 +123,7 @@ impl Generation {
             consent: None,
             patience_ends: None,
             exchanged: false,
+            by_own_restart: false,
             rejected: None,
         }
     }

@@ -73,6 +73,12 @@ impl Agent {
             shared.counters.replayed += 1;
             return Handled::NotOurs;
         }
+        // RFC 7675 sections 5.1 and 5.2: where consent was lost nothing is sent any more, not even an answer: the
+        // peer would take it for consent, and stay on a path that this side has given up.
+        let lost = self.generation(generation);
+        if lost.is_some_and(super::generation::Generation::consent_lost) {
+            return Handled::NotOurs;
+        }
         let answer = self.examine(shared, now, generation, socket, remote, &check);
         let id = check.transaction_id();
         let slot = self.id.0.slot;

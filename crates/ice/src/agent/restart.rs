@@ -8,6 +8,7 @@ use super::Agent;
 use super::generation::{Generation, LocalCredentials, RemoteCredentials};
 use super::transaction::Purpose;
 use crate::arena::Arena;
+use crate::candidate::CandidateType;
 use crate::demux::Owner;
 use crate::error::AgentError;
 use crate::event::{Event, GatheringState, Role};
@@ -38,12 +39,14 @@ impl Agent {
             if ufrag || pwd {
                 return Err(AgentError::PartialRestart);
             }
-            if self.current.exchanged {
+            if self.current.exchanged || !self.current.by_own_restart {
                 // The peer restarts: this side's answer is a generation of its own.
                 self.begin_generation(shared, now);
             } else {
-                // Both restarted, or the peer twice: our parameters are unanswered and stand.
+                // Both restarted, or the peer twice: our parameters are unanswered and stand. The peer may have
+                // forgotten them by its last restart, so they are told again.
                 self.forget_remote();
+                self.tell_again(shared);
             }
         } else if let Some(before) = self
             .previous
@@ -90,6 +93,28 @@ impl Agent {
             return;
         }
         self.begin_generation(shared, now);
+        self.current.by_own_restart = true;
+    }
+
+    /// Tells the current generation's parameters and candidates once more; a peer that knows them changes nothing.
+    fn tell_again(&self, shared: &mut Shared) {
+        self.emit(
+            shared,
+            Event::LocalParameters(self.current.parameters(self.settings.pacing)),
+        );
+        for local in &self.current.locals {
+            // What a check has taught is not told.
+            if local.kind != CandidateType::Prflx {
+                let told = self.candidate(&self.current, local);
+                self.emit(shared, Event::Candidate(told));
+            }
+        }
+        if self.gathering == GatheringState::Complete {
+            self.emit(
+                shared,
+                Event::GatheringStateChange(GatheringState::Complete),
+            );
+        }
     }
 
     fn begin_generation(&mut self, shared: &mut Shared, now: Time) {

@@ -13,6 +13,7 @@ mod network;
 mod relay;
 mod replay;
 mod restart;
+mod restart_unheard;
 mod roles;
 mod tcp;
 mod trickle;
