@@ -45,6 +45,10 @@ pub struct AgentConfig {
     /// Only relayed candidates are told and used (W3C's iceTransportPolicy `relay`), and neither local
     /// nor mapped addresses are shown to the peer.
     pub relay_only: bool,
+    /// Whether the agent restarts by itself (RFC 8445 section 9) when its path has died and no other is known,
+    /// or when the addresses of this machine change. The event `LocalParameters` then comes unasked, to be
+    /// passed to the peer as after [`restart`](crate::AgentMut::restart). On by default.
+    pub restarts_alone: bool,
     /// Which of the machine's addresses become host candidates.
     pub filter: InterfaceFilter,
     /// The credentials of the first generation; `None` makes fresh ones.
@@ -69,6 +73,7 @@ impl AgentConfig {
             stun_servers: Vec::new(),
             turn_servers: Vec::new(),
             relay_only: false,
+            restarts_alone: true,
             filter: InterfaceFilter::default(),
             credentials: None,
             pacing: Duration::from_millis(5),

@@ -28,6 +28,10 @@ pub struct Counters {
     pub pairs_refused: u64,
     /// Responses not sent, because too many were waiting.
     pub responses_dropped: u64,
+    /// Paths that carried data and seemed to have died.
+    pub paths_suspected: u64,
+    /// Restarts of the agents' own accord.
+    pub restarts: u64,
     /// Datagrams that the operating system refused to send.
     pub send_errors: u64,
 }

@@ -21,7 +21,8 @@ use crate::error::AgentError;
 use crate::event::{GatheringState, Role, State};
 use crate::ids::{AgentId, SocketId, StreamId};
 use crate::io::{
-    Application, BindError, Command, Handled, Input, Output, SelectedPair, StreamTransmit, Transmit,
+    Application, BindError, Command, Handled, Input, Output, SelectedPair, SendError,
+    StreamTransmit, Transmit,
 };
 use crate::parameters::Parameters;
 use crate::path::{Departure, PathCell, Via};
@@ -116,10 +117,18 @@ impl Engine {
                 self.rearm(slot);
                 Handled::Consumed
             }
-            Input::SendError { .. } => {
+            Input::SendError {
+                socket,
+                remote,
+                error,
+            } => {
                 // The error may be passing, and ICMP errors can be forged (RFC 8445 section
-                // 7.2.5.2.2): like a lost datagram, it is left to retransmission.
+                // 7.2.5.2.2): like a lost datagram, it is left to retransmission. A path that carries
+                // data is doubted for it, and has its chance to answer.
                 self.shared.counters.send_errors += 1;
+                if error != SendError::TooLarge {
+                    self.doubt(now, socket, remote);
+                }
                 Handled::Consumed
             }
             Input::StreamOpened { request, result } => {
@@ -145,7 +154,7 @@ impl Engine {
                 self.shared.interfaces = Some(interfaces.to_vec());
                 let mut slots = Vec::new();
                 for (key, agent) in self.agents.iter_mut() {
-                    agent.look_at_interfaces(&mut self.shared);
+                    agent.addresses_changed(&mut self.shared, now);
                     slots.push(key.slot);
                 }
                 for slot in slots {
@@ -212,6 +221,22 @@ impl Engine {
             .into_iter()
             .chain(slot)
             .min()
+    }
+
+    /// The system refuses to send on a path.
+    fn doubt(&mut self, now: Time, socket: SocketId, remote: SocketAddr) {
+        let Some(AgentId(key)) = self
+            .shared
+            .demux
+            .by_remote(socket, without_flow(remote))
+            .map(|route| route.agent)
+        else {
+            return;
+        };
+        if let Some(agent) = self.agents.get_mut(key) {
+            agent.send_refused(&mut self.shared, now, socket, without_flow(remote));
+        }
+        self.rearm(key.slot);
     }
 
     /// Forgets an agent that is closed and has given everything back.

@@ -76,6 +76,7 @@ attribute_types! {
     OTHER_ADDRESS = 0x802C, "OTHER-ADDRESS", "RFC 5780 section 7.4";
     THIRD_PARTY_AUTHORIZATION = 0x802E, "THIRD-PARTY-AUTHORIZATION", "RFC 7635 section 6.1";
     MOBILITY_TICKET = 0x8030, "MOBILITY-TICKET", "RFC 8016 section 3.3";
+    NOMINATION = 0xC001, "NOMINATION", "draft-thatcher-ice-renomination-01 section 5";
 }
 
 impl AttributeType {

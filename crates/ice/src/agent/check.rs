@@ -37,6 +37,8 @@ enum Lead {
     Triggered,
     Ordinary,
     Repeat,
+    /// To keep a standby known to the NATs on its way.
+    Warm,
 }
 
 impl Agent {
@@ -134,13 +136,20 @@ impl Agent {
         let (socket, remote) = (pair.socket, self.current.remote_address(pair));
         match self.may_check(now, socket, remote) {
             Some(true) => {
-                let transaction = self.begin_check(shared, now, id, lead != Lead::Repeat)?;
+                let warm = lead == Lead::Triggered
+                    && self
+                        .current
+                        .pairs
+                        .get(id)
+                        .is_some_and(|pair| self.is_keeping_warm(pair));
+                let lead = if warm { Lead::Warm } else { lead };
+                let transaction = self.begin_check(shared, now, id, lead)?;
                 self.send_new(now, transaction, buffer)
             }
             Some(false) => {
                 match lead {
                     Lead::Triggered => self.current.trigger(id, true),
-                    Lead::Ordinary => {}
+                    Lead::Ordinary | Lead::Warm => {}
                     // The permission is being asked for again; the next repetition may have it.
                     Lead::Repeat => {
                         if let Some(pair) = self.current.pairs.get_mut(id) {
@@ -219,8 +228,9 @@ impl Agent {
         shared: &mut Shared,
         now: Time,
         id: PairId,
-        leads: bool,
+        lead: Lead,
     ) -> Option<Transaction> {
+        let leads = matches!(lead, Lead::Triggered | Lead::Ordinary);
         // RFC 8445 section 14.3, for the one checklist there is.
         let open =
             self.current.pairs.iter().filter(|(_, pair)| {
@@ -242,7 +252,7 @@ impl Agent {
         if leads {
             pair.checked_at = now;
             pair.repeat.start(now, estimate);
-        } else {
+        } else if lead == Lead::Repeat {
             pair.repeat.advance(now);
         }
         let schedule = match leads {
@@ -368,6 +378,9 @@ impl Agent {
         };
         if nominate && role == Role::Controlling {
             message.use_candidate()?;
+            if remote.renomination {
+                message.nomination(self.current.nominations.saturating_add(1))?;
+            }
         }
         message.message_integrity(&remote.key)?;
         message.fingerprint()?;

@@ -66,6 +66,9 @@ impl Agent {
             return Some(id);
         }
         let concluded = core::mem::take(&mut self.current.concluded);
+        if concluded {
+            self.current.make_room_for_standby();
+        }
         let id = self.form_pair(socket, remote, counters);
         self.current.concluded = concluded;
         id
@@ -239,16 +242,16 @@ impl Generation {
         }
     }
 
-    /// RFC 8445 section 8.1.2: with a nominated pair, the others leave the checklist; what was valid
-    /// stays answered and remembered.
-    pub(super) fn conclude(&mut self) {
+    /// RFC 8445 section 8.1.2: with a nominated pair, the others leave the checklist but for a few that may
+    /// take over.
+    pub(super) fn conclude(&mut self, nominated: PairId) {
         self.concluded = true;
         self.early = Vec::new();
-        self.pairs.retain(|_, pair| pair.is_valid());
         for (_, pair) in self.pairs.iter_mut() {
             pair.turn = 0;
             pair.repeat.stop();
         }
+        self.keep_standbys(nominated);
     }
 }
 

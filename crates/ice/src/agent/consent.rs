@@ -12,6 +12,7 @@ use core::time::Duration;
 use super::Agent;
 use super::generation::Generation;
 use super::pair::PairId;
+use super::standby::Doubt;
 use super::transaction::{Purpose, RTO, Schedule, Transaction};
 use super::trickle::scoped;
 use crate::event::State;
@@ -123,6 +124,9 @@ impl Agent {
                 consent.probe_at = Some(now + consent.probe_interval);
                 consent.probe_interval = next;
             });
+            if number == self.current.number {
+                self.suspect(shared, now, Doubt::Consent);
+            }
             return self.send_watch(shared, now, number, id, true, buffer);
         }
         if consent.next_request > now {
@@ -134,6 +138,7 @@ impl Agent {
             consent.next_request = next_request;
             consent.probe_at.get_or_insert(now + patience);
         });
+        self.look_again(now);
         self.send_watch(shared, now, number, id, false, buffer)
     }
 
@@ -215,6 +220,11 @@ impl Agent {
             // The restart that is under way goes on, without the old path.
             self.end_previous(shared);
             self.path.publish(Err(NoPath::ConsentExpired));
+            if self.current.remote.is_none() {
+                // Nor did the peer answer the restart.
+                self.current.abandoned = true;
+                self.set_state(shared, State::Failed, Some(Verdict::ConsentExpired));
+            }
         }
     }
 

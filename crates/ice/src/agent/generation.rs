@@ -10,10 +10,14 @@ use smallvec::SmallVec;
 use super::consent::Consent;
 use super::gather::Job;
 use super::pair::{Pair, PairId};
+use super::standby::Watch;
 use crate::arena::Arena;
 use crate::candidate::{Candidate, CandidateType};
 use crate::parameters::Parameters;
 use nilas_turn::Time;
+
+/// The ice-option of draft-thatcher-ice-renomination-01.
+pub(super) const RENOMINATION: &str = "renomination";
 
 #[derive(Debug)]
 pub(super) struct Generation {
@@ -37,6 +41,11 @@ pub(super) struct Generation {
     /// Whether a pair was nominated, which concludes the checks (RFC 8445 section 8.1.2).
     pub(super) concluded: bool,
     pub(super) consent: Option<Consent>,
+    /// The path before it was lost while the peer had not answered the restart.
+    pub(super) abandoned: bool,
+    pub(super) watch: Watch,
+    /// The highest value of a nomination, sent or seen (renomination).
+    pub(super) nominations: u32,
     /// When the PAC timer ends (RFC 8863 section 4).
     pub(super) patience_ends: Option<Time>,
     /// Whether an authenticated message of the peer belongs to these credentials of both sides.
@@ -61,6 +70,8 @@ pub(super) struct RemoteCredentials {
     pub(super) pwd: u64,
     pub(super) key: Key,
     pub(super) pacing: Duration,
+    /// Whether the peer offers renomination, too.
+    pub(super) renomination: bool,
 }
 
 /// A local candidate, small: what is the same for all is added when it is told.
@@ -101,7 +112,8 @@ pub(super) struct EarlyCheck {
     /// The username fragment that the peer called its own.
     pub(super) ufrag: Box<str>,
     pub(super) priority: u32,
-    pub(super) use_candidate: bool,
+    /// The value of its nomination, 0 for USE-CANDIDATE alone; `None` if it nominates nothing.
+    pub(super) nomination: Option<u32>,
 }
 
 impl Generation {
@@ -121,6 +133,9 @@ impl Generation {
             selected: None,
             concluded: false,
             consent: None,
+            abandoned: false,
+            watch: Watch::default(),
+            nominations: 0,
             patience_ends: None,
             exchanged: false,
             by_own_restart: false,
@@ -133,7 +148,7 @@ impl Generation {
             ufrag: self.local.ufrag.as_ref().into(),
             pwd: self.local.pwd.as_ref().into(),
             // RFC 8445 section 10 and RFC 8838 section 3.
-            options: vec!["ice2".into(), "trickle".into()],
+            options: vec!["ice2".into(), "trickle".into(), RENOMINATION.into()],
             pacing: Some(pacing.as_millis() as u32),
             lite: false,
         }

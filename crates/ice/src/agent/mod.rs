@@ -11,6 +11,8 @@
 //! | [`request`], [`role`] | checks of the peer | 8445 section 7.3 |
 //! | [`nominate`] | the best pair is settled | 8445 section 8 |
 //! | [`consent`] | the path is watched | 7675 |
+//! | [`standby`] | another path takes over | |
+//! | [`mobility`] | the machine's addresses change | 8445 section 9 |
 //! | [`generation`], [`restart`] | what a restart replaces, and how | 8445 section 9 |
 //! | [`state`] | W3C states, patience | 8863 |
 //! | [`report`] | statistics | |
@@ -40,6 +42,7 @@ mod checklist;
 mod consent;
 mod gather;
 mod generation;
+mod mobility;
 mod nominate;
 mod pair;
 pub(crate) mod relay;
@@ -48,6 +51,7 @@ mod request;
 mod response;
 mod restart;
 mod role;
+mod standby;
 mod state;
 mod transaction;
 mod trickle;
@@ -84,6 +88,11 @@ pub(crate) struct Agent {
     round_trip: Option<Duration>,
     path: Arc<PathCell>,
     selected_changes: u32,
+    /// No restart of the agent's own accord before this, and how many there were in a row.
+    restart_after: Time,
+    restarts: u8,
+    /// When to restart because the machine's addresses changed.
+    restart_due: Option<Time>,
     /// What came by routes that are closed; the open ones count for themselves.
     received: Received,
     known_remotes: SmallVec<[(SocketId, SocketAddr); 1]>,
@@ -122,6 +131,7 @@ struct Settings {
     max_pairs: u16,
     max_peer_reflexive: u16,
     relay_only: bool,
+    restarts_alone: bool,
 }
 
 /// A bound local socket, or one that is a relayed transport address: the base of candidates.
@@ -207,6 +217,9 @@ impl Agent {
             round_trip: None,
             path: Arc::new(PathCell::new()),
             selected_changes: 0,
+            restart_after: Time::ZERO,
+            restarts: 0,
+            restart_due: None,
             received: Received::default(),
             known_remotes: SmallVec::new(),
             recent_checks: request::Recent::default(),
@@ -220,6 +233,7 @@ impl Agent {
                 max_pairs: config.max_pairs,
                 max_peer_reflexive: config.max_peer_reflexive,
                 relay_only: config.relay_only,
+                restarts_alone: config.restarts_alone,
             },
         })
     }
@@ -240,6 +254,8 @@ impl Agent {
         if let Some(transmit) = self.fire_consent(shared, now, buffer) {
             return Some(transmit);
         }
+        self.fire_restart(shared, now);
+        self.fire_watch(shared, now);
         self.fire_patience(shared, now);
         self.consider_nomination(now);
         if let Some(transmit) = self.fire_paced(shared, now, buffer) {
@@ -268,6 +284,8 @@ impl Agent {
             transactions,
             paced,
             self.consent_deadline(),
+            self.watch_deadline(),
+            self.restart_due,
             self.patience_deadline(),
             self.nomination_deadline(),
         ]

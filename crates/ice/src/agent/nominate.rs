@@ -40,6 +40,7 @@ impl Agent {
         self.current.selected = Some(best);
         self.selected_changes += 1;
         self.watch(shared, now);
+        self.current.watch.begin(now);
         if let Some(pair) = self.current.pairs.get(best) {
             let (socket, remote) = (pair.socket, self.current.remote_address(pair));
             self.bind_channel(now, socket, remote);
@@ -58,7 +59,7 @@ impl Agent {
             .pairs
             .iter()
             .filter(|(_, pair)| pair.is_valid())
-            .max_by_key(|(_, pair)| (pair.nominated, pair.priority))
+            .max_by_key(|(_, pair)| (pair.is_trusted(), pair.nominated, pair.priority))
     }
 
     /// RFC 8445 section 8.1.2: a nomination has come true.
@@ -73,8 +74,15 @@ impl Agent {
             return;
         }
         pair.nominated = true;
+        if self.current.nominations > 0 {
+            // Renomination: the latest stands, and it alone.
+            for (other, pair) in self.current.pairs.iter_mut() {
+                pair.nominated = other == id;
+            }
+        }
         if !self.current.concluded {
-            self.current.conclude();
+            self.current.conclude(id);
+            self.watch_standbys(now);
             self.shrink();
             self.end_previous(shared);
             self.forget_peers();

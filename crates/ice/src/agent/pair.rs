@@ -33,6 +33,12 @@ pub(super) struct Pair {
     /// When the latest check was first sent.
     pub(super) checked_at: Time,
     pub(super) repeat: Repeat,
+    /// When a check or consent check was last answered.
+    pub(super) confirmed_at: Time,
+    /// When the data left it, because it did not answer any more.
+    pub(super) died_at: Option<Time>,
+    /// The value of the peer's latest nomination of it, where renomination was offered.
+    pub(super) nomination: u32,
     /// How often a check of the peer has had ours repeated while it was under way.
     pub(super) retriggers: u8,
     pub(super) round_trip: Option<Duration>,
@@ -62,6 +68,9 @@ impl Pair {
             valid_local: None,
             checked_at: Time::ZERO,
             repeat: Repeat::default(),
+            confirmed_at: Time::ZERO,
+            died_at: None,
+            nomination: 0,
             retriggers: 0,
             round_trip: None,
             answered_after: Duration::ZERO,

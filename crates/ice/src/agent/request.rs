@@ -121,14 +121,18 @@ impl Agent {
             return Answer::Success;
         }
         let theirs = username.split_once(':').map_or("", |(_, theirs)| theirs);
-        let use_candidate = check.use_candidate();
+        // With renomination a value says which of several nominations stands.
+        let nomination = match check.nomination() {
+            Ok(Some(value)) if self.renominates() => Some(value),
+            _ => check.use_candidate().then_some(0),
+        };
         match &self.current.remote {
             Some(known) if *known.ufrag == *theirs => {
-                self.check_arrived(shared, now, socket, remote, priority, use_candidate);
+                self.check_arrived(shared, now, socket, remote, priority, nomination);
             }
             // The peer is a restart ahead of its signaling, or its description has not come yet:
             // RFC 8445 section 7.3 has the answer sent at once and the rest done when it comes.
-            _ => self.remember_check(shared, socket, remote, theirs, priority, use_candidate),
+            _ => self.remember_check(shared, socket, remote, theirs, priority, nomination),
         }
         Answer::Success
     }
@@ -140,13 +144,13 @@ impl Agent {
         remote: SocketAddr,
         ufrag: &str,
         priority: u32,
-        use_candidate: bool,
+        nomination: Option<u32>,
     ) {
         let early = &mut self.current.early;
         if let Some(known) = early.iter_mut().find(|early| {
             early.socket == socket && early.remote == remote && *early.ufrag == *ufrag
         }) {
-            known.use_candidate |= use_candidate;
+            known.nomination = known.nomination.max(nomination);
             return;
         }
         if early.len() >= MAX_EARLY || ufrag.len() > 256 {
@@ -158,7 +162,7 @@ impl Agent {
             remote,
             ufrag: ufrag.into(),
             priority,
-            use_candidate,
+            nomination,
         });
     }
 
@@ -180,7 +184,7 @@ impl Agent {
                     early.socket,
                     early.remote,
                     early.priority,
-                    early.use_candidate,
+                    early.nomination,
                 );
             }
         }
@@ -194,7 +198,7 @@ impl Agent {
         socket: u16,
         remote: SocketAddr,
         priority: u32,
-        use_candidate: bool,
+        nomination: Option<u32>,
     ) {
         self.current.exchanged = true;
         // RFC 7675 section 5.1: once consent is lost, these credentials are of no use any more.
@@ -210,13 +214,18 @@ impl Agent {
         let Some(id) = self.pair_for_check(socket, candidate, &mut shared.counters) else {
             return;
         };
-        let (concluded, round_trip) = (self.current.concluded, self.round_trip);
+        let (nominations, round_trip) = (self.current.nominations, self.round_trip);
         let Some(pair) = self.current.pairs.get_mut(id) else {
             return;
         };
         pair.requests_received += 1;
         pair.responses_sent += 1;
-        let nominates = use_candidate && self.role == Role::Controlled;
+        // Once the peer gives values, a nomination without one is an old one.
+        let stale = |value: u32| value < nominations;
+        let nomination = nomination.filter(|value| self.role == Role::Controlled && !stale(*value));
+        let nominates = nomination.is_some();
+        pair.nomination = pair.nomination.max(nomination.unwrap_or(0));
+        self.current.nominations = nominations.max(pair.nomination);
         match pair.state {
             // RFC 8445 section 7.3.1.5: a valid pair is nominated at once.
             PairState::Succeeded => {
@@ -225,8 +234,6 @@ impl Agent {
                 }
                 return;
             }
-            // Not taken up again for what the peer does not use: the checks are over.
-            _ if concluded && !nominates => return,
             // A departure from section 7.3.1.4, which always checks anew: a check of ours that was
             // sent within the last round trip reaches the peer after the peer has opened its NAT by
             // sending this one, so another would only double the traffic.

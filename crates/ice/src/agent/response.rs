@@ -116,6 +116,9 @@ impl Agent {
             return;
         };
         self.confirm_consent(generation, id, now);
+        if generation == self.current.number {
+            self.pair_answered(shared, now, id);
+        }
         if let Some(pair) = self
             .generation_mut(generation)
             .and_then(|generation| generation.pairs.get_mut(id))
@@ -147,6 +150,7 @@ impl Agent {
             return self.check_failed(shared, now, id, true);
         }
         let valid_local = self.local_of(socket, mapped);
+        let nominations = self.current.nominations;
         let Some(pair) = self.current.pairs.get_mut(id) else {
             return;
         };
@@ -156,7 +160,9 @@ impl Agent {
         // RFC 8445 section 7.2.5.3.4: by our nomination, or by the peer's that came before.
         let nominated = match role {
             Role::Controlling => nominate,
-            Role::Controlled => pair.nomination_seen,
+            Role::Controlled => {
+                pair.nomination_seen && (pair.nomination == 0 || pair.nomination == nominations)
+            }
         };
         if !nominate && pair.nominate {
             // The nomination is still on its way; this was an earlier check.
@@ -167,6 +173,9 @@ impl Agent {
         }
         self.current.thaw(foundation);
         if nominated && role == self.role {
+            if self.role == Role::Controlling && self.renominates() {
+                self.current.nominations = self.current.nominations.saturating_add(1);
+            }
             self.nominated(shared, now, id);
         }
         self.select(shared, now);

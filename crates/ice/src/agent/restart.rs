@@ -5,7 +5,7 @@ use std::sync::Arc;
 use nilas_stun::Key;
 
 use super::Agent;
-use super::generation::{Generation, LocalCredentials, RemoteCredentials};
+use super::generation::{Generation, LocalCredentials, RENOMINATION, RemoteCredentials};
 use super::transaction::Purpose;
 use crate::arena::Arena;
 use crate::candidate::CandidateType;
@@ -34,6 +34,7 @@ impl Agent {
             let (ufrag, pwd) = (*known.ufrag == *parameters.ufrag, known.pwd == digest);
             if ufrag && pwd {
                 known.pacing = parameters.pacing();
+                known.renomination = parameters.has_option(RENOMINATION);
                 return Ok(());
             }
             if ufrag || pwd {
@@ -63,6 +64,7 @@ impl Agent {
             pwd: digest,
             key,
             pacing: parameters.pacing(),
+            renomination: parameters.has_option(RENOMINATION),
         });
         // RFC 8445 section 6.1.1: beside a lite agent, which sends no checks, the full one controls.
         if parameters.lite && self.role == Role::Controlled {

@@ -37,6 +37,9 @@ impl Agent {
         if self.closed {
             return State::Closed;
         }
+        if generation.abandoned && generation.remote.is_none() {
+            return State::Failed;
+        }
         // Only a restart, or a check of the peer, leads out of failure: see `revive`.
         if self.state == State::Failed && generation.patience_ends.is_some() && !self.is_revived() {
             return State::Failed;

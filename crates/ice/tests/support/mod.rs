@@ -25,7 +25,10 @@ pub struct Side {
 
 impl Side {
     pub fn new(role: Role, seed: u8, addresses: &[&str]) -> Self {
-        Self::with(AgentConfig::new(role), seed, addresses)
+        let mut config = AgentConfig::new(role);
+        // The bare protocol; what an agent does of its own accord is proved in the simulator.
+        config.restarts_alone = false;
+        Self::with(config, seed, addresses)
     }
 
     pub fn with(config: AgentConfig, seed: u8, addresses: &[&str]) -> Self {

@@ -75,6 +75,8 @@ impl Setup {
             let host = world.add_host(Realm::INTERNET, &addresses, link);
             let mut config = AgentConfig::new(self.roles[usize::from(peer)]);
             config.max_pairs = self.max_pairs;
+            // The bare protocol; what an agent does of its own accord has proofs of its own.
+            config.restarts_alone = false;
             world.add_agent(host, config).expect("room for an agent")
         });
         Peers { world, a, b }

@@ -20,6 +20,14 @@ impl Message<'_> {
         self.ordinary_value(AttributeType::USE_CANDIDATE).is_some()
     }
 
+    /// NOMINATION of draft-thatcher-ice-renomination-01: of several nominations the highest stands.
+    ///
+    /// # Errors
+    /// The attribute is malformed.
+    pub fn nomination(&self) -> Result<Option<u32>, AttributeError> {
+        self.read_u32(AttributeType::NOMINATION)
+    }
+
     /// ICE-CONTROLLING: the tiebreaker of a sender in the controlling role.
     ///
     /// # Errors
@@ -52,6 +60,14 @@ impl MessageBuilder<'_> {
     /// No room, or behind the integrity.
     pub fn use_candidate(&mut self) -> Result<&mut Self, BuildError> {
         self.write_fixed(AttributeType::USE_CANDIDATE, [])
+    }
+
+    /// Adds NOMINATION.
+    ///
+    /// # Errors
+    /// No room, or behind the integrity.
+    pub fn nomination(&mut self, value: u32) -> Result<&mut Self, BuildError> {
+        self.write_fixed(AttributeType::NOMINATION, value.to_be_bytes())
     }
 
     /// Adds ICE-CONTROLLING with the sender's tiebreaker.

@@ -463,8 +463,26 @@ impl Agent {
         self.turn.as_ref()?.allocations[usize::from(relay)].mapped
     }
 
+    /// A local address is gone: so is what was allocated from it.
+    pub(in crate::agent) fn carrier_is_gone(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        socket: u16,
+    ) {
+        let count = self.turn.as_ref().map_or(0, |turn| turn.allocations.len());
+        for index in 0..count {
+            let route = &self.relaying().allocations[index].route;
+            if matches!(route, Route::Datagram { socket: on, .. } if *on == socket) {
+                self.drop_bases(shared, now, index);
+                self.end_allocation(shared, index);
+            }
+        }
+    }
+
     /// The relayed addresses are gone, and the pairs with them.
     pub(in crate::agent) fn drop_bases(&mut self, shared: &mut Shared, now: Time, index: usize) {
+        let had_path = self.carrier().is_some();
         for base in core::mem::take(&mut self.relaying_mut().allocations[index].bases) {
             self.sockets[usize::from(base)].usable = false;
             let pairs: Vec<_> = self
@@ -485,6 +503,9 @@ impl Agent {
                 self.end_previous(shared);
                 self.publish(now);
             }
+        }
+        if had_path && self.carrier().is_none() {
+            self.restart_due = Some(now);
         }
     }
 }
