@@ -8,6 +8,7 @@ mod first_path;
 mod hostile;
 mod late_peer;
 mod loss;
+mod mobility;
 mod nat;
 mod network;
 mod relay;
