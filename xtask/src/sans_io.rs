@@ -9,7 +9,8 @@ const CRATES: [(&str, &str, usize); 4] = [
     ("nilas-stun", "crates/stun", 30),
     ("nilas-turn", "crates/turn", 30),
     ("nilas-ice", "crates/ice", 30),
-    ("nilas-sim", "crates/sim", 30),
+    // It has TURN servers in it, with their ciphers.
+    ("nilas-sim", "crates/sim", 45),
 ];
 
 /// Crates that bring a socket, a clock, a runtime or randomness from the system.

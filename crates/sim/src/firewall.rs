@@ -43,7 +43,7 @@ pub enum Inbound {
     /// Everything.
     Everything,
     /// Answers to what went out: from the very endpoint it went to, from its address, or from anywhere to the
-    /// inside address that sent (RFC 6092 section 3.2).
+    /// inside address that sent (RFC 6092).
     Answers(Dependence),
 }
 

@@ -50,7 +50,9 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `world` | [`World`]: building it, running it, asking it |
+//! | `world` | [`World`]: running it, asking it |
+//! | `build` | building it, and whether it makes sense |
+//! | `drive` | what a driver does for an engine |
 //! | `agents` | what a world can do with an agent of one of its hosts |
 //! | `interfaces` | addresses and links of nodes: they come, change and go |
 //! | `transit` | a packet's way: up the sender's wire, through realms and routers, down to a socket |
@@ -58,6 +60,7 @@
 //! | `queue` | the virtual clock and what is to happen when |
 //! | `link` | [`Wire`] and [`Link`]: delay, jitter, loss, bursts, duplication, reordering, rate, queue, MTU |
 //! | `router` | [`Router`]: what stands between a realm and those behind it; NAT64, subnets |
+//! | `routing` | a packet's way through a router |
 //! | `nat` | [`Nat`]: mapping, filtering, ports and addresses in the terms of RFC 4787 and RFC 5382 |
 //! | `access` | [`Access`]: how a peer reaches the internet, as one word; [`Peer`]: that, built |
 //! | `firewall` | [`Firewall`]: ports, and answers only |
@@ -90,7 +93,9 @@
 
 mod access;
 mod agents;
+mod build;
 mod diagram;
+mod drive;
 mod error;
 mod firewall;
 mod host;
@@ -101,6 +106,7 @@ mod nat;
 mod packet;
 mod queue;
 mod router;
+mod routing;
 mod signaling;
 mod sockets;
 mod streams;

@@ -1,6 +1,6 @@
 //! Routers: what stands between a realm and those behind it, with or without NATs and firewalls.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv6Net};
 use rand_chacha::ChaCha8Rng;
@@ -8,8 +8,6 @@ use rand_chacha::ChaCha8Rng;
 use crate::error::WorldError;
 use crate::firewall::{Firewall, FirewallState};
 use crate::nat::{Nat, NatState};
-use crate::packet::Packet;
-use crate::trace::Fate;
 use crate::world::{NodeId, NodeKind, Realm, World};
 
 /// What a router is to be, for [`World::add_router`](crate::World::add_router).
@@ -99,18 +97,18 @@ impl Default for Router {
 /// A router at work.
 #[derive(Debug)]
 pub(crate) struct RouterState {
-    nats: Vec<NatState>,
+    pub(crate) nats: Vec<NatState>,
     /// The realms inside, each with its networks as far as they are known.
     pub(crate) insides: Vec<(Realm, Vec<IpNet>)>,
     /// What is routed and not translated.
     pub(crate) routed: Vec<IpNet>,
-    firewall: FirewallState,
-    nat64: Option<Ipv6Net>,
+    pub(crate) firewall: FirewallState,
+    pub(crate) nat64: Option<Ipv6Net>,
 }
 
 impl RouterState {
     /// The NAT for packets to a family.
-    fn nat(&mut self, ipv4: bool) -> Option<&mut NatState> {
+    pub(crate) fn nat(&mut self, ipv4: bool) -> Option<&mut NatState> {
         self.nats.iter_mut().find(|nat| nat.is_ipv4() == ipv4)
     }
 
@@ -124,18 +122,18 @@ impl RouterState {
             || (inside.is_ipv6() && self.nat64.is_some())
     }
 
-    fn is_routed(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_routed(&self, address: IpAddr) -> bool {
         self.routed.iter().any(|prefix| prefix.contains(&address))
     }
 
     /// The realm inside in which an address is looked for.
-    fn inside_of(&self, address: IpAddr) -> Realm {
+    pub(crate) fn inside_of(&self, address: IpAddr) -> Realm {
         let known = self.subnet_of(address);
         // A router is made with a realm inside.
         known.unwrap_or(self.insides[0].0)
     }
 
-    fn subnet_of(&self, address: IpAddr) -> Option<Realm> {
+    pub(crate) fn subnet_of(&self, address: IpAddr) -> Option<Realm> {
         let holds = |(_, networks): &&(Realm, Vec<IpNet>)| {
             networks.iter().any(|network| network.contains(&address))
         };
@@ -143,7 +141,7 @@ impl RouterState {
     }
 
     /// RFC 6052 section 2.2: the IPv4 address that an address under the prefix stands for.
-    fn extracted(&self, address: IpAddr) -> Option<IpAddr> {
+    pub(crate) fn extracted(&self, address: IpAddr) -> Option<IpAddr> {
         let (IpAddr::V6(v6), prefix) = (address, self.nat64?) else {
             return None;
         };
@@ -154,7 +152,7 @@ impl RouterState {
 }
 
 /// RFC 6052 section 2.2: an IPv4 address under a prefix of 96 bits.
-fn embedded(prefix: Ipv6Net, address: Ipv4Addr) -> IpAddr {
+pub(crate) fn embedded(prefix: Ipv6Net, address: Ipv4Addr) -> IpAddr {
     Ipv6Addr::from_bits(prefix.network().to_bits() | u128::from(address.to_bits())).into()
 }
 
@@ -325,85 +323,6 @@ impl World {
     /// If the node is not a router.
     pub fn set_firewall(&mut self, router: NodeId, firewall: Firewall) {
         self.router_mut(router).firewall = FirewallState::new(firewall);
-    }
-
-    /// At a router, from inside.
-    pub(crate) fn leave_realm(&mut self, router: NodeId, mut packet: Packet) {
-        let now = self.now();
-        let node = self.node_mut(router);
-        let number = packet.number;
-        if !node.up {
-            return self.trace.settle(number, Some(router), Fate::NodeDown);
-        }
-        let outside_addresses = node.attachments[0].addresses.clone();
-        let state = self.router_mut(router);
-        if let Some(neighbour) = state.subnet_of(packet.destination.ip()) {
-            return self.enter_realm(neighbour, packet);
-        }
-        let inside = packet.source;
-        if let Some(ipv4) = state.extracted(packet.destination.ip()) {
-            packet.destination.set_ip(ipv4);
-        }
-        let destination = packet.destination;
-        let hairpin = outside_addresses.contains(&destination.ip());
-        let outcome = if !state.firewall.allows(packet.flow, destination) {
-            Err(Fate::Blocked)
-        } else if inside.is_ipv4() == destination.is_ipv4() && state.is_routed(inside.ip()) {
-            state
-                .firewall
-                .note_out(now, packet.flow, inside, destination);
-            Ok(inside)
-        } else {
-            match state.nat(destination.is_ipv4()) {
-                Some(nat) if hairpin && !nat.hairpins() => Err(Fate::Filtered),
-                Some(nat) => nat.translate_out(now, packet.flow, inside, destination),
-                None => Err(Fate::NoRoute),
-            }
-        };
-        match outcome {
-            Ok(source) => packet.source = source,
-            Err(fate) => return self.trace.settle(number, Some(router), fate),
-        }
-        if hairpin {
-            // RFC 4787 section 6: the source is the external one, so the peer's answer comes back.
-            self.enter_inside(router, packet);
-        } else {
-            self.climb(router, 0, packet);
-        }
-    }
-
-    /// At a router, from outside.
-    pub(crate) fn enter_inside(&mut self, router: NodeId, mut packet: Packet) {
-        let now = self.now();
-        let state = self.router_mut(router);
-        let (source, destination) = (packet.source, packet.destination);
-        let outcome = if !state.firewall.allows(packet.flow, source) {
-            Err(Fate::Blocked)
-        } else if state.is_routed(destination.ip()) {
-            let admitted = state.firewall.admits(now, packet.flow, destination, source);
-            if admitted {
-                Ok(destination)
-            } else {
-                Err(Fate::Filtered)
-            }
-        } else {
-            let nat = state.nat(destination.is_ipv4());
-            nat.and_then(|nat| nat.translate_in(now, packet.flow, source, destination))
-                .ok_or(Fate::Filtered)
-        };
-        match outcome {
-            Ok(inside) => {
-                if let (true, Some(prefix), IpAddr::V4(v4)) =
-                    (inside.is_ipv6(), state.nat64, source.ip())
-                {
-                    packet.source = SocketAddr::new(embedded(prefix, v4), source.port());
-                }
-                packet.destination = inside;
-                let realm = state.inside_of(inside.ip());
-                self.enter_realm(realm, packet);
-            }
-            Err(fate) => self.trace.settle(packet.number, Some(router), fate),
-        }
     }
 
     /// DNS64 (RFC 6147): the addresses that hosts of a realm know for one that has these.

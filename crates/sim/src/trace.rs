@@ -16,6 +16,8 @@ use crate::world::NodeId;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trace {
     packets: Vec<TracedPacket>,
+    /// How many were forgotten: the number of the first one that is left.
+    forgotten: usize,
 }
 
 impl Trace {
@@ -26,22 +28,38 @@ impl Trace {
 
     pub(crate) fn add(&mut self, packet: TracedPacket) -> PacketNumber {
         self.packets.push(packet);
-        PacketNumber(self.packets.len() - 1)
+        PacketNumber(self.forgotten + self.packets.len() - 1)
+    }
+
+    /// Forgets all packets so far; what becomes of those under way is not told any more.
+    pub(crate) fn forget(&mut self) {
+        self.forgotten += self.packets.len();
+        self.packets.clear();
     }
 
     /// What became of a packet, at which node.
     pub(crate) fn settle(&mut self, number: PacketNumber, place: Option<NodeId>, fate: Fate) {
-        let packet = &mut self.packets[number.0];
-        packet.place = place;
-        packet.fate = fate;
+        if let Some(packet) = self.place_of(number) {
+            self.packets[packet].place = place;
+            self.packets[packet].fate = fate;
+        }
     }
 
+    /// A copy of a packet, which is a packet of its own.
     pub(crate) fn copy(&mut self, number: PacketNumber) -> PacketNumber {
+        let Some(place) = self.place_of(number) else {
+            // Nothing is told of it, as of its original.
+            return number;
+        };
         let copy = TracedPacket {
             copy_of: Some(number.0),
-            ..self.packets[number.0].clone()
+            ..self.packets[place].clone()
         };
         self.add(copy)
+    }
+
+    fn place_of(&self, number: PacketNumber) -> Option<usize> {
+        number.0.checked_sub(self.forgotten)
     }
 }
 
@@ -53,7 +71,7 @@ impl fmt::Display for Trace {
     }
 }
 
-/// A packet in the trace, by its place there: only [`Trace::add`] makes one, and nothing is removed.
+/// A packet by its number since the beginning of the world: only [`Trace::add`] makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PacketNumber(usize);
 
@@ -73,7 +91,7 @@ pub struct TracedPacket {
     pub flow: Flow,
     /// Its bytes, without the headers of IP, UDP and TCP.
     pub payload: Arc<[u8]>,
-    /// The place in the trace of the datagram of which a wire made this copy.
+    /// The number of the packet of which a wire made this copy, counted from the beginning of the world.
     pub copy_of: Option<usize>,
     /// The node at which it ended: the receiver, a router that stopped it, or the one whose wire lost it.
     pub place: Option<NodeId>,

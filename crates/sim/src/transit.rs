@@ -197,7 +197,7 @@ impl World {
         }
         if let NodeKind::Router(_) = to.kind {
             if destination.ip().is_multicast() {
-                // RFC 6762 section 3 and its like: what is for a link stays on it.
+                // RFC 6762 and its like: what is for a link stays on it.
                 return self.trace.settle(number, Some(node), Fate::NoSocket);
             }
             return self.enter_inside(node, packet);

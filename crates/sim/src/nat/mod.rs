@@ -42,7 +42,7 @@ pub struct Nat {
     /// Where outside addresses come from, if there are several (RFC 4787 section 4.1).
     pub pooling: Pooling,
     /// So many consecutive ports are there for each inside address and no more, as behind a carrier-grade NAT
-    /// (RFC 6888 section 4); `None` shares all ports among all.
+    /// (RFC 6888); `None` shares all ports among all.
     pub block: Option<NonZeroU16>,
 }
 

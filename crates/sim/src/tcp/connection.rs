@@ -14,15 +14,15 @@ use crate::packet::Segment;
 const MAX_PAYLOAD: usize = 1_220;
 /// How much may wait to be sent or acknowledged.
 const SEND_BUFFER: usize = 256 * 1_024;
-/// RFC 6928 section 2: ten segments at the start.
+/// RFC 6928: ten segments at the start.
 const INITIAL_WINDOW: usize = 10 * MAX_PAYLOAD;
 /// No receiver here takes longer, and no sender sends further ahead.
 const MAX_WINDOW: usize = 256 * 1_024;
-/// RFC 6298 section 2: before a round trip was measured.
+/// RFC 6298: before a round trip was measured.
 const INITIAL_TIMEOUT: Duration = Duration::from_secs(1);
-/// As on common systems; RFC 6298 section 2 would have it a second.
+/// As on common systems; RFC 6298 would have it a second.
 const MIN_TIMEOUT: Duration = Duration::from_millis(200);
-/// RFC 6298 section 2: at least a minute.
+/// RFC 6298: at least a minute.
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a segment is sent again before its connection is given up: a SYN after 63 s.
 const MAX_RETRIES: u32 = 5;
@@ -31,7 +31,7 @@ const MAX_RETRIES: u32 = 5;
 /// short certificate chain. They are not encrypted, and neither is what follows.
 const CLIENT_HELLO: usize = 300;
 const SERVER_HELLO: usize = 2_200;
-/// The first byte of a TLS handshake record (RFC 8446 section 5.1).
+/// The first byte of a TLS handshake record (RFC 8446).
 const HANDSHAKE_RECORD: u8 = 0x16;
 
 /// How far a connection is.
@@ -238,7 +238,7 @@ impl Connection {
         if segment.syn {
             match (self.state, segment.acknowledgement) {
                 (State::SynSent, Some(_)) => self.opened(now),
-                // Both have opened at the same time (RFC 9293 section 3.5).
+                // Both have opened at the same time (RFC 9293).
                 (State::SynSent, None) => {
                     self.state = State::SynReceived;
                     self.open(now, out);
@@ -297,7 +297,7 @@ impl Connection {
             return false;
         }
         self.timeout = (self.timeout * 2).min(MAX_TIMEOUT);
-        // RFC 6298 section 3: what is sent again is not measured.
+        // RFC 6298: what is sent again is not measured.
         self.timed = None;
         if self.state == State::Open {
             self.threshold = (self.window / 2).max(2 * MAX_PAYLOAD);
@@ -366,7 +366,7 @@ impl Connection {
         if acknowledgement <= self.acknowledged {
             if acknowledgement == self.acknowledged && bare && self.next > self.acknowledged {
                 self.duplicates += 1;
-                // RFC 5681 section 3.2: three duplicates tell of a loss.
+                // RFC 5681: three duplicates tell of a loss.
                 if self.duplicates == 3 {
                     self.threshold = (self.window / 2).max(2 * MAX_PAYLOAD);
                     self.window = self.threshold;
@@ -388,7 +388,7 @@ impl Connection {
         self.next = self.next.max(acknowledgement);
         self.retries = 0;
         self.duplicates = 0;
-        // RFC 5681 section 3.1: slow start, then congestion avoidance.
+        // RFC 5681: slow start, then congestion avoidance.
         self.window += if self.window < self.threshold {
             fresh
         } else {
@@ -401,7 +401,7 @@ impl Connection {
         }
     }
 
-    /// RFC 6298 section 2, with the variation taken as half the round trip.
+    /// RFC 6298, with the variation taken as half the round trip.
     fn acknowledge_measured(&mut self, now: Time, acknowledgement: u64) {
         if let Some((number, left)) = self.timed
             && acknowledgement >= number

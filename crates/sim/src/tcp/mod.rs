@@ -247,7 +247,7 @@ impl Stack {
             self.insert(connection);
             return;
         }
-        // RFC 9293 section 3.5.2.
+        // RFC 9293: what belongs to no connection is answered with a RST.
         let length = payload.len() as u64 + u64::from(segment.syn) + u64::from(segment.fin);
         let reset = Segment {
             sequence: segment.acknowledgement.unwrap_or(0),

@@ -396,3 +396,26 @@ fn bursts_reordering_and_rates_are_the_same_for_the_same_seed() {
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
 }
+
+#[test]
+fn a_trace_that_forgets_goes_on_with_what_comes() {
+    let mut world = World::new(1);
+    let mut slow = Link::new(ms(10));
+    slow.up.duplication = 1.0;
+    let a = world.add_host(Realm::INTERNET, &[ip("192.0.2.1")], slow);
+    let a = world.bind_udp(a, address("192.0.2.1:5")).expect("a socket");
+    let b = peer(&mut world, Realm::INTERNET, "192.0.2.2:5");
+    world.send_udp(a, b.address, b"under way");
+    world.forget_packets();
+    assert_eq!(world.trace().packets(), []);
+    world.run_for(ms(20));
+    // It arrives, twice, and nothing is told of it.
+    assert_eq!(world.take_udp(b).len(), 2);
+    assert_eq!(world.trace().packets(), []);
+    world.send_udp(b, a.address, b"and back");
+    world.run_for(ms(20));
+    let [back] = world.trace().packets() else {
+        panic!("one packet: {}", world.trace())
+    };
+    assert!(matches!(back.fate, Fate::Delivered { .. }));
+}

@@ -216,54 +216,65 @@ fn where_udp_is_blocked_a_session_goes_through_its_relay_by_tcp_or_tls() {
         ("sym+udpblock", 443, StreamTransport::Tls),
         ("dual+tcp443", 443, StreamTransport::Tls),
     ] {
-        for loss in [0.0, 0.05] {
-            let mut world = World::new(1);
-            let link = quarter(ms(50)).with_loss(loss);
-            let server = TurnServer::new("ann", "secret").expect("good words");
-            let addresses = [ip("198.51.100.1")];
-            let server = server.on_tls(&[443]);
-            let server = world.add_turn_server(Realm::INTERNET, &addresses, link, server);
-            world.add_name("turn.example", &addresses);
-            world.set_name_delay(ms(20));
-            let blocked: Access = word.parse().expect("a kind");
-            let blocked = world
-                .add_peer(Side::A, blocked, link, None)
-                .expect("a peer");
-            let open: Access = "eim-apdf".parse().expect("a kind");
-            let open = world
-                .add_peer(Side::B, open, link, Some(&blocked))
-                .expect("a peer");
-            let credentials = Credentials {
-                username: "ann".into(),
-                password: "secret".into(),
-            };
-            let mut config = AgentConfig::new(Role::Controlling);
-            config.turn_servers.push(Server::new(
-                "turn.example",
-                port,
-                TurnTransport::Stream(transport),
-                credentials,
-            ));
-            let a = world.add_agent(blocked.host, config).expect("room");
-            // The relay lets the peer in by its address on the Internet.
-            let config = with_stun(Role::Controlled, address("198.51.100.1:3478"));
-            let b = world.add_agent(open.host, config).expect("room");
-            let mut peers = Peers { world, a, b };
-            peers.introduce(Signaling::trickled(ms(25)));
-            let up = peers.run_until_up(MINUTE);
-            assert!(up.is_some(), "{word}:\n{}", peers.world.trace());
-            peers.world.run_for(MINUTE);
-            assert_eq!(kinds(&peers)[0].0, CandidateType::Relay, "{word}");
-            peers.assert_data_both_ways();
-            assert_eq!(peers.world.turn_counters(server).streams, 1, "{word}");
-            // With its agent the connection goes.
-            peers
-                .world
-                .with_agent(peers.a, |agent, now| agent.close(now))
-                .expect("open");
-            peers.world.run_for(MINUTE);
-            let counters = peers.world.turn_counters(server);
-            assert_eq!((counters.streams, counters.allocations), (0, 0), "{word}");
-        }
+        goes_through_the_relay(word, port, TurnTransport::Stream(transport));
+    }
+}
+
+#[test]
+fn behind_a_translator_an_ipv4_relay_is_found_by_its_name() {
+    let tls = TurnTransport::Stream(StreamTransport::Tls);
+    for (port, transport) in [(3478, TurnTransport::Udp), (443, tls)] {
+        goes_through_the_relay("nat64", port, transport);
+    }
+}
+
+/// A peer behind `word`, with a relay that has an IPv4 address only, and one that has no relay.
+fn goes_through_the_relay(word: &str, port: u16, transport: TurnTransport) {
+    for loss in [0.0, 0.05] {
+        let mut world = World::new(1);
+        let link = quarter(ms(50)).with_loss(loss);
+        let server = TurnServer::new("ann", "secret").expect("good words");
+        let addresses = [ip("198.51.100.1")];
+        let server = server.on_tls(&[443]);
+        let server = world.add_turn_server(Realm::INTERNET, &addresses, link, server);
+        world.add_name("turn.example", &addresses);
+        world.set_name_delay(ms(20));
+        let blocked: Access = word.parse().expect("a kind");
+        let blocked = world
+            .add_peer(Side::A, blocked, link, None)
+            .expect("a peer");
+        let open: Access = "eim-apdf".parse().expect("a kind");
+        let open = world
+            .add_peer(Side::B, open, link, Some(&blocked))
+            .expect("a peer");
+        let credentials = Credentials {
+            username: "ann".into(),
+            password: "secret".into(),
+        };
+        let mut config = AgentConfig::new(Role::Controlling);
+        config
+            .turn_servers
+            .push(Server::new("turn.example", port, transport, credentials));
+        let a = world.add_agent(blocked.host, config).expect("room");
+        // The relay lets the peer in by its address on the Internet.
+        let config = with_stun(Role::Controlled, address("198.51.100.1:3478"));
+        let b = world.add_agent(open.host, config).expect("room");
+        let mut peers = Peers { world, a, b };
+        peers.introduce(Signaling::trickled(ms(25)));
+        let up = peers.run_until_up(MINUTE);
+        assert!(up.is_some(), "{word}:\n{}", peers.world.trace());
+        peers.world.run_for(MINUTE);
+        assert_eq!(kinds(&peers)[0].0, CandidateType::Relay, "{word}");
+        peers.assert_data_both_ways();
+        let streams = u64::from(transport != TurnTransport::Udp);
+        assert_eq!(peers.world.turn_counters(server).streams, streams, "{word}");
+        // With its agent the connection goes.
+        peers
+            .world
+            .with_agent(peers.a, |agent, now| agent.close(now))
+            .expect("open");
+        peers.world.run_for(MINUTE);
+        let counters = peers.world.turn_counters(server);
+        assert_eq!((counters.streams, counters.allocations), (0, 0), "{word}");
     }
 }
