@@ -1,6 +1,7 @@
 //! What is wrong with a configuration is found all at once, and no secret is told.
 
 use core::net::SocketAddr;
+use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use nilas_server::{
@@ -86,7 +87,7 @@ fn every_mistake_is_found_at_once() {
         config.tls = vec![address("0.0.0.0:443"), address("192.0.2.1:3478")];
         config.metrics = Some(address("192.0.2.1:443"));
         config.relay.addresses.push(address_of("0.0.0.0").into());
-        config.relay.ports = 9..=8;
+        config.relay.ports = RangeInclusive::new(9, 8);
         config.relay.default_lifetime = Duration::from_secs(7_200);
         config.relay.quotas.channels = 5_000;
         config.relay.quotas.total_bytes_per_second = Some(0);

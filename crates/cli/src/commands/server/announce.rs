@@ -87,7 +87,7 @@ fn hosts(config: &ServerConfig, listener: &SocketAddr) -> Vec<String> {
         .clone()
         .find(|address| address.local == listener.ip());
     vec![ip(
-        behind_nat.map_or(listener.ip(), |address| address.public)
+        behind_nat.map_or_else(|| listener.ip(), |address| address.public)
     )]
 }
 

@@ -134,21 +134,22 @@ fn relay_addresses(config: &ServerConfig) -> Vec<RelayAddress> {
             .chain(&config.stun_tcp)
             .chain(&config.tls)
     };
-    let families: [(fn(&IpAddr) -> bool, IpAddr, SocketAddr); 2] = [
+    // Documentation addresses, which lie beyond the default routes.
+    let families: [(IpAddr, IpAddr); 2] = [
         (
-            IpAddr::is_ipv4,
             Ipv4Addr::UNSPECIFIED.into(),
-            far(Ipv4Addr::new(192, 0, 2, 1).into()),
+            Ipv4Addr::new(192, 0, 2, 1).into(),
         ),
         (
-            IpAddr::is_ipv6,
             Ipv6Addr::UNSPECIFIED.into(),
-            far(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
+            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
         ),
     ];
     let mut addresses = Vec::new();
-    for (is_family, wildcard, far) in families {
-        let mut own = listening().map(SocketAddr::ip).filter(is_family);
+    for (wildcard, far) in families {
+        let mut own = listening()
+            .map(SocketAddr::ip)
+            .filter(|ip| ip.is_ipv4() == wildcard.is_ipv4());
         let chosen = match own.clone().find(|ip| !ip.is_unspecified()) {
             Some(ip) => Some(ip),
             None => own.next().and_then(|_| source_address(wildcard, far)),
@@ -158,15 +159,10 @@ fn relay_addresses(config: &ServerConfig) -> Vec<RelayAddress> {
     addresses
 }
 
-/// A place far away. Nothing is ever sent there.
-const fn far(ip: IpAddr) -> SocketAddr {
-    SocketAddr::new(ip, 9)
-}
-
 /// The address from which this machine would send there. Connecting a UDP socket asks the routes, and sends nothing.
-fn source_address(wildcard: IpAddr, far: SocketAddr) -> Option<IpAddr> {
+fn source_address(wildcard: IpAddr, far: IpAddr) -> Option<IpAddr> {
     let socket = UdpSocket::bind((wildcard, 0)).ok()?;
-    socket.connect(far).ok()?;
+    socket.connect((far, 9)).ok()?;
     let ip = socket.local_addr().ok()?.ip();
     (!ip.is_unspecified()).then_some(ip)
 }
