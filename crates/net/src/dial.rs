@@ -72,7 +72,7 @@ fn flatten(
 }
 
 /// RFC 8305 section 4: the families take turns, beginning with the family that the system put first.
-fn interleave(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+pub(crate) fn interleave(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let addresses: Vec<SocketAddr> = addresses.into_iter().take(MAX_ADDRESSES).collect();
     let v6_first = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) = addresses

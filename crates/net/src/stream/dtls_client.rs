@@ -10,9 +10,11 @@
 //! - An error during the handshake is final, though anyone who guesses the ports could have caused it:
 //!   the stream has to be opened again. After the handshake nobody else can end it.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
 
 use dimpl::{Dtls, Output};
 use rustls::pki_types::ServerName;
@@ -50,7 +52,15 @@ type End = OnceLock<(io::ErrorKind, String)>;
 
 impl DatagramReader {
     pub(super) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.datagrams.recv().await {
+        poll_fn(|cx| self.poll_read(cx, buffer)).await
+    }
+
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(match ready!(self.datagrams.poll_recv(cx)) {
             Some(datagram) => {
                 let length = datagram.len().min(buffer.len());
                 buffer[..length].copy_from_slice(&datagram[..length]);
@@ -60,7 +70,7 @@ impl DatagramReader {
                 None => Ok(0),
                 Some((kind, text)) => Err(io::Error::new(*kind, text.clone())),
             },
-        }
+        })
     }
 }
 

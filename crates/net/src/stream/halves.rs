@@ -3,9 +3,11 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::dtls_client::{DatagramReader, DatagramWriter};
@@ -106,6 +108,25 @@ impl StreamReader {
         }
     }
 
+    /// As [`read`](Self::read), for whoever drives many streams: pending until `cx` is woken.
+    ///
+    /// # Errors
+    /// As of [`read`](Self::read).
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.0 {
+            Reader::Bytes(reader) => {
+                let mut buffer = ReadBuf::new(buffer);
+                ready!(Pin::new(reader).poll_read(cx, &mut buffer))?;
+                Poll::Ready(Ok(buffer.filled().len()))
+            }
+            Reader::Datagrams(reader) => reader.poll_read(cx, buffer),
+        }
+    }
+
     /// Whether each read is one datagram.
     #[must_use]
     pub const fn is_datagrams(&self) -> bool {
@@ -127,14 +148,36 @@ impl StreamWriter {
         }
     }
 
-    /// Waits until there is room for at least one byte or one datagram.
+    /// Takes a whole message, or nothing of it.
+    ///
+    /// # Errors
+    /// As of [`try_write`](Self::try_write). There is room for a message while [`writable`](Self::writable)
+    /// does not wait.
+    pub fn try_write_message(&self, message: &[u8]) -> io::Result<()> {
+        match &self.0 {
+            Writer::Bytes(outbox) => outbox.try_write_message(message),
+            Writer::Datagrams(writer) => writer.try_write(message).map(drop),
+        }
+    }
+
+    /// Waits until there is room for at least one byte, message or datagram. Many may wait.
     ///
     /// # Errors
     /// When the stream is lost.
-    pub async fn writable(&mut self) -> io::Result<()> {
-        match &mut self.0 {
+    pub async fn writable(&self) -> io::Result<()> {
+        match &self.0 {
             Writer::Bytes(outbox) => outbox.writable().await,
             Writer::Datagrams(writer) => writer.writable().await,
+        }
+    }
+
+    /// Ends the stream as dropping the writer does, though others may still hold it: what was taken still
+    /// leaves, and nothing more is taken. A stream of datagrams ends only when the writer is dropped.
+    pub fn close(&self) {
+        match &self.0 {
+            Writer::Bytes(outbox) => outbox.close(),
+            // Its queue ends with it, which the stream's task sees.
+            Writer::Datagrams(_) => (),
         }
     }
 
@@ -156,11 +199,19 @@ impl StreamWriter {
 
 impl Drop for StreamWriter {
     fn drop(&mut self) {
-        match &self.0 {
-            Writer::Bytes(outbox) => outbox.close(),
-            // Its queue ends with it, which the stream's task sees.
-            Writer::Datagrams(_) => (),
-        }
+        self.close();
+    }
+}
+
+impl fmt::Debug for StreamReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamReader").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for StreamWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamWriter").finish_non_exhaustive()
     }
 }
 

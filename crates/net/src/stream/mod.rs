@@ -8,7 +8,7 @@
 //! # The rooms
 //!
 //! - `request`: what to open, and how long each stage may take.
-//! - `open`: the stages.
+//! - `open`: the stages; `race`: several addresses of one server.
 //! - `error`: why a stream did not open.
 //! - `halves`: the reader and the writer; `outbox`: the bytes that a writer has taken.
 //! - `client_tls`: which servers are trusted.
@@ -28,6 +28,7 @@ mod halves;
 mod open;
 mod outbox;
 mod proxy;
+mod race;
 mod request;
 
 pub use accept::accept_tls;
@@ -38,6 +39,7 @@ pub use error::{StreamCause, StreamError, StreamStage};
 pub use halves::{Stream, StreamReader, StreamWriter};
 pub use open::{open, open_plain};
 pub use proxy::{Proxy, ProxyError, ProxyRefusal};
+pub use race::open_any;
 pub use request::{StreamDeadlines, StreamRemote, StreamRequest, StreamTransport};
 
 /// RFC 7443 section 2: the ALPN protocol of TURN over TLS and DTLS.

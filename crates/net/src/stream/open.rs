@@ -68,14 +68,18 @@ pub async fn open(
     }
 }
 
-/// Opens a plain TCP stream, whatever transport the request names: for those who have no roots and need none.
+/// Opens a plain TCP stream, for which nobody need be trusted.
 ///
 /// # Errors
-/// As [`open`].
+/// As of [`open`]; and any other transport than TCP is one.
 pub async fn open_plain(
     request: &StreamRequest,
     deadlines: &StreamDeadlines,
 ) -> Result<Stream, StreamError> {
+    if request.transport != StreamTransport::Tcp {
+        let why = String::from("it is to be secure, and there is nobody to trust");
+        return Err(handshake_failure(request)(StreamCause::Protocol(why)));
+    }
     let tcp = open_tcp(request, deadlines).await?;
     Stream::from_tcp(tcp).map_err(|error| {
         let cause = StreamCause::Io(error);

@@ -1,6 +1,7 @@
 //! The bytes that a stream's writer has taken and the network has not.
 
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -60,9 +61,25 @@ impl Outbox {
         Ok(taken)
     }
 
-    /// Waits until there is room, or nothing more can be written.
+    /// Takes the whole message if there is any room, so that there is never a part of one.
+    pub(super) fn try_write_message(&self, message: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        state.check()?;
+        if state.bytes.len() >= CAPACITY_BYTES {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        state.bytes.extend_from_slice(message);
+        drop(state);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Waits until there is room, or nothing more can be written. Many may wait.
     pub(super) async fn writable(&self) -> io::Result<()> {
         loop {
+            let mut drained = pin!(self.drained.notified());
+            // From here on nothing is missed.
+            drained.as_mut().enable();
             {
                 let state = self.state();
                 state.check()?;
@@ -70,8 +87,7 @@ impl Outbox {
                     return Ok(());
                 }
             }
-            // A permit that `notify_one` left meanwhile is kept, so nothing is missed.
-            self.drained.notified().await;
+            drained.await;
         }
     }
 
@@ -80,6 +96,7 @@ impl Outbox {
         self.state().closed = true;
         self.filled.notify_one();
         self.closed.notify_one();
+        self.drained.notify_waiters();
     }
 
     async fn run(self: Arc<Self>, mut output: impl AsyncWrite + Unpin) {
@@ -97,7 +114,7 @@ impl Outbox {
                 self.filled.notified().await;
                 continue;
             }
-            self.drained.notify_one();
+            self.drained.notify_waiters();
             let written = tokio::select! {
                 biased;
                 written = write(&mut output, &batch) => written,
@@ -105,7 +122,7 @@ impl Outbox {
             };
             if let Err(error) = written {
                 self.state().failure = Some((error.kind(), error.to_string()));
-                self.drained.notify_one();
+                self.drained.notify_waiters();
                 return;
             }
             batch.clear();
@@ -133,6 +150,7 @@ impl Outbox {
 impl State {
     fn check(&self) -> io::Result<()> {
         match &self.failure {
+            None if self.closed => Err(io::ErrorKind::BrokenPipe.into()),
             None => Ok(()),
             Some((kind, text)) => Err(io::Error::new(*kind, text.clone())),
         }
@@ -184,6 +202,29 @@ mod tests {
         let mut rest = Vec::new();
         far.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest, b"more");
+    }
+
+    #[tokio::test]
+    async fn a_message_is_taken_whole_or_not_at_all() {
+        let (near, mut far) = tokio::io::duplex(1000);
+        let outbox = Outbox::start(near);
+        let message = [7; CAPACITY_BYTES - 1];
+        outbox.try_write_message(&message).unwrap();
+        outbox.try_write_message(&message).unwrap();
+        let full = outbox.try_write_message(b"x").unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        // Everyone who waits is told.
+        let (first, second) = (outbox.writable(), outbox.writable());
+        let mut received = vec![0; 2 * message.len()];
+        let (first, second, read) = tokio::join!(first, second, far.read_exact(&mut received));
+        first.and(second).unwrap();
+        read.unwrap();
+        assert!(received.iter().all(|byte| *byte == 7));
+        outbox.try_write_message(b"x").unwrap();
+        outbox.close();
+        let mut rest = Vec::new();
+        far.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"x");
     }
 
     #[tokio::test]
