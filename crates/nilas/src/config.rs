@@ -1,10 +1,14 @@
 //! What an application may choose for an agent.
 
-use core::fmt;
+use std::sync::Arc;
 
-use nilas_ice::{AgentConfig, Role, StunServer};
-use nilas_stun::uri::{Host, StunUri, TurnUri, UriError};
-use serde::Deserialize;
+use nilas_ice::{AgentConfig, Role};
+use nilas_net::ice_servers::{self, IceServer};
+use nilas_net::stream::{ClientTls, Proxy};
+
+use crate::connector::Connector;
+use crate::server::{Entry, ServerError, ServerErrorReason, parse_stun, parse_turn, parse_url};
+use crate::servers::NewServers;
 
 /// What an [`Agent`](crate::Agent) is to be.
 ///
@@ -12,12 +16,15 @@ use serde::Deserialize;
 /// let config = nilas::Config::controlling()
 ///     .stun("stun:stun.example.org")?
 ///     .stun("203.0.113.10:3478")?
+///     .turn("turn:turn.example.org", "anna", "secret")?
+///     .turn("turns:turn.example.org:443?transport=tcp", "anna", "secret")?
 ///     .interface("eth0");
 /// # Ok::<_, nilas::ServerError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) agent: AgentConfig,
+    pub(crate) servers: NewServers,
     pub(crate) receive_queue_bytes: usize,
 }
 
@@ -44,18 +51,103 @@ impl Config {
     /// # Errors
     /// [`ServerError`] when the text is neither, or names a server of a kind that is not supported.
     pub fn stun(mut self, server: &str) -> Result<Self, ServerError> {
-        self.agent.stun_servers.push(parse_server(server)?);
+        self.push(parse_stun(server)?);
+        Ok(self)
+    }
+
+    /// Adds a TURN server, which relays where nothing direct works: a `turn:` or `turns:` URI (RFC 7065)
+    /// and who one is to it. Without `?transport=`, `turn:` means UDP and `turns:` TLS. For a network that
+    /// lets only some of them out, add the server once for each: what works first is used first.
+    ///
+    /// A TLS or DTLS server's certificate must be for the host of the URI, and issued by a root that is
+    /// trusted: see [`trust`](Self::trust).
+    ///
+    /// # Errors
+    /// [`ServerError`] when the text is no such URI.
+    pub fn turn(mut self, uri: &str, user: &str, password: &str) -> Result<Self, ServerError> {
+        self.push(parse_turn(uri, user, password)?);
         Ok(self)
     }
 
     /// Adds the servers of a W3C RTCIceServer. Either all are added or none.
     ///
     /// # Errors
-    /// As of [`stun`](Self::stun), for the first URL that cannot be used.
+    /// For the first URL that cannot be used.
     pub fn ice_server(mut self, server: &IceServer) -> Result<Self, ServerError> {
-        let servers: Result<Vec<_>, _> = server.urls.iter().map(|url| parse_server(url)).collect();
-        self.agent.stun_servers.extend(servers?);
+        let credentials = server.username.as_deref().zip(server.credential.as_deref());
+        let entries: Result<Vec<_>, _> = server
+            .urls
+            .iter()
+            .map(|url| parse_url(url, credentials))
+            .collect();
+        entries?.into_iter().for_each(|entry| self.push(entry));
         Ok(self)
+    }
+
+    /// Adds the servers of a list in any shape that providers hand out, such as the JSON of W3C's
+    /// RTCIceServer; [`ice_servers`] says which. Either all are added or none.
+    ///
+    /// ```
+    /// let servers = r#"{"iceServers": [
+    ///     {"urls": "stun:stun.example.org"},
+    ///     {"urls": ["turn:turn.example.org", "turns:turn.example.org?transport=tcp"],
+    ///      "username": "anna", "credential": "secret"}]}"#;
+    /// let config = nilas::Config::controlling().ice_servers(servers)?;
+    /// # Ok::<_, nilas::ServerError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the text has none of those shapes, and for the first URL that cannot be used.
+    pub fn ice_servers(self, list: &str) -> Result<Self, ServerError> {
+        let servers = ice_servers::parse(list).map_err(|wrong| ServerError {
+            // The text holds passwords.
+            server: String::from("the list of servers"),
+            reason: ServerErrorReason::List(wrong),
+        })?;
+        servers
+            .iter()
+            .try_fold(self, |config, server| config.ice_server(server))
+    }
+
+    /// Whether only relayed addresses are used, so that the peer learns neither this machine's own
+    /// addresses nor its network's. It needs a TURN server.
+    #[must_use]
+    pub fn relay_only(mut self, only: bool) -> Self {
+        self.agent.relay_only = only;
+        self
+    }
+
+    /// Reaches TURN servers over TCP and TLS through this proxy, by HTTP CONNECT or SOCKS5. What runs over
+    /// UDP does not pass it: direct paths, and TURN over UDP and DTLS.
+    ///
+    /// ```
+    /// let config = nilas::Config::controlling()
+    ///     .turn("turns:turn.example.org:443?transport=tcp", "anna", "secret")?
+    ///     .proxy("http://proxy.example.org:3128".parse()?);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.connector().proxy = Some(proxy);
+        self
+    }
+
+    /// Trusts these roots and no others with TURN over TLS and DTLS. Without, they are the system's, or
+    /// those in the file that `SSL_CERT_FILE` names.
+    ///
+    /// ```no_run
+    /// # fn example() -> Result<nilas::Config, Box<dyn std::error::Error>> {
+    /// let own = nilas::ClientTls::from_file("own-root.pem".as_ref())?;
+    /// let config = nilas::Config::controlling()
+    ///     .turn("turns:turn.example.org", "anna", "secret")?
+    ///     .trust(own);
+    /// # Ok(config)
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn trust(mut self, roots: ClientTls) -> Self {
+        self.connector().tls = Some(roots);
+        self
     }
 
     /// Admits only interfaces that were named so. May be called for several.
@@ -92,188 +184,71 @@ impl Config {
     pub fn engine_config_mut(&mut self) -> &mut AgentConfig {
         &mut self.agent
     }
+
+    fn push(&mut self, entry: Entry) {
+        match entry {
+            Entry::Stun(server, service) => {
+                self.agent.stun_servers.push(server);
+                self.servers.services.extend(service);
+            }
+            Entry::Turn(server, service) => {
+                self.agent.turn_servers.push(server);
+                self.servers.services.extend(service);
+            }
+        }
+    }
+
+    fn connector(&mut self) -> &mut Connector {
+        Arc::make_mut(&mut self.servers.connector)
+    }
 }
 
 impl From<AgentConfig> for Config {
     fn from(agent: AgentConfig) -> Self {
         Self {
             agent,
+            servers: NewServers::default(),
             receive_queue_bytes: 2 << 20,
         }
     }
 }
 
-/// W3C's RTCIceServer, as it stands in JSON: `{"urls": "stun:…"}` or `{"urls": ["stun:…", …]}`.
-///
-/// Credentials are for TURN, which is not supported yet, so that they are not kept.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[non_exhaustive]
-pub struct IceServer {
-    /// The URLs.
-    #[serde(deserialize_with = "one_or_many")]
-    pub urls: Vec<String>,
-}
-
-impl IceServer {
-    /// The server with these URLs.
-    pub fn new(urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self {
-            urls: urls.into_iter().map(Into::into).collect(),
-        }
-    }
-}
-
-fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Urls {
-        One(String),
-        Many(Vec<String>),
-    }
-    Ok(match Urls::deserialize(deserializer)? {
-        Urls::One(url) => vec![url],
-        Urls::Many(urls) => urls,
-    })
-}
-
-fn parse_server(text: &str) -> Result<StunServer, ServerError> {
-    let error = |reason| ServerError {
-        server: text.to_owned(),
-        reason,
-    };
-    // Without a scheme, `host:port`; a host that is called `stun` needs its scheme.
-    let bare = || format!("stun:{text}").parse::<StunUri>();
-    let uri = match text.parse::<StunUri>() {
-        Err(UriError::Scheme { .. }) if text.parse::<TurnUri>().is_ok() => {
-            return Err(error(ServerErrorReason::Turn));
-        }
-        Err(wrong @ UriError::Scheme { .. }) => {
-            bare().map_err(|_| error(ServerErrorReason::Uri(wrong)))?
-        }
-        parsed => parsed.map_err(|wrong| error(ServerErrorReason::Uri(wrong)))?,
-    };
-    if uri.secure {
-        return Err(error(ServerErrorReason::Tls));
-    }
-    let host = match &uri.host {
-        Host::Ipv4(ip) => ip.to_string(),
-        Host::Ipv6(ip) => ip.to_string(),
-        Host::Name(name) => name.clone(),
-    };
-    Ok(StunServer {
-        host,
-        port: uri.port_or_default(),
-    })
-}
-
-/// Why a server cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ServerError {
-    /// The server, as it was given.
-    pub server: String,
-    /// What is wrong with it.
-    pub reason: ServerErrorReason,
-}
-
-/// What is wrong with a server's URI.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ServerErrorReason {
-    /// It breaks the grammar of RFC 7064.
-    Uri(UriError),
-    /// A TURN server: relays are not supported yet.
-    Turn,
-    /// STUN over TLS is not supported yet.
-    Tls,
-}
-
-impl fmt::Display for ServerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { server, reason } = self;
-        match reason {
-            ServerErrorReason::Uri(wrong) => {
-                write!(f, "{server:?} names no STUN server: {wrong}")
-            }
-            ServerErrorReason::Turn => {
-                write!(
-                    f,
-                    "{server:?} is a TURN server, which is not supported yet: leave it out"
-                )
-            }
-            ServerErrorReason::Tls => write!(
-                f,
-                "{server:?} asks for STUN over TLS, which is not supported yet: use `stun:`"
-            ),
-        }
-    }
-}
-
-impl core::error::Error for ServerError {}
-
 #[cfg(test)]
 mod tests {
+    use nilas_ice::TurnTransport;
+
     use super::*;
 
     #[test]
-    fn servers_come_with_and_without_a_scheme() {
-        for (text, host, port) in [
-            ("stun:stun.example.org", "stun.example.org", 3478),
-            ("stun:192.0.2.1:9", "192.0.2.1", 9),
-            ("192.0.2.1:9", "192.0.2.1", 9),
-            ("[2001:db8::1]:3478", "2001:db8::1", 3478),
-            ("stun:[2001:db8::1]", "2001:db8::1", 3478),
-            ("localhost:3479", "localhost", 3479),
-        ] {
-            let config = Config::controlling().stun(text).unwrap();
-            assert_eq!(
-                config.agent.stun_servers,
-                [StunServer {
-                    host: host.into(),
-                    port
-                }],
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
-    fn servers_that_cannot_be_used_say_why() {
-        let reason = |text: &str| Config::controlled().stun(text).unwrap_err().reason;
-        assert_eq!(reason("turn:turn.example.org"), ServerErrorReason::Turn);
-        assert_eq!(
-            reason("turns:192.0.2.1?transport=tcp"),
-            ServerErrorReason::Turn
+    fn a_list_of_servers_is_taken_whole_or_not_at_all() {
+        let list = r#"[{"urls":"stun:192.0.2.1"},
+            {"urls":["turn:192.0.2.2","turns:t.example:443?transport=tcp"],"username":"u","credential":"p"}]"#;
+        let config = Config::controlling().ice_servers(list).unwrap();
+        assert_eq!(config.agent.stun_servers.len(), 1);
+        let transports: Vec<_> = config
+            .agent
+            .turn_servers
+            .iter()
+            .map(|server| (server.transport, server.credentials.password.as_str()))
+            .collect();
+        let tls = TurnTransport::Stream(nilas_ice::StreamTransport::Tls);
+        assert_eq!(transports, [(TurnTransport::Udp, "p"), (tls, "p")]);
+        let mixed = list.replace(
+            "turns:t.example:443?transport=tcp",
+            "turn:t.example?transport=sctp",
         );
-        assert_eq!(reason("stuns:stun.example.org"), ServerErrorReason::Tls);
-        for text in [
-            "",
-            "http://example.org",
-            "stun:",
-            "stun:a b",
-            "h:99999",
-            "stun:192.0.2.1:x",
-        ] {
-            assert!(
-                matches!(reason(text), ServerErrorReason::Uri(_)),
-                "{text:?}"
-            );
-        }
+        let error = Config::controlling().ice_servers(&mixed).unwrap_err();
+        assert_eq!(error.reason, ServerErrorReason::Transport);
+        let error = Config::controlling().ice_servers("{").unwrap_err();
+        assert!(matches!(error.reason, ServerErrorReason::List(_)));
     }
 
     #[test]
-    fn ice_servers_have_the_shapes_of_the_w3c() {
-        let one: IceServer = serde_json::from_str(r#"{"urls":"stun:192.0.2.1"}"#).unwrap();
-        let two: IceServer =
-            serde_json::from_str(r#"{"urls":["stun:192.0.2.1","stun:192.0.2.2:9"],"x":1}"#)
-                .unwrap();
-        let config = Config::controlling()
-            .ice_server(&one)
+    fn secrets_do_not_show() {
+        let config = Config::controlled()
+            .turn("turn:192.0.2.1", "u", "secret")
             .unwrap()
-            .ice_server(&two)
-            .unwrap();
-        assert_eq!(config.agent.stun_servers.len(), 3);
-        let mixed = IceServer::new(["stun:192.0.2.1", "turn:192.0.2.1"]);
-        assert!(Config::controlling().ice_server(&mixed).is_err());
+            .proxy("http://u:secret@192.0.2.2".parse().unwrap());
+        assert!(!format!("{config:?}").contains("secret"));
     }
 }

@@ -80,9 +80,11 @@ impl Endpoint {
     pub async fn agent(&self, config: impl Into<Config>) -> Result<Agent, Error> {
         let config = config.into();
         let inbox = Arc::new(Inbox::new(config.receive_queue_bytes));
-        let (agent, for_driver) = (Box::new(config.agent), Arc::clone(&inbox));
+        let (agent, servers) = (Box::new(config.agent), Box::new(config.servers));
+        let for_driver = Arc::clone(&inbox);
         let added = ask(&self.requests, |reply| Request::Add {
             config: agent,
+            servers,
             inbox: for_driver,
             reply,
         })

@@ -6,7 +6,7 @@ use std::io;
 use nilas_ice::{AgentError, CandidateLineError, NoPath, SendError, Verdict};
 use nilas_net::signaling::{RendezvousError, TicketError};
 
-use crate::config::ServerError;
+use crate::server::ServerError;
 
 /// Why an operation of this crate failed. The text tells the user what to do.
 #[derive(Debug)]

@@ -36,12 +36,15 @@
 //!
 //! How it works inside: `driver` is the task that owns the engine. `session` is what the handles of an
 //! agent share, `snapshot` how the agent stands, `signals` what is still to be told to the peer, `sockets`
-//! which sockets there are and which of them have something, `inbox` what was received.
+//! which sockets and streams there are, `ready` which of them have something, `inbox` what was received.
+//! `server` reads the servers of a configuration, `servers` keeps those of all agents, and `connector` opens
+//! streams to them; `framer` puts around a datagram what a relay needs, with ids from `indication`.
 //!
 //! # The way of a datagram
 //!
 //! Sending reads the path that the engine publishes in a cell, and goes from the application's task
-//! straight to the socket: no lock, no queue, no allocation. Receiving is the driver's: it reads many
+//! straight to the socket: no lock, no queue, no allocation; over a relay, with what that needs around it.
+//! Receiving is the driver's: it reads many
 //! datagrams with one system call, asks the engine whose each is, and appends the application's to the
 //! inbox of its session, with one lock and one wake for all of them. The application takes all there are
 //! by exchanging buffers.
@@ -49,20 +52,26 @@
 mod agent;
 mod config;
 mod connection;
+mod connector;
 mod driver;
 mod endpoint;
 mod error;
 mod events;
 mod exchange;
+mod framer;
 mod inbox;
+mod indication;
+mod ready;
 mod sender;
+mod server;
+mod servers;
 mod session;
 mod signals;
 mod snapshot;
 mod sockets;
 
 pub use agent::Agent;
-pub use config::{Config, IceServer, ServerError, ServerErrorReason};
+pub use config::Config;
 pub use connection::Connection;
 pub use endpoint::Endpoint;
 pub use error::Error;
@@ -74,5 +83,8 @@ pub use nilas_ice::{
     Candidate, CandidateType, Counters, Event, GatheringState, NoPath, Parameters, Role,
     SelectedPair, State, Stats, Verdict,
 };
+pub use nilas_net::ice_servers::{self, IceServer, ServerUrl};
 pub use nilas_net::signaling;
+pub use nilas_net::stream::{ClientTls, Proxy};
 pub use sender::Sender;
+pub use server::{ServerError, ServerErrorReason};

@@ -1,29 +1,29 @@
 //! Sending: from the application's task straight to the socket.
 
-use std::borrow::Cow;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use nilas_ice::{MAX_HEAD, MAX_TAIL, NoPath, Path, SendError, Via};
-use nilas_net::{UdpSocket, send_error};
-use nilas_stun::TransactionId;
+use nilas_ice::{NoPath, Path, SendError, State, Via};
+use nilas_net::send_error;
 use tokio::task::coop::consume_budget;
 
 use crate::error::Error;
+use crate::framer::{Framer, Held, Sent, Way, is_too_large};
 use crate::session::Session;
 
 /// Sends to the peer of an agent, from any task; clones send independently.
 ///
-/// It exists before there is a path, and says so when it is used then. Sending takes no lock and does
-/// not pass the agent's task: the path is read anew for every datagram, so that nothing is sent any more
-/// once the peer's consent has expired (RFC 7675 section 5.1).
+/// It exists before there is a path, and says so when it is used then. Sending does not pass the agent's
+/// task and takes no lock, but where a relay is reached by a stream: then that of the stream's queue, for as
+/// long as a copy takes. The path is read anew for every datagram, so that nothing is sent any more once
+/// the peer's consent has expired (RFC 7675 section 5.1).
 #[derive(Clone, Debug)]
 pub struct Sender {
     session: Arc<Session>,
-    /// The path of which `socket` is the socket.
+    /// The path that `way` is of.
     path: Option<Path>,
-    socket: Weak<UdpSocket>,
+    way: Way,
+    framer: Framer,
 }
 
 impl Sender {
@@ -31,7 +31,8 @@ impl Sender {
         Self {
             session,
             path: None,
-            socket: Weak::new(),
+            way: Way::default(),
+            framer: Framer::default(),
         }
     }
 
@@ -41,7 +42,6 @@ impl Sender {
     /// [`Error::NoPath`] while there is no path, [`Error::Send`] when the operating system refuses, and
     /// [`Error::Closed`].
     pub async fn send(&mut self, datagram: &[u8]) -> Result<(), Error> {
-        let length = datagram.len();
         // A sender in a loop is never kept waiting by loopback: others must have their turn all the same.
         consume_budget().await;
         // Nearly always there is room, and then nothing need be waited for.
@@ -49,13 +49,9 @@ impl Sender {
             Err(Error::WouldBlock) => {}
             done => return done,
         }
-        self.when_writable(|socket, destination, path| {
-            socket
-                .try_send(destination, &framed(path, datagram)?)
-                .map(|()| (1, length))
-        })
-        .await
-        .map(drop)
+        self.when_writable(|framer, held, path| framer.send(held, path, datagram))
+            .await
+            .map(drop)
     }
 
     /// Sends one datagram if the socket can take it now.
@@ -63,13 +59,12 @@ impl Sender {
     /// # Errors
     /// [`Error::WouldBlock`] when it cannot; otherwise as of [`send`](Self::send).
     pub fn try_send(&mut self, datagram: &[u8]) -> Result<(), Error> {
-        let (socket, destination, path) = self.route()?;
-        framed(&path, datagram)
-            .and_then(|framed| socket.try_send(destination, &framed))
-            .map_err(|error| refused(&error))?;
-        self.session
-            .path
-            .record_sent(self.session.clock.now(), 1, datagram.len() as u64);
+        let (held, path) = self.route()?;
+        let sent = self
+            .framer
+            .send(&held, &path, datagram)
+            .map_err(|error| refused(&held, &error))?;
+        self.record(sent);
         Ok(())
     }
 
@@ -86,13 +81,12 @@ impl Sender {
         }
         let mut rest = datagrams;
         while !rest.is_empty() {
+            // A sender in a loop is never kept waiting by loopback.
+            consume_budget().await;
             let sent = self
-                .when_writable(|socket, destination, path| {
-                    let bytes = send_segments(socket, destination, path, rest, segment)?;
-                    Ok((bytes.div_ceil(segment), bytes))
-                })
+                .when_writable(|framer, held, path| framer.send_batch(held, path, rest, segment))
                 .await?;
-            rest = &rest[sent..];
+            rest = &rest[sent.bytes..];
         }
         Ok(())
     }
@@ -107,108 +101,94 @@ impl Sender {
         if segment == 0 {
             return Err(Error::EmptySegment);
         }
-        let mut sent = 0;
-        while sent < datagrams.len() {
-            let tried = self.route().and_then(|(socket, destination, path)| {
-                let rest = &datagrams[sent..];
-                let bytes = send_segments(&socket, destination, &path, rest, segment)
-                    .map_err(|error| refused(&error))?;
-                let packets = bytes.div_ceil(segment) as u64;
-                self.session
-                    .path
-                    .record_sent(self.session.clock.now(), packets, bytes as u64);
-                Ok(bytes)
+        let mut total = 0;
+        while total < datagrams.len() {
+            let tried = self.route().and_then(|(held, path)| {
+                self.framer
+                    .send_batch(&held, &path, &datagrams[total..], segment)
+                    .map_err(|error| refused(&held, &error))
             });
             match tried {
-                Ok(bytes) => sent += bytes,
-                Err(error) if sent == 0 => return Err(error),
+                Ok(sent) => {
+                    self.record(sent);
+                    total += sent.bytes;
+                }
+                Err(error) if total == 0 => return Err(error),
                 Err(_) => break,
             }
         }
-        Ok(sent)
+        Ok(total)
     }
 
-    /// Calls `send`, which tells the datagrams and bytes it sent, as soon as the socket can take it, and
-    /// with the path of that moment. Returns the bytes.
+    /// Calls `send` as soon as there is room, and with the path of that moment.
     async fn when_writable(
         &mut self,
-        mut send: impl FnMut(&UdpSocket, SocketAddr, &Path) -> io::Result<(usize, usize)>,
-    ) -> Result<usize, Error> {
-        // A sender in a loop is never kept waiting by loopback: others must have their turn all the same.
-        consume_budget().await;
+        mut send: impl FnMut(&mut Framer, &Held, &Path) -> io::Result<Sent>,
+    ) -> Result<Sent, Error> {
         loop {
-            let (socket, destination, path) = self.route()?;
-            let cell = &self.session.path;
-            // The path may change or end while the socket is full.
-            let sent = socket
+            let (held, path) = self.route()?;
+            let (cell, framer) = (&self.session.path, &mut self.framer);
+            // The path may change or end while there is no room.
+            let sent = held
                 .when_writable(|| match cell.load() {
-                    Ok(now) if now == path => send(&socket, destination, &path).map(Some),
+                    Ok(now) if now == path => send(framer, &held, &path).map(Some),
                     _ => Ok(None),
                 })
                 .await
-                .map_err(|error| refused(&error))?;
-            if let Some((packets, bytes)) = sent {
-                cell.record_sent(self.session.clock.now(), packets as u64, bytes as u64);
-                return Ok(bytes);
+                .map_err(|error| refused(&held, &error))?;
+            if let Some(sent) = sent {
+                self.record(sent);
+                return Ok(sent);
             }
         }
     }
 
-    /// The path of this moment and its socket.
-    fn route(&mut self) -> Result<(Arc<UdpSocket>, SocketAddr, Path), Error> {
+    /// The path of this moment and what carries it.
+    fn route(&mut self) -> Result<(Held, Path), Error> {
         let path = match self.session.path.load() {
             Ok(path) => path,
             Err(NoPath::Closed) => return Err(Error::Closed),
             Err(reason) => return Err(reason.into()),
         };
-        let Via::Socket {
-            socket,
-            destination,
-        } = path.via
-        else {
-            return Err(Error::Send(SendError::Other));
-        };
         if self.path != Some(path) {
-            self.socket = self.session.sockets.find(socket);
+            let sockets = &self.session.sockets;
+            self.way = match path.via {
+                Via::Socket { socket, .. } => Way::Socket(sockets.find(socket)),
+                Via::Stream(stream) => Way::Stream(sockets.find_stream(stream)),
+            };
             self.path = Some(path);
         }
-        // A socket that is gone while its path stands: the driver has ended.
-        let socket = self.socket.upgrade().ok_or(Error::Closed)?;
-        Ok((socket, destination, path))
+        match self.way.hold() {
+            Some(held) => Ok((held, path)),
+            None => Err(self.gone()),
+        }
+    }
+
+    /// Why there is nothing to send through although there is a path.
+    #[cold]
+    fn gone(&self) -> Error {
+        let state = self.session.control.snapshot.borrow().state;
+        match self.way {
+            // The server has hung up, and the engine has not said yet what takes the stream's place.
+            Way::Stream(_) if state != State::Closed => Error::Send(SendError::Unreachable),
+            // A socket stands as long as its path: the driver has ended.
+            _ => Error::Closed,
+        }
+    }
+
+    fn record(&self, sent: Sent) {
+        let (packets, bytes) = (sent.packets as u64, sent.bytes as u64);
+        self.session
+            .path
+            .record_sent(self.session.clock.now(), packets, bytes);
     }
 }
 
-/// A datagram with what its relay needs around it.
-fn framed<'a>(path: &Path, datagram: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
-    if path.framing.is_none() {
-        return Ok(Cow::Borrowed(datagram));
-    }
-    let mut framed = Vec::with_capacity(datagram.len() + MAX_HEAD + MAX_TAIL);
-    match path.frame(TransactionId::new([0; 12]), datagram, &mut framed) {
-        true => Ok(Cow::Owned(framed)),
-        false => Err(io::ErrorKind::InvalidInput.into()),
-    }
-}
-
-/// Sends what the socket takes of a batch; by way of a relay, one datagram.
-fn send_segments(
-    socket: &UdpSocket,
-    destination: SocketAddr,
-    path: &Path,
-    datagrams: &[u8],
-    segment: usize,
-) -> io::Result<usize> {
-    if path.framing.is_none() {
-        return socket.try_send_segments(destination, datagrams, segment);
-    }
-    let first = &datagrams[..segment.min(datagrams.len())];
-    socket.try_send(destination, &framed(path, first)?)?;
-    Ok(first.len())
-}
-
-fn refused(error: &io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::WouldBlock => Error::WouldBlock,
-        _ => Error::Send(send_error(error)),
+fn refused(held: &Held, error: &io::Error) -> Error {
+    match (error.kind(), held) {
+        (io::ErrorKind::WouldBlock, _) => Error::WouldBlock,
+        _ if is_too_large(error) => Error::Send(SendError::TooLarge),
+        (_, Held::Socket(_)) => Error::Send(send_error(error)),
+        (_, Held::Stream(_)) => Error::Send(SendError::Unreachable),
     }
 }

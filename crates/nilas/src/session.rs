@@ -12,6 +12,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::error::Error;
 use crate::inbox::Inbox;
+use crate::servers::NewServers;
 use crate::snapshot::Snapshot;
 use crate::sockets::SocketTable;
 
@@ -20,6 +21,7 @@ use crate::sockets::SocketTable;
 pub(crate) enum Request {
     Add {
         config: Box<AgentConfig>,
+        servers: Box<NewServers>,
         inbox: Arc<Inbox>,
         reply: Reply<Added>,
     },

@@ -1,6 +1,8 @@
 //! Two agents in one process. Every wait has a limit only so that a hang becomes a failure.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub(crate) mod relay;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,6 +2,12 @@
 //!
 //! No lock is needed for the engine, because nobody else holds it. Handles talk to the driver through
 //! bounded queues; received data goes to the sessions' inboxes; sent data does not pass here at all.
+//!
+//! This file is the loop and the sockets; `requests` is what applications ask for, `streams` the
+//! connections to TURN servers.
+
+mod requests;
+mod streams;
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn, ready};
@@ -12,17 +18,21 @@ use std::sync::Arc;
 
 use nilas_ice::{
     AgentId, Application, BindError, Command, Engine, Event, Handled, Input, Interface, Output,
-    RequestId, ResolveError, SocketId, State, Time,
+    RequestId, ResolveError, SocketId, State, StreamError, StreamId, Time,
 };
-use nilas_net::{Clock, ReceiveBatch, UdpSocket, bind_error, interfaces, resolve, send_error};
+use nilas_net::stream::Stream;
+use nilas_net::{Clock, ReceiveBatch, UdpSocket, bind_error, send_error};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep_until};
 
+use self::streams::StreamSource;
 use crate::inbox::Inbox;
-use crate::session::{Added, Request};
+use crate::ready::{ReadyList, Source};
+use crate::servers::{Brought, Servers};
+use crate::session::Request;
 use crate::snapshot::Snapshot;
-use crate::sockets::{Reader, ReadyList, SocketTable};
+use crate::sockets::{Reader, SocketTable};
 
 /// Handles wait when so many requests have not been served.
 pub(crate) const MAX_REQUESTS: usize = 64;
@@ -47,12 +57,18 @@ pub(crate) struct Driver {
     readers: HashMap<SocketId, Reader>,
     ready: Arc<ReadyList>,
     next_socket: u32,
+    servers: Servers,
     resolving: JoinSet<(RequestId, Result<Vec<SocketAddr>, ResolveError>)>,
+    opening: JoinSet<(RequestId, Result<Stream, StreamError>)>,
+    streams: HashMap<StreamId, StreamSource>,
+    next_stream: u32,
     interfaces: Vec<Interface>,
     /// When they were listed.
     listed: Option<Time>,
     batch: ReceiveBatch,
     transmit: Box<[u8; TRANSMIT_BYTES]>,
+    /// What is read from streams; made with the first of them.
+    stream_buffer: Option<Box<[u8]>>,
     staged: Staged,
 }
 
@@ -63,6 +79,8 @@ struct Hosted {
     events: broadcast::Sender<Event>,
     /// The peer's present generation.
     remote_ufrag: Option<String>,
+    /// To be taken from the driver's list with it.
+    servers: Brought,
 }
 
 /// Data of one agent in a row, so that its inbox is locked once for all of it.
@@ -79,7 +97,8 @@ enum Turn {
     Request(Option<Request>),
     Close(AgentId),
     Resolved(RequestId, Result<Vec<SocketAddr>, ResolveError>),
-    Readable(SocketId),
+    Opened(RequestId, Result<Stream, StreamError>),
+    Readable(Source),
     Deadline,
 }
 
@@ -101,11 +120,16 @@ impl Driver {
             readers: HashMap::new(),
             ready: Arc::default(),
             next_socket: 0,
+            servers: Servers::default(),
             resolving: JoinSet::new(),
+            opening: JoinSet::new(),
+            streams: HashMap::new(),
+            next_stream: 0,
             interfaces: Vec::new(),
             listed: None,
             batch: ReceiveBatch::default(),
             transmit: Box::new([0; TRANSMIT_BYTES]),
+            stream_buffer: None,
             staged: Staged::default(),
         }
     }
@@ -140,7 +164,8 @@ impl Driver {
                         request = requests.recv() => Turn::Request(request),
                         Some(agent) = closings.recv() => Turn::Close(agent),
                         Some(Ok((request, result))) = self.resolving.join_next() => Turn::Resolved(request, result),
-                        socket = self.ready.next() => Turn::Readable(socket),
+                        Some(Ok((request, result))) = self.opening.join_next() => Turn::Opened(request, result),
+                        source = self.ready.next() => Turn::Readable(source),
                         () = &mut timer, if matches!(polled, Polled::Idle(Some(_))) => Turn::Deadline,
                         () = ready(()), if matches!(polled, Polled::More) => Turn::Deadline,
                     }
@@ -163,7 +188,9 @@ impl Driver {
                     let result = result.as_deref().map_err(|error| *error);
                     self.input(Input::Resolved { request, result });
                 }
-                Turn::Readable(socket) => self.read(socket),
+                Turn::Opened(request, result) => self.opened(request, result),
+                Turn::Readable(Source::Socket(socket)) => self.read(socket),
+                Turn::Readable(Source::Stream(stream)) => self.read_stream(stream),
                 Turn::Deadline => {}
             }
             turns += 1;
@@ -172,135 +199,6 @@ impl Driver {
             self.close(agent);
         }
         while matches!(self.poll_engine(), Polled::More) {}
-    }
-
-    fn serve(&mut self, request: Request) {
-        let now = self.clock.now();
-        // Whoever asked may have gone away: the answer is nobody's then.
-        match request {
-            Request::Add {
-                config,
-                inbox,
-                reply,
-            } => {
-                let added = self.add(*config, inbox);
-                if let Err(Ok(unwanted)) = reply.send(added) {
-                    self.close(unwanted.agent);
-                }
-            }
-            Request::RemoteParameters {
-                agent,
-                parameters,
-                reply,
-            } => {
-                let done = self
-                    .engine
-                    .agent(agent)
-                    .and_then(|mut agent| agent.set_remote_parameters(now, &parameters));
-                if done.is_ok()
-                    && let Some(hosted) = self.agents.get_mut(&agent)
-                {
-                    hosted.remote_ufrag = Some(parameters.ufrag);
-                }
-                let _ = reply.send(done);
-            }
-            Request::RemoteCandidate {
-                agent,
-                candidate,
-                reply,
-            } => {
-                let agent = self.engine.agent(agent);
-                let _ = reply
-                    .send(agent.and_then(|mut agent| agent.add_remote_candidate(now, *candidate)));
-            }
-            Request::EndOfRemoteCandidates {
-                agent,
-                ufrag,
-                reply,
-            } => {
-                let present = self
-                    .agents
-                    .get(&agent)
-                    .and_then(|hosted| hosted.remote_ufrag.as_ref());
-                // The end of an earlier generation says nothing about the present one.
-                let stale = ufrag.is_some() && present.is_some() && ufrag.as_ref() != present;
-                let agent = self.engine.agent(agent);
-                let _ = reply.send(agent.map(|mut agent| {
-                    if !stale {
-                        agent.end_of_remote_candidates(now);
-                    }
-                }));
-            }
-            Request::Restart { agent, reply } => {
-                // The network may have changed since: that is what most restarts are for.
-                self.list_interfaces();
-                let agent = self.engine.agent(agent);
-                let _ = reply.send(agent.map(|mut agent| agent.restart(now)));
-            }
-            Request::Counters { reply } => {
-                let _ = reply.send(Ok(*self.engine.counters()));
-            }
-            Request::Stats { agent, reply } => {
-                let _ = reply.send(self.engine.agent(agent).map(|agent| agent.stats(now)));
-            }
-        }
-    }
-
-    fn add(
-        &mut self,
-        config: nilas_ice::AgentConfig,
-        inbox: Arc<Inbox>,
-    ) -> Result<Added, nilas_ice::AgentError> {
-        self.list_interfaces();
-        let now = self.clock.now();
-        let id = self.engine.add_agent(now, config)?;
-        let mut agent = self.engine.agent(id)?;
-        let snapshot = watch::Sender::new(Snapshot::new(agent.local_parameters(), agent.role()));
-        let path = agent.path();
-        agent.gather(now);
-        let (events, first_events) = broadcast::channel(MAX_EVENTS);
-        let added = Added {
-            agent: id,
-            path,
-            snapshot: snapshot.subscribe(),
-            events: first_events,
-            subscribe: events.downgrade(),
-        };
-        self.agents.insert(
-            id,
-            Hosted {
-                inbox,
-                snapshot,
-                events,
-                remote_ufrag: None,
-            },
-        );
-        Ok(added)
-    }
-
-    fn close(&mut self, agent: AgentId) {
-        // It may be closed already.
-        if let Ok(agent) = self.engine.agent(agent) {
-            agent.close(self.clock.now());
-        }
-    }
-
-    /// Tells the engine the machine's addresses, unless it has been told lately or nothing has changed.
-    fn list_interfaces(&mut self) {
-        let now = self.clock.now();
-        if self
-            .listed
-            .is_some_and(|listed| now.since(listed) < INTERFACES_AGE)
-        {
-            return;
-        }
-        // Without a listing the engine finds no candidate, and its verdict says so.
-        let found = interfaces().unwrap_or_default();
-        if self.listed.is_none() || found != self.interfaces {
-            self.interfaces = found;
-            let _ = self.engine.handle(now, Input::Interfaces(&self.interfaces));
-        }
-        self.listed = Some(now);
     }
 
     /// Reads from a socket once, which may bring many datagrams.
@@ -328,13 +226,9 @@ impl Driver {
                 Handled::Application(Application {
                     agent, range: data, ..
                 }) => {
-                    if self.staged.agent != Some(agent) {
-                        self.staged.deliver(&self.agents, self.batch.bytes());
-                        self.staged.agent = Some(agent);
-                    }
+                    let data = range.start + data.start..range.start + data.end;
                     self.staged
-                        .ranges
-                        .push(range.start + data.start..range.start + data.end);
+                        .stage(agent, data, &self.agents, self.batch.bytes());
                 }
                 Handled::Consumed | Handled::NotOurs | Handled::Stream { .. } => {}
             }
@@ -384,9 +278,21 @@ impl Driver {
                     name,
                     port,
                 }) => {
-                    self.resolving
-                        .spawn(async move { (request, resolve(&name, port).await) });
+                    let found = self.servers.resolve((name, port));
+                    self.resolving.spawn(async move { (request, found.await) });
                 }
+                Output::StreamTransmit(transmit) => self.write_stream(transmit),
+                Output::Command(Command::OpenStream {
+                    request,
+                    transport,
+                    host,
+                    port,
+                    address,
+                }) => {
+                    let opened = self.servers.open(transport, (host, port), address);
+                    self.opening.spawn(async move { (request, opened.await) });
+                }
+                Output::Command(Command::CloseStream(id)) => self.close_stream(id),
                 Output::Idle(deadline) => return Polled::Idle(deadline),
                 // The engine is of the same version and says nothing else.
                 _ => {}
@@ -437,8 +343,10 @@ impl Driver {
             hosted
                 .inbox
                 .set_ended(matches!(state, State::Failed | State::Closed));
-            if state == State::Closed {
-                self.agents.remove(&agent);
+            if state == State::Closed
+                && let Some(hosted) = self.agents.remove(&agent)
+            {
+                self.servers.remove(hosted.servers);
             }
         }
     }
@@ -458,6 +366,21 @@ impl Drop for Driver {
 }
 
 impl Staged {
+    /// Adds data of this agent, a range of `bytes`.
+    fn stage(
+        &mut self,
+        agent: AgentId,
+        data: Range<usize>,
+        agents: &HashMap<AgentId, Hosted>,
+        bytes: &[u8],
+    ) {
+        if self.agent != Some(agent) {
+            self.deliver(agents, bytes);
+            self.agent = Some(agent);
+        }
+        self.ranges.push(data);
+    }
+
     fn deliver(&mut self, agents: &HashMap<AgentId, Hosted>, bytes: &[u8]) {
         if let Some(hosted) = self.agent.take().and_then(|agent| agents.get(&agent)) {
             hosted.inbox.push(bytes, &self.ranges);

@@ -1,0 +1,148 @@
+//! What applications ask the driver for.
+
+use std::sync::Arc;
+
+use nilas_ice::{AgentConfig, AgentError, AgentId, Input};
+use nilas_net::interfaces;
+use tokio::sync::{broadcast, watch};
+
+use super::{Driver, Hosted, INTERFACES_AGE, MAX_EVENTS};
+use crate::inbox::Inbox;
+use crate::servers::{NewServers, stream_servers};
+use crate::session::{Added, Request};
+use crate::snapshot::Snapshot;
+
+impl Driver {
+    pub(super) fn serve(&mut self, request: Request) {
+        let now = self.clock.now();
+        // Whoever asked may have gone away: the answer is nobody's then.
+        match request {
+            Request::Add {
+                config,
+                servers,
+                inbox,
+                reply,
+            } => {
+                let added = self.add(*config, *servers, inbox);
+                if let Err(Ok(unwanted)) = reply.send(added) {
+                    self.close(unwanted.agent);
+                }
+            }
+            Request::RemoteParameters {
+                agent,
+                parameters,
+                reply,
+            } => {
+                let done = self
+                    .engine
+                    .agent(agent)
+                    .and_then(|mut agent| agent.set_remote_parameters(now, &parameters));
+                if done.is_ok()
+                    && let Some(hosted) = self.agents.get_mut(&agent)
+                {
+                    hosted.remote_ufrag = Some(parameters.ufrag);
+                }
+                let _ = reply.send(done);
+            }
+            Request::RemoteCandidate {
+                agent,
+                candidate,
+                reply,
+            } => {
+                let agent = self.engine.agent(agent);
+                let _ = reply
+                    .send(agent.and_then(|mut agent| agent.add_remote_candidate(now, *candidate)));
+            }
+            Request::EndOfRemoteCandidates {
+                agent,
+                ufrag,
+                reply,
+            } => {
+                let present = self
+                    .agents
+                    .get(&agent)
+                    .and_then(|hosted| hosted.remote_ufrag.as_ref());
+                // The end of an earlier generation says nothing about the present one.
+                let stale = ufrag.is_some() && present.is_some() && ufrag.as_ref() != present;
+                let agent = self.engine.agent(agent);
+                let _ = reply.send(agent.map(|mut agent| {
+                    if !stale {
+                        agent.end_of_remote_candidates(now);
+                    }
+                }));
+            }
+            Request::Restart { agent, reply } => {
+                // The network may have changed since: that is what most restarts are for.
+                self.list_interfaces();
+                let agent = self.engine.agent(agent);
+                let _ = reply.send(agent.map(|mut agent| agent.restart(now)));
+            }
+            Request::Counters { reply } => {
+                let _ = reply.send(Ok(*self.engine.counters()));
+            }
+            Request::Stats { agent, reply } => {
+                let _ = reply.send(self.engine.agent(agent).map(|agent| agent.stats(now)));
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        config: AgentConfig,
+        servers: NewServers,
+        inbox: Arc<Inbox>,
+    ) -> Result<Added, AgentError> {
+        self.list_interfaces();
+        let now = self.clock.now();
+        let streams = stream_servers(&config);
+        let id = self.engine.add_agent(now, config)?;
+        let mut agent = self.engine.agent(id)?;
+        let snapshot = watch::Sender::new(Snapshot::new(agent.local_parameters(), agent.role()));
+        let path = agent.path();
+        agent.gather(now);
+        let (events, first_events) = broadcast::channel(MAX_EVENTS);
+        let added = Added {
+            agent: id,
+            path,
+            snapshot: snapshot.subscribe(),
+            events: first_events,
+            subscribe: events.downgrade(),
+        };
+        self.agents.insert(
+            id,
+            Hosted {
+                inbox,
+                snapshot,
+                events,
+                remote_ufrag: None,
+                servers: self.servers.add(streams, servers),
+            },
+        );
+        Ok(added)
+    }
+
+    pub(super) fn close(&mut self, agent: AgentId) {
+        // It may be closed already.
+        if let Ok(agent) = self.engine.agent(agent) {
+            agent.close(self.clock.now());
+        }
+    }
+
+    /// Tells the engine the machine's addresses, unless it has been told lately or nothing has changed.
+    fn list_interfaces(&mut self) {
+        let now = self.clock.now();
+        if self
+            .listed
+            .is_some_and(|listed| now.since(listed) < INTERFACES_AGE)
+        {
+            return;
+        }
+        // Without a listing the engine finds no candidate, and its verdict says so.
+        let found = interfaces().unwrap_or_default();
+        if self.listed.is_none() || found != self.interfaces {
+            self.interfaces = found;
+            let _ = self.engine.handle(now, Input::Interfaces(&self.interfaces));
+        }
+        self.listed = Some(now);
+    }
+}
