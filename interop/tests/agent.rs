@@ -144,8 +144,7 @@ fn roles_are_healed_whatever_both_were_told() {
 fn an_unknown_option_or_line_is_an_error_event_and_nothing_else() {
     let mut odd = start(true);
     odd["mdns"] = json!(true);
-    odd["turn"] =
-        json!({"host": "203.0.113.10", "port": 3478, "transport": "udp", "user": "u", "pass": "p"});
+    odd["turn"] = json!({"host": "203.0.113.10", "port": 3478, "transport": "sctp", "user": "u", "pass": "p"});
     let (_scene, mut pair) = begun("open,open", [odd, start(false)]);
     good(pair.relay_until("an error about each option", |seen| {
         seen[0].errors.len() >= 2

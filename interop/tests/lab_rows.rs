@@ -70,7 +70,7 @@ fn delay_and_loss() {
 
 #[test]
 fn two_symmetric_nats_need_a_relay() {
-    let said = demo("sym,sym", &[]);
+    let said = demo("sym,sym", &["--no-relay"]);
     assert_eq!(said.code, Some(1), "{said:?}");
     let result = last_line(&said);
     assert_eq!(result["ok"], false, "{result}");
@@ -84,6 +84,77 @@ fn two_symmetric_nats_need_a_relay() {
         sentences.iter().find(says_so).is_some(),
         "no sentence says that a relay is needed: {result}"
     );
+}
+
+#[test]
+fn symmetric_on_both_sides() {
+    relayed("sym,sym", &[]);
+}
+
+#[test]
+fn port_dependent_on_both_sides() {
+    relayed("apdm-apdf,apdm-apdf", &[]);
+}
+
+#[test]
+fn port_filtered_and_symmetric() {
+    relayed("eim-apdf,sym", &[]);
+}
+
+#[test]
+fn symmetric_carrier() {
+    relayed("cgn:plain:sym,plain", &[]);
+}
+
+#[test]
+fn one_carrier_without_hairpin() {
+    relayed("cgn:plain:eim-apdf,samecgn", &[]);
+}
+
+/// Only TCP gets out, to the ports of the web.
+#[test]
+fn no_udp_and_symmetric() {
+    relayed("plain+udpblock,sym", &[]);
+}
+
+/// Only TCP to port 443, where the server speaks TLS.
+#[test]
+fn no_way_out_but_port_443() {
+    relayed("plain+tcp443,plain", &[]);
+    relayed("plain+strict443,plain", &[]);
+}
+
+#[test]
+fn ipv6_only_and_ipv4_only() {
+    relayed("nat64,plain", &[]);
+    relayed("v6fw,plain", &[]);
+}
+
+#[test]
+fn only_the_relay_if_asked() {
+    let result = relayed("plain,plain", &["--relay-only"]);
+    for peer in peers(&result) {
+        assert_eq!(peer["local"], "relay", "{peer}");
+    }
+}
+
+/// Runs the demo and checks that a relay carries the data both ways.
+#[track_caller]
+fn relayed(kinds: &str, more: &[&str]) -> Value {
+    let said = demo(kinds, more);
+    assert_eq!(said.code, Some(0), "{kinds}: {said:?}");
+    let result = last_line(&said);
+    assert_eq!(result["ok"], true, "{kinds}: {result}");
+    let peers = peers(&result);
+    assert!(
+        peers.iter().any(|peer| peer["local"] == "relay"),
+        "{kinds}: nobody uses a relay: {result}"
+    );
+    assert_eq!(
+        result["echo"]["received"], result["echo"]["sent"],
+        "{kinds}: nothing is lost here: {result}"
+    );
+    result
 }
 
 /// Runs the demo and checks that both sides found a path of the expected kind that carries data both ways.

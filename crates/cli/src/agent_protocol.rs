@@ -5,11 +5,11 @@
 //! not have gets an `error` event too, and the rest of `start` is carried out; a key that is not known in any
 //! other command is ignored, because the other side's `params` are handed over as they are.
 
-use nilas_ice::{Candidate, Parameters, State, Stats, StunServer};
+use nilas::ice_servers::{self, IceServer, IceServersError};
+use nilas::{Config, ServerError};
+use nilas_ice::{Candidate, Parameters, State, Stats};
 use serde::Serialize;
 use serde_json::{Map, Value};
-
-use crate::network::stun_server;
 
 /// What the driving program wants.
 #[derive(Debug, PartialEq)]
@@ -28,11 +28,21 @@ pub(crate) enum Command {
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Start {
     pub(crate) controlling: bool,
-    pub(crate) stun_servers: Vec<StunServer>,
+    pub(crate) servers: Vec<Server>,
+    pub(crate) relay_only: bool,
     /// Interfaces by name; empty means all.
     pub(crate) interfaces: Vec<String>,
     /// A sentence for each option that is not carried out.
     pub(crate) refused: Vec<String>,
+}
+
+/// A STUN or TURN server, one that can be used.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Server {
+    /// `host:port`, or a URI.
+    Stun(String),
+    /// A server of `iceServers`, with one URL; `turn` is put into this shape, too.
+    Listed(IceServer),
 }
 
 /// What the agent tells.
@@ -95,9 +105,9 @@ impl Start {
                 "stun" => start.take_stun(value)?,
                 "iceServers" => start.take_ice_servers(value)?,
                 "interfaces" => start.interfaces = strings(key, value)?,
-                "turn" if !value.is_null() => start.refuse("turn: this build has no relays"),
-                "turn" => {}
-                "relayOnly" | "lite" | "mdns" | "tcp" => {
+                "turn" => start.take_turn(value)?,
+                "relayOnly" => start.relay_only = boolean(key, value)?,
+                "lite" | "mdns" | "tcp" => {
                     if boolean(key, value)? {
                         start.refuse(format!("{key}: this build does not have it"));
                     }
@@ -115,34 +125,107 @@ impl Start {
     fn take_stun(&mut self, value: &Value) -> Result<(), String> {
         match value {
             Value::Null => {}
-            Value::String(text) => match stun_server(text) {
-                Ok(server) => self.stun_servers.push(server),
-                Err(reason) => self.refuse(format!("stun: {reason}")),
-            },
+            Value::String(text) => self.take("stun", Server::Stun(text.clone())),
             _ => return Err("stun: a text \"host:port\" or null is needed".to_owned()),
         }
         Ok(())
     }
 
-    /// RTCIceServer: `urls` is a URL or a list of them.
+    /// `{"host", "port", "transport": "udp|tcp|tls|dtls", "user", "pass"}`.
+    fn take_turn(&mut self, value: &Value) -> Result<(), String> {
+        let fields = match value {
+            Value::Null => return Ok(()),
+            Value::Object(fields) => fields,
+            _ => return Err("turn: an object or null is needed".to_owned()),
+        };
+        let text = |key| text(fields, key).map_err(|wrong| format!("turn: {wrong}"));
+        let (host, user, password) = (text("host")?, text("user")?, text("pass")?);
+        let port = fields.get("port").and_then(Value::as_u64);
+        let port = port.ok_or("turn: port: a number is needed")?;
+        let (scheme, transport) = match text("transport")? {
+            "udp" => ("turn", "udp"),
+            "tcp" => ("turn", "tcp"),
+            "tls" => ("turns", "tcp"),
+            "dtls" => ("turns", "udp"),
+            other => {
+                self.refuse(format!("turn: there is no transport {other:?}"));
+                return Ok(());
+            }
+        };
+        let (open, close) = if host.contains(':') {
+            ("[", "]")
+        } else {
+            ("", "")
+        };
+        let url = format!("{scheme}:{open}{host}{close}:{port}?transport={transport}");
+        match url.parse() {
+            Ok(url) => {
+                let server = IceServer {
+                    urls: vec![url],
+                    username: Some(user.to_owned()),
+                    credential: Some(password.to_owned()),
+                };
+                self.take("turn", Server::Listed(server));
+            }
+            Err(wrong) => self.refuse(format!("turn: {wrong}")),
+        }
+        Ok(())
+    }
+
+    /// RTCIceServer, in any of the shapes that are handed out.
     fn take_ice_servers(&mut self, value: &Value) -> Result<(), String> {
         let Value::Array(servers) = value else {
             return Err("iceServers: a list is needed".to_owned());
         };
         for server in servers {
-            let urls = match server.get("urls") {
-                Some(Value::String(url)) => vec![url.clone()],
-                Some(list) => strings("iceServers: urls", list)?,
-                None => return Err("iceServers: a server has no urls".to_owned()),
+            if !server.is_object() {
+                return Err("iceServers: each server is an object".to_owned());
+            }
+            let listed = match ice_servers::parse(&server.to_string()) {
+                Ok(listed) => listed,
+                Err(wrong @ (IceServersError::NoUrl { .. } | IceServersError::Shape { .. })) => {
+                    return Err(format!("iceServers: {wrong}"));
+                }
+                Err(wrong) => {
+                    self.refuse(format!("iceServers: {wrong}"));
+                    continue;
+                }
             };
-            for url in urls {
-                match stun_server(&url) {
-                    Ok(server) => self.stun_servers.push(server),
-                    Err(reason) => self.refuse(format!("iceServers: {reason}")),
+            // One URL that cannot be used does not spoil the others.
+            for IceServer {
+                urls,
+                username,
+                credential,
+            } in listed
+            {
+                for url in urls {
+                    let server = IceServer {
+                        urls: vec![url],
+                        username: username.clone(),
+                        credential: credential.clone(),
+                    };
+                    self.take("iceServers", Server::Listed(server));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Takes a server if it can be used.
+    fn take(&mut self, option: &str, server: Server) {
+        match server.add_to(Config::controlled()) {
+            Ok(_) => self.servers.push(server),
+            Err(reason) => self.refuse(format!("{option}: {reason}")),
+        }
+    }
+}
+
+impl Server {
+    pub(crate) fn add_to(&self, config: Config) -> Result<Config, ServerError> {
+        match self {
+            Self::Stun(text) => config.stun(text),
+            Self::Listed(server) => config.ice_server(server),
+        }
     }
 }
 
@@ -184,35 +267,44 @@ mod tests {
     #[test]
     fn start_takes_what_it_can_and_names_what_it_cannot() {
         let judge = r#"{"cmd":"start","controlling":true,"stun":"203.0.113.10:3478","turn":null,"relayOnly":false}"#;
-        let server = |host: &str, port| StunServer {
-            host: host.to_owned(),
-            port,
+        let stun = |text: &str| Server::Stun(text.to_owned());
+        let listed = |text: &str| {
+            let mut servers = ice_servers::parse(text).expect("a server");
+            Server::Listed(servers.remove(0))
         };
         assert_eq!(
             start(judge),
             Start {
                 controlling: true,
-                stun_servers: vec![server("203.0.113.10", 3478)],
+                servers: vec![stun("203.0.113.10:3478")],
                 ..Start::default()
             }
         );
         let everything = r#"{"cmd":"start","controlling":false,"stun":null,
-            "turn":{"host":"h","port":1,"transport":"udp","user":"u","pass":"p"},"relayOnly":true,"lite":true,"mdns":true,
+            "turn":{"host":"2001:db8::2","port":443,"transport":"tls","user":"u","pass":"p"},"relayOnly":true,"lite":true,"mdns":true,
             "tcp":false,"interfaces":["eth0"],"colour":"red",
-            "iceServers":[{"urls":"stun:[2001:db8::1]:5"},{"urls":["stun:a.example","turn:b.example"]}]}"#;
+            "iceServers":[{"urls":"stun:[2001:db8::1]:5"},{"urls":["stuns:a.example","turn:b.example"],"username":"u","credential":"p"},
+                {"urls":"turn:c.example"}]}"#;
         let start = start(everything);
+        let mut servers = start.servers;
+        // The keys of an object come in the order of their names.
+        servers.sort_by_key(|server| format!("{server:?}"));
         assert_eq!(
-            start.stun_servers,
-            [server("2001:db8::1", 5), server("a.example", 3478)]
+            servers,
+            [
+                listed("stun:[2001:db8::1]:5"),
+                listed("turn:b.example u p"),
+                listed("turns:[2001:db8::2]:443?transport=tcp u p"),
+            ]
         );
+        assert!(start.relay_only);
         assert_eq!(start.interfaces, ["eth0"]);
         for option in [
-            "turn:",
-            "relayOnly:",
             "lite:",
             "mdns:",
             "colour:",
-            "iceServers: \"turn:b.example\"",
+            "iceServers: \"stuns:a.example\"",
+            "iceServers: server 1",
         ] {
             assert_eq!(
                 start
@@ -221,10 +313,32 @@ mod tests {
                     .filter(|why| why.starts_with(option))
                     .count(),
                 1,
-                "{option}"
+                "{option} {:?}",
+                start.refused
             );
         }
-        assert_eq!(start.refused.len(), 6);
+        assert_eq!(start.refused.len(), 5);
+    }
+
+    #[test]
+    fn every_transport_of_a_relay_is_understood() {
+        for (transport, url) in [
+            ("udp", "turn:192.0.2.1:5?transport=udp"),
+            ("tcp", "turn:192.0.2.1:5?transport=tcp"),
+            ("tls", "turns:192.0.2.1:5?transport=tcp"),
+            ("dtls", "turns:192.0.2.1:5?transport=udp"),
+        ] {
+            let line = format!(
+                r#"{{"cmd":"start","turn":{{"host":"192.0.2.1","port":5,"transport":"{transport}","user":"u","pass":"p"}}}}"#
+            );
+            let start = start(&line);
+            let [Server::Listed(server)] = start.servers.as_slice() else {
+                panic!("{:?}", start.refused)
+            };
+            assert_eq!(server.urls, [url.parse().expect("a URL")]);
+        }
+        let sctp = r#"{"cmd":"start","turn":{"host":"h","port":5,"transport":"sctp","user":"u","pass":"p"}}"#;
+        assert_eq!(start(sctp).refused.len(), 1);
     }
 
     #[test]
@@ -246,7 +360,13 @@ mod tests {
                 "interfaces: a list",
             ),
             (r#"{"cmd":"start","iceServers":{}}"#, "iceServers: a list"),
-            (r#"{"cmd":"start","iceServers":[{}]}"#, "no urls"),
+            (r#"{"cmd":"start","iceServers":[{}]}"#, "iceServers: "),
+            (r#"{"cmd":"start","iceServers":[1]}"#, "iceServers: "),
+            (r#"{"cmd":"start","turn":"192.0.2.1"}"#, "turn: an object"),
+            (
+                r#"{"cmd":"start","turn":{"host":"h"}}"#,
+                "turn: user is missing",
+            ),
             (r#"{"cmd":"remote","ufrag":"abcd"}"#, "pwd"),
             (
                 r#"{"cmd":"remote","ufrag":"a","pwd":"0123456789012345678901"}"#,

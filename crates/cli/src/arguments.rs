@@ -2,12 +2,11 @@
 
 pub(crate) mod turn;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
-
-use crate::setting_flags::SettingFlags;
 use nilas_sim::matrix::{Access, Servers};
 
 const EXIT_CODES: &str = "\
@@ -35,7 +34,7 @@ pub(crate) enum Verb {
     Connect(Connect),
     /// Show every address under which this machine can be reached, and how each was found
     Gather(Gather),
-    /// Serve STUN and TURN, and let peers meet under a code
+    /// Answer STUN requests and let peers meet under a code
     Server(Server),
     /// Test TURN servers, load them, and make credentials for them
     Turn(turn::Turn),
@@ -77,6 +76,12 @@ pub(crate) struct Demo {
     /// Lose this share of the packets on each side's wire, in per cent
     #[arg(long, value_name = "PERCENT", value_parser = per_cent)]
     pub(crate) loss: Option<f64>,
+    /// Do without the relay, to see what is possible without one
+    #[arg(long, conflicts_with = "relay_only")]
+    pub(crate) no_relay: bool,
+    /// Use only the relay, even where a direct path is possible
+    #[arg(long)]
+    pub(crate) relay_only: bool,
     /// Print JSON lines; the last one is the result (schema nilas.demo/1)
     #[arg(long)]
     pub(crate) json: bool,
@@ -127,6 +132,30 @@ pub(crate) struct Network {
     /// A STUN server, which tells the address that the internet sees; may be given several times
     #[arg(long, value_name = "HOST:PORT", value_hint = ValueHint::Hostname)]
     pub(crate) stun: Vec<String>,
+    /// A TURN server, which relays where nothing direct works, such as turn:HOST or turns:HOST:443?transport=tcp;
+    /// may be given several times
+    #[arg(long, value_name = "URL", requires_all = ["user", "password"], value_hint = ValueHint::Url)]
+    pub(crate) turn: Vec<String>,
+    /// The user name for the TURN servers
+    #[arg(long, value_name = "NAME", requires = "turn")]
+    pub(crate) user: Option<String>,
+    /// The password for the TURN servers; other users of this machine can see it unless it is in the environment
+    #[arg(
+        long,
+        env = "NILAS_TURN_PASSWORD",
+        hide_env_values = true,
+        value_name = "PASSWORD"
+    )]
+    pub(crate) password: Option<String>,
+    /// A list of servers as providers hand it out (RTCIceServer), or the file it is in; may be given several times
+    #[arg(long, value_name = "JSON|FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) ice_servers: Vec<String>,
+    /// Use only relayed addresses, so that the other side learns none of this machine
+    #[arg(long)]
+    pub(crate) relay_only: bool,
+    /// Reach TURN servers over TCP and TLS through this proxy, as http://HOST:PORT or socks5://HOST:PORT
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub(crate) proxy: Option<nilas::Proxy>,
     /// Use only this network interface; may be given several times
     #[arg(long, value_name = "NAME")]
     pub(crate) interface: Vec<String>,
@@ -135,40 +164,21 @@ pub(crate) struct Network {
     pub(crate) loopback: bool,
 }
 
-/// Serve STUN and TURN over UDP, TCP, TLS and DTLS, and let peers meet under a code over WebSocket.
+/// Answer STUN requests over UDP and TCP, and let peers meet under a code over WebSocket.
 ///
-/// Prints `ready` with the addresses once it serves, and the iceServers for an application. Without users,
-/// secrets or token keys it makes one user for this run. A flag comes before its variable, such as
-/// NILAS_SERVER_RELAY_PORTS for --relay-ports, and that before the key in the file, relay-ports. SIGHUP reads
-/// the file and the certificate again; SIGTERM lets allocations end before the server does, a second one or
-/// Ctrl-C stops it at once. It logs to standard error; NILAS_LOG says how much.
+/// Prints `ready` with the addresses once it serves, and ends with Ctrl-C or SIGTERM.
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES, args_conflicts_with_subcommands = true)]
+#[command(after_help = EXIT_CODES)]
 pub(crate) struct Server {
-    #[command(subcommand)]
-    pub(crate) verb: Option<ServerVerb>,
-    /// A file of settings in TOML
-    #[arg(long, env = "NILAS_SERVER_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) config: Option<PathBuf>,
-    /// Print JSON lines (schema nilas.server/1), and log JSON lines
+    /// Where to answer STUN, UDP and TCP; may be given several times [default: port 3478 of all addresses]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Where peers meet, a WebSocket [default: port 3480 of all addresses]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) signal_listen: Option<SocketAddr>,
+    /// Print JSON lines (schema nilas.server/1)
     #[arg(long)]
     pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) settings: SettingFlags,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ServerVerb {
-    /// Say what is wrong with a file of settings, all at once and with its lines
-    #[command(after_help = EXIT_CODES)]
-    CheckConfig {
-        /// The file
-        #[arg(value_hint = ValueHint::FilePath)]
-        file: PathBuf,
-        /// Print one JSON object (schema nilas.check-config/1)
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 /// Build a laboratory of NATs out of network namespaces (Linux) and run a command in one of its machines.
@@ -269,6 +279,26 @@ mod tests {
         for wrong in ["-1", "101", "NaN", "inf", "x", ""] {
             assert!(per_cent(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_relay_needs_a_user_and_a_password() {
+        let parse = |more: &[&str]| {
+            let words = ["nilas", "gather"].iter().chain(more);
+            Arguments::try_parse_from(words).is_ok()
+        };
+        assert!(!parse(&["--turn", "turn:h", "--user", "u"]));
+        assert!(!parse(&["--user", "u"]));
+        assert!(parse(&[
+            "--turn",
+            "turn:h",
+            "--user",
+            "u",
+            "--password",
+            "p"
+        ]));
+        assert!(parse(&["--proxy", "socks5://h"]));
+        assert!(!parse(&["--proxy", "ftp://h"]));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What an agent of this program uses of the machine's network.
 
 use nilas::{Config, Role};
-use nilas_ice::{Interface, InterfaceFilter, StunServer};
+use nilas_ice::{Interface, InterfaceFilter};
 
 use crate::arguments::Network;
 use crate::failure::Failure;
@@ -19,8 +19,45 @@ pub(crate) fn from_arguments(role: Role, network: &Network) -> Result<Config, Fa
     for server in &network.stun {
         config = config.stun(server).map_err(Failure::usage)?;
     }
+    let (user, password) = (network.user.as_deref(), network.password.as_deref());
+    for url in &network.turn {
+        // Without both, the parser of the command line has refused it.
+        let (user, password) = (user.unwrap_or_default(), password.unwrap_or_default());
+        config = config.turn(url, user, password).map_err(Failure::usage)?;
+    }
+    for list in &network.ice_servers {
+        config = config
+            .ice_servers(&read_list(list)?)
+            .map_err(Failure::usage)?;
+    }
+    if network.relay_only && config.engine_config_mut().turn_servers.is_empty() {
+        return Err(Failure::usage(
+            "--relay-only needs a relay: name one with --turn or --ice-servers",
+        ));
+    }
+    config = config.relay_only(network.relay_only);
+    if let Some(proxy) = &network.proxy {
+        config = config.proxy(proxy.clone());
+    }
     require_address(&mut config, &interfaces)?;
     Ok(config)
+}
+
+/// The list itself, or what is in the file that is called so.
+fn read_list(text: &str) -> Result<String, Failure> {
+    let trimmed = text.trim_start();
+    let is_list = trimmed.starts_with(['{', '[']) || is_url(trimmed);
+    if is_list {
+        return Ok(text.to_owned());
+    }
+    std::fs::read_to_string(text)
+        .map_err(|error| Failure::usage(format!("the list of servers {text}: {error}")))
+}
+
+fn is_url(text: &str) -> bool {
+    ["stun:", "stuns:", "turn:", "turns:"]
+        .iter()
+        .any(|scheme| text.starts_with(scheme))
 }
 
 /// Refuses a machine on which an agent would find nothing: waiting for its verdict would help nobody.
@@ -64,13 +101,6 @@ pub(crate) fn missing(names: &[String], interfaces: &[Interface]) -> Vec<String>
             )
         })
         .collect()
-}
-
-/// The server that a text names: `host:port`, `[v6]:port`, or a `stun:` URI.
-pub(crate) fn stun_server(text: &str) -> Result<StunServer, nilas::ServerError> {
-    let mut config = Config::controlling().stun(text)?;
-    // One text is one server.
-    Ok(config.engine_config_mut().stun_servers.remove(0))
 }
 
 /// All interfaces of this machine that are up.
@@ -141,17 +171,11 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_named_in_every_spelling() {
-        for text in ["192.0.2.1:7", "stun:192.0.2.1:7"] {
-            assert_eq!(
-                stun_server(text),
-                Ok(StunServer {
-                    host: "192.0.2.1".to_owned(),
-                    port: 7
-                })
-            );
+    fn a_list_of_servers_may_stand_in_a_file() {
+        for list in ["[]", " {\"urls\": \"stun:a\"}", "stun:a", "turns:a u p"] {
+            assert_eq!(read_list(list).ok().as_deref(), Some(list));
         }
-        assert!(stun_server("turn:192.0.2.1").is_err());
-        assert!(stun_server("a b").is_err());
+        let missing = read_list("no-such-file.json").map_err(|failure| failure.exit_code());
+        assert_eq!(missing, Err(2));
     }
 }

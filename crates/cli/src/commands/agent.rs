@@ -65,10 +65,10 @@ impl Session {
             Role::Controlled
         };
         let mut config = network::config(role, &start.interfaces, &interfaces);
-        config
-            .engine_config_mut()
-            .stun_servers
-            .clone_from(&start.stun_servers);
+        for server in &start.servers {
+            config = server.add_to(config).map_err(Failure::internal)?;
+        }
+        config = config.relay_only(start.relay_only);
         let agent = Agent::new(config).await.map_err(Failure::internal)?;
         let connection = agent.connection().map_err(Failure::internal)?;
         let events = agent.events();

@@ -62,6 +62,10 @@ pub(crate) struct CandidateView {
     /// The round-trip time to that server, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rtt_ms: Option<f64>,
+    /// How long the server took to give it, with all that goes before (name, connection, login), in
+    /// milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) found_ms: Option<f64>,
     pub(crate) priority: u32,
 }
 
@@ -74,6 +78,7 @@ impl CandidateView {
             base: candidate.related.map(|related| related.to_string()),
             server: None,
             rtt_ms: None,
+            found_ms: None,
             priority: candidate.priority,
         }
     }

@@ -18,7 +18,13 @@ pub(crate) fn why(winner: &PairView, pairs: &[PairView]) -> String {
         })
     };
     let (local, remote) = (winner.local.kind, winner.remote.kind);
+    let relayed = |pair: &PairView| {
+        CandidateType::Relay == pair.local.kind || CandidateType::Relay == pair.remote.kind
+    };
     let mut sentence = match (local, remote) {
+        _ if relayed(winner) && others.iter().all(|pair| relayed(pair)) => {
+            "no direct pair was tried, so a relay carries the data".to_owned()
+        }
         (CandidateType::Relay, _) | (_, CandidateType::Relay) => "nothing direct was answered, so a relay carries the data".to_owned(),
         (CandidateType::Host, CandidateType::Host) if winner.local.host() == winner.remote.host() => {
             "both peers are on this machine, and nothing is nearer".to_owned()

@@ -1,7 +1,7 @@
 //! Events as lines for people.
 
 use console::Style;
-use nilas_ice::{PairState, State};
+use nilas_ice::{CandidateType, PairState, State};
 
 use super::event::{CandidateView, Event};
 use super::pairs::{Endpoint, PairView};
@@ -101,10 +101,17 @@ impl Palette {
             origin.push(format!("base {base}"));
         }
         if let Some(server) = &candidate.server {
-            origin.push(format!("told by {server}"));
+            let verb = match candidate.kind {
+                CandidateType::Relay => "relayed",
+                _ => "told",
+            };
+            origin.push(format!("{verb} by {server}"));
         }
         if let Some(rtt) = candidate.rtt_ms {
             origin.push(format!("RTT {}", milliseconds(rtt)));
+        }
+        if let Some(found) = candidate.found_ms {
+            origin.push(format!("after {}", milliseconds(found)));
         }
         if !origin.is_empty() {
             line.push_str(&format!("  {}", self.dim.apply_to(origin.join(", "))));
@@ -163,8 +170,6 @@ pub(crate) fn milliseconds(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use nilas_ice::CandidateType;
-
     use super::*;
 
     #[test]
@@ -176,6 +181,7 @@ mod tests {
             base: Some("10.0.0.1:40000".to_owned()),
             server: Some("stun:203.0.113.10:3478".to_owned()),
             rtt_ms: Some(12.34),
+            found_ms: None,
             priority: 1,
         };
         assert_eq!(

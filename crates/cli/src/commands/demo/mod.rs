@@ -1,11 +1,12 @@
 //! `nilas demo`: both peers and their server in one process, so that everyone can see them find each other.
 //!
-//! The rooms: [`place`] is where it happens, [`peer`] one of the two, [`echo`] the data they exchange,
-//! [`result`] what is found out. This file sets the stage and prints.
+//! The rooms: [`place`] is where it happens, [`peer`] one of the two, [`relay`] what the server relays for them,
+//! [`echo`] the data they exchange, [`result`] what is found out. This file sets the stage and prints.
 
 mod echo;
 mod peer;
 mod place;
+mod relay;
 mod result;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -18,6 +19,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use peer::{News, Order, Plan};
 use place::Place;
+use relay::Relay;
 use result::{Outcome, Report};
 
 use crate::arguments;
@@ -61,7 +63,13 @@ pub(crate) fn run(arguments: &arguments::Demo) -> Result<(), Failure> {
     let format = Format::choose(arguments.json, Stream::Stdout);
     let mut reporter = Reporter::new(format, Stream::Stdout, EVENT_SCHEMA);
     reporter.note(place.introduction())?;
-    let report = Stage::set(&place)?.play(&mut reporter)?;
+    // It is there until both peers have ended.
+    let relay = match arguments.no_relay {
+        true => None,
+        false => Some(place.relay()?),
+    };
+    let stage = Stage::set(&place, relay.as_ref(), arguments.relay_only)?;
+    let report = stage.play(&mut reporter)?;
     if reporter.is_json() {
         json_line(SCHEMA, &report)?;
     } else if report.ok {
@@ -105,8 +113,8 @@ struct Stage {
 }
 
 impl Stage {
-    fn set(place: &Place) -> Result<Self, Failure> {
-        let (server, addresses) = start_server(place)?;
+    fn set(place: &Place, relay: Option<&Relay>, relay_only: bool) -> Result<Self, Failure> {
+        let (server, addresses) = start_server(place, relay)?;
         let (to_main, reports) = channel();
         let (to_a, for_a) = unbounded_channel();
         let (to_b, for_b) = unbounded_channel();
@@ -118,13 +126,15 @@ impl Stage {
         ];
         for (name, (side, node, orders, memory, role)) in NAMES.into_iter().zip(peers) {
             let server = place
-                .server_for(side, &addresses.stun_udp, &addresses.rendezvous)
+                .server_for(side, &addresses)
                 .ok_or_else(|| Failure::internal("the server listens nowhere"))?;
             let plan = Plan {
                 name,
                 role,
                 stun: server.stun,
                 rendezvous: server.rendezvous,
+                relay: relay.map(|relay| relay.access(server.turn)),
+                relay_only,
                 creates: side == Side::A,
                 orders,
                 memory,
@@ -264,8 +274,11 @@ fn is_worth_a_line(event: &Event) -> bool {
 }
 
 /// Starts the server on a thread of its own; returns once it serves.
-fn start_server(place: &Place) -> Result<(ServerHandle, LocalAddresses), Failure> {
-    let config = place.server_config();
+fn start_server(
+    place: &Place,
+    relay: Option<&Relay>,
+) -> Result<(ServerHandle, LocalAddresses), Failure> {
+    let config = place.server_config(relay)?;
     let (started, is_started) = channel();
     place.spawn(Node::Server, move || {
         let runtime = match super::runtime() {

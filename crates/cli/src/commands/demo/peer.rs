@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::echo::Echoing;
+use super::relay::Access;
 use super::result::Outcome;
 use crate::network;
 use crate::output::{CandidateView, Event, PairView};
@@ -27,6 +28,8 @@ pub(super) struct Plan {
     pub(super) stun: SocketAddr,
     /// The URL of the rendezvous.
     pub(super) rendezvous: String,
+    pub(super) relay: Option<Access>,
+    pub(super) relay_only: bool,
     /// Whether this peer asks for the code; the other one is told it.
     pub(super) creates: bool,
     pub(super) orders: UnboundedReceiver<Order>,
@@ -114,6 +117,10 @@ impl Peer {
             .engine_config_mut()
             .stun_servers
             .push(plan.stun.into());
+        if let Some(relay) = &plan.relay {
+            config = relay.add_to(config).map_err(|error| error.to_string())?;
+        }
+        config = config.relay_only(plan.relay_only);
         let agent = Agent::new(config)
             .await
             .map_err(|error| error.to_string())?;

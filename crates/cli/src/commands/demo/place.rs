@@ -3,13 +3,20 @@
 use std::net::{IpAddr, SocketAddr};
 use std::thread::JoinHandle;
 
-use nilas_lab::{Kind, Lab, Node, SERVER_V4, SERVER_V6, Side, Topology};
-use nilas_server::{DEFAULT_STUN_PORT, ServerConfig};
+use nilas_lab::{Egress, Kind, Lab, Node, SERVER_V4, SERVER_V6, Side, Topology};
+use nilas_server::{DEFAULT_STUN_PORT, LocalAddresses, ServerConfig};
 
+use super::relay::{self, Relay};
 use crate::failure::Failure;
+use crate::network;
 
-/// In the laboratory the rendezvous stands where even the strictest firewall lets TCP through.
-const LAB_RENDEZVOUS_PORT: u16 = 443;
+/// In the laboratory, rendezvous and relay stand where even the strictest firewall lets TCP through, each on an
+/// address of its own, and the relay also where most firewalls do.
+const LAB_STRICT_PORT: u16 = 443;
+const LAB_OPEN_PORT: u16 = 80;
+/// The networks of the laboratory: documentation addresses, which relays refuse otherwise, and the outer
+/// side of its translator.
+const LAB_PEERS: [&str; 3] = ["198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32"];
 
 #[derive(Debug)]
 pub(super) enum Place {
@@ -25,6 +32,8 @@ pub(super) struct ServerAddress {
     pub(super) stun: SocketAddr,
     /// A URL.
     pub(super) rendezvous: String,
+    /// The URLs of the relay.
+    pub(super) turn: Vec<String>,
 }
 
 impl Place {
@@ -66,24 +75,58 @@ impl Place {
         }
     }
 
-    /// What the server is to be.
-    pub(super) fn server_config(&self) -> ServerConfig {
+    /// What the demo's relay is to be.
+    pub(super) fn relay(&self) -> Result<Relay, Failure> {
         match self {
-            Self::Here => ServerConfig::loopback(),
-            Self::Lab { .. } => {
-                let addresses = [IpAddr::V4(SERVER_V4[0]), IpAddr::V6(SERVER_V6[0])];
-                ServerConfig::on(&addresses, DEFAULT_STUN_PORT, LAB_RENDEZVOUS_PORT)
-            }
+            Self::Here => Relay::new(&[]),
+            Self::Lab { .. } => Relay::new(&lab_addresses(0)),
         }
     }
 
+    /// What the server is to be, with this relay if there is one.
+    pub(super) fn server_config(&self, relay: Option<&Relay>) -> Result<ServerConfig, Failure> {
+        let mut config = match self {
+            Self::Here => ServerConfig::loopback(),
+            Self::Lab { .. } => {
+                let mut config = ServerConfig::on(&lab_addresses(0), DEFAULT_STUN_PORT, 0);
+                let at = |ip: &IpAddr, port| SocketAddr::new(*ip, port);
+                let rendezvous = lab_addresses(1);
+                config.rendezvous = rendezvous
+                    .iter()
+                    .map(|ip| at(ip, LAB_STRICT_PORT))
+                    .collect();
+                config
+            }
+        };
+        let Some(relay) = relay else {
+            return Ok(config);
+        };
+        match self {
+            Self::Here => {
+                // The peers may use any address of this machine, and the relay reaches no other.
+                let interfaces = network::interfaces()?;
+                let own = interfaces
+                    .iter()
+                    .flat_map(|interface| &interface.addresses)
+                    .map(|ip| format!("{ip}/{}", if ip.is_ipv4() { 32 } else { 128 }));
+                let peers: Vec<_> = own.chain(["127.0.0.0/8".to_owned()]).collect();
+                let addresses: Vec<_> = config.stun_udp.iter().map(SocketAddr::ip).collect();
+                relay.configure(&mut config, &addresses, &peers)?;
+            }
+            Self::Lab { .. } => {
+                let addresses = lab_addresses(0);
+                for ip in &addresses {
+                    config.stun_tcp.push(SocketAddr::new(*ip, LAB_OPEN_PORT));
+                    config.tls.push(SocketAddr::new(*ip, LAB_STRICT_PORT));
+                }
+                relay.configure(&mut config, &addresses, &LAB_PEERS.map(str::to_owned))?;
+            }
+        }
+        Ok(config)
+    }
+
     /// Which of the server's addresses a peer uses: those of its own family.
-    pub(super) fn server_for(
-        &self,
-        side: Side,
-        stun: &[SocketAddr],
-        rendezvous: &[SocketAddr],
-    ) -> Option<ServerAddress> {
+    pub(super) fn server_for(&self, side: Side, server: &LocalAddresses) -> Option<ServerAddress> {
         let ipv6 = match self {
             Self::Here => false,
             Self::Lab { topology, .. } => {
@@ -94,11 +137,29 @@ impl Place {
             let of_family = addresses.iter().find(|address| address.is_ipv6() == ipv6);
             of_family.or_else(|| addresses.first()).copied()
         };
+        let stun = choose(&server.stun_udp)?;
+        let at = |port| SocketAddr::new(stun.ip(), port);
+        let egress = match self {
+            Self::Here => None,
+            Self::Lab { topology, .. } => topology.side(side).flags.egress,
+        };
+        // What gets through is all that is asked: each way is an allocation, and pairs of its own.
+        let turn = match egress {
+            None => vec![relay::url(stun, "udp")],
+            Some(Egress::UdpBlock) => vec![relay::url(at(LAB_OPEN_PORT), "tcp")],
+            Some(_) => vec![relay::url(at(LAB_STRICT_PORT), "tls")],
+        };
         Some(ServerAddress {
-            stun: choose(stun)?,
-            rendezvous: format!("ws://{}", choose(rendezvous)?),
+            stun,
+            rendezvous: format!("ws://{}", choose(&server.rendezvous)?),
+            turn,
         })
     }
+}
+
+/// The first or the second address of each family that the laboratory's server has.
+fn lab_addresses(which: usize) -> [IpAddr; 2] {
+    [IpAddr::V4(SERVER_V4[which]), IpAddr::V6(SERVER_V6[which])]
 }
 
 #[cfg(test)]
@@ -110,21 +171,31 @@ mod tests {
         let addresses: Vec<SocketAddr> = ["127.0.0.1:1", "[::1]:2"]
             .map(|text| text.parse().expect("an address"))
             .into();
+        let listening = |udp: &[SocketAddr], rendezvous: &[SocketAddr]| {
+            let mut listening = LocalAddresses::default();
+            listening.stun_udp = udp.to_vec();
+            listening.rendezvous = rendezvous.to_vec();
+            listening
+        };
         let server = Place::Here
-            .server_for(Side::A, &addresses, &addresses)
+            .server_for(Side::A, &listening(&addresses, &addresses))
             .expect("there is one");
         assert_eq!(
             server,
             ServerAddress {
                 stun: addresses[0],
-                rendezvous: "ws://127.0.0.1:1".to_owned()
+                rendezvous: "ws://127.0.0.1:1".to_owned(),
+                turn: vec!["turn:127.0.0.1:1?transport=udp".to_owned()],
             }
         );
-        let only_v6 = Place::Here.server_for(Side::A, &addresses[1..], &addresses[1..]);
+        let only_v6 = Place::Here.server_for(Side::A, &listening(&addresses[1..], &addresses[1..]));
         assert_eq!(
             only_v6.map(|server| server.rendezvous),
             Some("ws://[::1]:2".to_owned())
         );
-        assert_eq!(Place::Here.server_for(Side::A, &[], &addresses), None);
+        assert_eq!(
+            Place::Here.server_for(Side::A, &listening(&[], &addresses)),
+            None
+        );
     }
 }

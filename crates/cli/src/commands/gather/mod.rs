@@ -3,10 +3,10 @@
 mod probe;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nilas::{CandidateType, Config, Endpoint, Event as Happened, GatheringState, Role};
-use nilas_ice::StunServer;
+use nilas_ice::{StreamTransport, StunServer, TurnServer, TurnTransport};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -55,7 +55,11 @@ pub(crate) fn run(arguments: &arguments::Gather) -> Result<(), Failure> {
 
 /// Tells candidates as they come, until all have.
 async fn gather(mut config: Config, reporter: &Reporter) -> Result<Summary, Failure> {
-    let servers = std::mem::take(&mut config.engine_config_mut().stun_servers);
+    let engine = config.engine_config_mut();
+    let stun = std::mem::take(&mut engine.stun_servers);
+    let turn = std::mem::take(&mut engine.turn_servers);
+    let servers = stun.into_iter().map(Server::Stun);
+    let servers: Vec<_> = servers.chain(turn.into_iter().map(Server::Turn)).collect();
     let endpoint = Endpoint::new().map_err(Failure::internal)?;
     let (sender, mut events) = mpsc::unbounded_channel();
     let mut gatherers = JoinSet::new();
@@ -93,41 +97,57 @@ async fn gather(mut config: Config, reporter: &Reporter) -> Result<Summary, Fail
     })
 }
 
+/// A server to ask.
+#[derive(Clone)]
+enum Server {
+    Stun(StunServer),
+    Turn(TurnServer),
+}
+
 /// Gathers with one server, or with none. Only the first of several tells the machine's own addresses.
 async fn ask(
     endpoint: &Endpoint,
     mut config: Config,
-    server: Option<StunServer>,
+    server: Option<Server>,
     first: bool,
     told: &mpsc::UnboundedSender<Event>,
 ) -> Result<(), nilas::Error> {
     // A receiver that is gone has failed to print, and says so itself.
     let tell = |event| drop(told.send(event));
-    config
-        .engine_config_mut()
-        .stun_servers
-        .extend(server.clone());
+    let engine = config.engine_config_mut();
+    let mut round_trip = Measured::Known(None);
+    match &server {
+        Some(Server::Stun(server)) => {
+            engine.stun_servers.push(server.clone());
+            round_trip = Measured::start(server.clone());
+        }
+        Some(Server::Turn(server)) => engine.turn_servers.push(server.clone()),
+        None => {}
+    }
+    let began = Instant::now();
     let agent = endpoint.agent(config).await?;
     let mut events = agent.events();
-    let mut round_trip = match &server {
-        Some(server) => Measured::start(server.clone()),
-        None => Measured::Known(None),
-    };
     // Whether it is known what the server says.
     let mut answered = false;
     while let Some(event) = events.next().await {
         match event {
             Ok(Happened::Candidate(candidate)) => {
                 let mut view = CandidateView::new(&candidate);
-                if candidate.kind == CandidateType::Srflx {
-                    answered = true;
-                    view.server = server.as_ref().map(name);
-                    view.rtt_ms = round_trip
-                        .get()
-                        .await
-                        .map(|time| round_ms(time.as_secs_f64() * 1e3));
-                } else if !first {
-                    continue;
+                match candidate.kind {
+                    CandidateType::Relay => {
+                        answered = true;
+                        view.server = server.as_ref().map(name);
+                        view.found_ms = Some(round_ms(began.elapsed().as_secs_f64() * 1e3));
+                    }
+                    CandidateType::Srflx => {
+                        // A relay that tells an address and gives none has not done its work.
+                        answered |= matches!(server, Some(Server::Stun(_)));
+                        view.server = server.as_ref().map(name);
+                        let measured = round_trip.get().await;
+                        view.rtt_ms = measured.map(|time| round_ms(time.as_secs_f64() * 1e3));
+                    }
+                    _ if !first => continue,
+                    _ => {}
                 }
                 tell(Event::Candidate(view));
             }
@@ -144,6 +164,7 @@ async fn ask(
         }
     }
     if let (false, Some(server)) = (answered, &server) {
+        let is_stun = matches!(server, Server::Stun(_));
         let server = name(server);
         tell(match round_trip.get().await {
             // RFC 8445 section 5.1.3: a server-reflexive candidate that equals its base is redundant, and not told.
@@ -154,7 +175,11 @@ async fn ask(
             None => Event::ServerError {
                 url: server,
                 error_code: 701,
-                text: "the server did not answer".to_owned(),
+                text: if is_stun {
+                    "the server did not answer".to_owned()
+                } else {
+                    "the server gave no relayed address".to_owned()
+                },
             },
         });
     }
@@ -163,12 +188,23 @@ async fn ask(
 }
 
 /// The server's URI.
-fn name(server: &StunServer) -> String {
-    let (host, port) = (&server.host, server.port);
+fn name(server: &Server) -> String {
+    let (scheme, host, port, transport) = match server {
+        Server::Stun(server) => ("stun", &server.host, server.port, ""),
+        Server::Turn(server) => {
+            let (scheme, transport) = match server.transport {
+                TurnTransport::Stream(StreamTransport::Tcp) => ("turn", "?transport=tcp"),
+                TurnTransport::Stream(StreamTransport::Tls) => ("turns", "?transport=tcp"),
+                TurnTransport::Stream(_) => ("turns", "?transport=udp"),
+                TurnTransport::Udp => ("turn", "?transport=udp"),
+            };
+            (scheme, &server.host, server.port, transport)
+        }
+    };
     if host.contains(':') {
-        format!("stun:[{host}]:{port}")
+        format!("{scheme}:[{host}]:{port}{transport}")
     } else {
-        format!("stun:{host}:{port}")
+        format!("{scheme}:{host}:{port}{transport}")
     }
 }
 
