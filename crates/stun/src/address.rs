@@ -1,4 +1,4 @@
-//! Transport addresses in attributes, plain and XORed (RFC 8489 section 14.1, RFC 8489 section 14.2).
+//! Transport addresses in attributes, plain and XORed (RFC 8489 sections 14.1, 14.2 and 14.15).
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

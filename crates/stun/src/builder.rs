@@ -1,4 +1,4 @@
-//! Writing a message into the caller's buffer (RFC 8489 section 5, RFC 8489 section 14).
+//! Writing a message into the caller's buffer (RFC 8489 sections 5, 6.1 and 14).
 
 use core::fmt;
 

@@ -1,4 +1,5 @@
-//! A parsed message: borrowed bytes whose structure has been checked (RFC 8489 section 5).
+//! A parsed message: borrowed bytes whose structure has been checked (RFC 8489 section 5),
+//! and what FINGERPRINT says about it (RFC 8489 section 7).
 
 use core::fmt;
 

@@ -1,4 +1,4 @@
-//! `stun:`, `stuns:`, `turn:` and `turns:` URIs (RFC 7064, RFC 7065).
+//! `stun:`, `stuns:`, `turn:` and `turns:` URIs (RFC 7064, RFC 7065, RFC 8656 section 4.1).
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;

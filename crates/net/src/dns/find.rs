@@ -1,4 +1,4 @@
-//! The steps from a URI to its servers.
+//! The steps from a URI to its servers (RFC 8489 section 8, RFC 8656 section 4).
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

@@ -1,4 +1,5 @@
-//! What peers tell each other. A rendezvous server relays it without a look.
+//! What peers tell each other: a description before any candidate, and everything in its order (RFC 8838 sections 4
+//! and 17). A rendezvous server relays it without a look.
 
 use core::fmt;
 

@@ -1,4 +1,4 @@
-//! Who may use the relay.
+//! Who may use the relay: users, shared secrets, keys of authorization servers (RFC 7635 section 4.1.2).
 
 use core::fmt;
 

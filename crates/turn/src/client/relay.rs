@@ -1,4 +1,5 @@
-//! Data to and from peers: Send and Data indications, ChannelData (RFC 8656 sections 11 and 12).
+//! Data to and from peers: Send and Data indications, ChannelData (RFC 8656 sections 11 and 12). None of it is
+//! authenticated, so it is the application that must not trust it (RFC 8656 section 21.1.4).
 
 use core::net::{IpAddr, SocketAddr};
 use core::ops::Range;

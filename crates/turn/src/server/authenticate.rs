@@ -1,5 +1,5 @@
 //! Who sends a request (RFC 8489 section 9.2.4, RFC 7635 section 7). Nothing else makes a [`Caller`], and nothing
-//! without one changes state.
+//! without one changes state (RFC 8656 section 21.1.1).
 
 use core::net::SocketAddr;
 use std::sync::Arc;

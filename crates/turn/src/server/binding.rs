@@ -1,4 +1,4 @@
-//! The Binding request (RFC 8489 section 6.3.1.1), also for NAT behavior discovery (RFC 5780 section 6).
+//! The Binding request (RFC 8489 sections 6.3.1.1 and 12), also for NAT behavior discovery (RFC 5780 section 6).
 
 use core::net::SocketAddr;
 

@@ -60,7 +60,7 @@ pub enum Path {
         listener: ListenerId,
         /// The client.
         client: SocketAddr,
-        /// The address that the client sent to, and from which it must be answered.
+        /// The address that the client sent to, and from which it must be answered (RFC 8489 section 6.3.1.2).
         server: SocketAddr,
     },
     /// A connection.

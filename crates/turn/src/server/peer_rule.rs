@@ -1,5 +1,6 @@
 //! The one rule on the addresses of peers. CreatePermission, ChannelBind, Send, Connect and connections from
 //! peers all ask it, so that no way around it exists (RFC 8656 sections 10.2, 11.2 and 12.2 leave it to the server).
+//! Relays that lead into each other or into tunnels are kept out by it, too (RFC 8656 sections 21.1.7 and 21.4).
 
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};

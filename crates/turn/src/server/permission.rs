@@ -1,4 +1,5 @@
-//! CreatePermission and ChannelBind (RFC 8656 sections 10.2 and 12.2).
+//! CreatePermission and ChannelBind (RFC 8656 sections 10.2 and 12.2). Only whoever is
+//! authenticated opens the relay to a peer (RFC 8656 section 21.2.1).
 
 use core::net::{IpAddr, SocketAddr};
 

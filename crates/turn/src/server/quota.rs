@@ -1,4 +1,4 @@
-//! What users and all of them together may use. Shared by the cores of a server: a lock is taken when an
+//! What users and all of them together may use (RFC 8656 section 21.3.1). Shared by the cores of a server: a lock is taken when an
 //! allocation begins or ends, never for a packet.
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
 //! The Refresh request (RFC 8656 section 8.2), also of a client that has moved (RFC 8016 section 3.2.2).
+//! Nobody but its user touches an allocation (RFC 8656 sections 21.1.3 and 21.3.3).
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! Tokens of an authorization server (RFC 7635): sealed with a key that it shares with this server, they hold the
-//! key of a session.
+//! key of a session. Keys are given by the operator (RFC 7635 section 4.1.2).
 
 use core::fmt;
 use std::collections::BTreeMap;
