@@ -2,11 +2,12 @@
 
 pub(crate) mod turn;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+
+use crate::setting_flags::SettingFlags;
 use nilas_sim::matrix::{Access, Servers};
 
 const EXIT_CODES: &str = "\
@@ -34,7 +35,7 @@ pub(crate) enum Verb {
     Connect(Connect),
     /// Show every address under which this machine can be reached, and how each was found
     Gather(Gather),
-    /// Answer STUN requests and let peers meet under a code
+    /// Serve STUN and TURN, and let peers meet under a code
     Server(Server),
     /// Test TURN servers, load them, and make credentials for them
     Turn(turn::Turn),
@@ -164,21 +165,40 @@ pub(crate) struct Network {
     pub(crate) loopback: bool,
 }
 
-/// Answer STUN requests over UDP and TCP, and let peers meet under a code over WebSocket.
+/// Serve STUN and TURN over UDP, TCP, TLS and DTLS, and let peers meet under a code over WebSocket.
 ///
-/// Prints `ready` with the addresses once it serves, and ends with Ctrl-C or SIGTERM.
+/// Prints `ready` with the addresses once it serves, and the iceServers for an application. Without users,
+/// secrets or token keys it makes one user for this run. A flag comes before its variable, such as
+/// NILAS_SERVER_RELAY_PORTS for --relay-ports, and that before the key in the file, relay-ports. SIGHUP reads
+/// the file and the certificate again; SIGTERM lets allocations end before the server does, a second one or
+/// Ctrl-C stops it at once. It logs to standard error; NILAS_LOG says how much.
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = EXIT_CODES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Server {
-    /// Where to answer STUN, UDP and TCP; may be given several times [default: port 3478 of all addresses]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(crate) listen: Vec<SocketAddr>,
-    /// Where peers meet, a WebSocket [default: port 3480 of all addresses]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(crate) signal_listen: Option<SocketAddr>,
-    /// Print JSON lines (schema nilas.server/1)
+    #[command(subcommand)]
+    pub(crate) verb: Option<ServerVerb>,
+    /// A file of settings in TOML
+    #[arg(long, env = "NILAS_SERVER_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON lines (schema nilas.server/1), and log JSON lines
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) settings: SettingFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServerVerb {
+    /// Say what is wrong with a file of settings, all at once and with its lines
+    #[command(after_help = EXIT_CODES)]
+    CheckConfig {
+        /// The file
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// Print one JSON object (schema nilas.check-config/1)
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Build a laboratory of NATs out of network namespaces (Linux) and run a command in one of its machines.

@@ -1,6 +1,6 @@
 //! The program `nilas`: connect, measure, explain.
 //!
-//! What lives here: [`arguments`] defines the command line once, each verb has its file in [`commands`], and
+//! What lives here: [`arguments`] defines the command line once (the server's from [`setting_flags`]), each verb has its file in [`commands`], and
 //! [`output`] draws what they find out, for people, for pipes and as JSON. [`agent_protocol`] is the language
 //! of `nilas agent`; [`pipe`] carries a byte stream in order over the datagrams of a connection; [`network`] is
 //! what an agent may use of this machine, and [`input`] reads standard input. A command ends well or with a
@@ -14,17 +14,19 @@ mod input;
 mod network;
 mod output;
 mod pipe;
+mod setting_flags;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing_subscriber::EnvFilter;
 
-use arguments::Arguments;
+use arguments::{Arguments, Verb};
 use failure::Failure;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log_where_asked();
+    log_where_asked(&arguments.verb);
     // A panic is an internal error: the hook has already told what and where, and the code must say it too.
     let ended = std::panic::catch_unwind(|| commands::run(arguments))
         .unwrap_or_else(|_| Err(Failure::internal("a part of the program panicked")));
@@ -39,12 +41,23 @@ fn main() -> ExitCode {
     }
 }
 
-/// Logs to standard error as far as `NILAS_LOG` asks for it.
-fn log_where_asked() {
-    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("NILAS_LOG") {
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .init();
+/// Logs to standard error as far as `NILAS_LOG` asks for it; a server logs without being asked.
+fn log_where_asked(verb: &Verb) {
+    let server = match verb {
+        Verb::Server(server) if server.verb.is_none() => Some(server),
+        _ => None,
+    };
+    let filter = match (EnvFilter::try_from_env("NILAS_LOG"), server) {
+        (Ok(filter), _) => filter,
+        (Err(_), Some(_)) => EnvFilter::new("info"),
+        (Err(_), None) => return,
+    };
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if server.is_some_and(|server| server.json) {
+        log.json().init();
+    } else {
+        log.init();
     }
 }

@@ -51,7 +51,7 @@ fn wrong_usage_exits_2_and_names_the_mistake() {
         ),
         (&["gather", "--stun", "turn:192.0.2.1"], "TURN"),
         (&["gather", "--interface", "nothere9"], "nothere9"),
-        (&["server", "--listen", "nowhere"], "nowhere"),
+        (&["server", "--listen", "nowhere"], "--listen: an address"),
         (&["completions", "csh2"], "csh2"),
     ] {
         let output = run(arguments);

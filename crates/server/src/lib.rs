@@ -26,6 +26,7 @@
 //! | `guess_limit` | how fast codes can be guessed |
 //! | `hub` | connects the rules to the WebSockets |
 //! | `web` | HTTP: the WebSockets, and `/health` |
+//! | `monitor`, `metrics` | the listener for operators: `/metrics` and `/health` |
 //! | `admission` | how many connections there may be, in all and from one source |
 //! | `source` | what counts as one source |
 //! | `sockets` | binding, and what its errors mean |
@@ -44,6 +45,8 @@ mod counters;
 mod error;
 mod guess_limit;
 mod hub;
+mod metrics;
+mod monitor;
 mod ports;
 mod relay;
 pub mod rendezvous;

@@ -15,6 +15,7 @@ use crate::config::ServerConfig;
 use crate::counters::{Counters, ServerStats};
 use crate::error::ServerError;
 use crate::hub::Hub;
+use crate::monitor;
 use crate::relay::{Relay, RelayAddresses, Surroundings};
 use crate::sockets::bind_tcp;
 use crate::web::{self, Web};
@@ -30,6 +31,7 @@ pub struct Server {
     config: ServerConfig,
     relay: Relay,
     rendezvous: Vec<TcpListener>,
+    metrics: Vec<TcpListener>,
     web: Web,
     /// Closed when nobody serves HTTP any more.
     running: watch::Sender<()>,
@@ -50,6 +52,8 @@ pub struct LocalAddresses {
     pub tls: Vec<SocketAddr>,
     /// The rendezvous and `/health`, over HTTP.
     pub rendezvous: Vec<SocketAddr>,
+    /// Metrics and `/health`, for operators.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Stops a server and looks at it, from anywhere.
@@ -63,7 +67,7 @@ pub struct ServerHandle {
 
 /// How far a server is on its way to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
+pub(crate) enum Phase {
     Serving,
     /// It makes no new allocations, and ends when the last is gone.
     Draining,
@@ -92,10 +96,12 @@ impl Server {
         let hub = Arc::new(Hub::new(config.rendezvous_limits.clone(), seed));
         let counters: Arc<Counters> = Arc::default();
         let (running, is_running) = watch::channel(());
+        let phase = Arc::new(watch::Sender::new(Phase::Serving));
         let limits = &config.rendezvous_limits;
         let web = Web {
             hub: Arc::clone(&hub),
             counters: Arc::clone(&counters),
+            phase: Arc::clone(&phase),
             // A little above the rendezvous' own bounds, which can say why they refuse; these cannot.
             admission: Admission::new(
                 limits
@@ -109,19 +115,23 @@ impl Server {
         };
         let relay = Relay::bind(&config, counters, &web)?;
         let (rendezvous, rendezvous_addresses) = bind_tcp(&config.rendezvous)?.into_iter().unzip();
+        let (metrics, metrics_addresses): (_, Vec<_>) =
+            bind_tcp(config.metrics.as_slice())?.into_iter().unzip();
         let RelayAddresses { udp, tcp, tls } = relay.addresses().clone();
         let addresses = LocalAddresses {
             stun_udp: udp,
             stun_tcp: tcp,
             tls,
             rendezvous: rendezvous_addresses,
+            metrics: metrics_addresses.first().copied(),
         };
         Ok(Self {
             hub,
-            phase: Arc::new(watch::Sender::new(Phase::Serving)),
+            phase,
             config,
             relay,
             rendezvous,
+            metrics,
             web,
             running,
             addresses,
@@ -143,16 +153,19 @@ impl Server {
         }
     }
 
-    /// Serves until `shutdown` is ready, [`ServerHandle::stop`] is called, or it has been [drained]
-    /// (ServerHandle::drain); then tells the clients of the rendezvous and returns, two seconds later at most. When the future is dropped, everything ends at once.
+    /// Serves until `shutdown` is ready, [`ServerHandle::stop`] is called, or it has been
+    /// [drained](ServerHandle::drain); then tells the clients of the rendezvous and returns, two seconds later at
+    /// most. When the future is dropped, everything ends at once.
     ///
     /// # Panics
     /// If one of its tasks does: it was a bug, and half a server is worse than none.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let handle = self.handle();
         let Self {
             config,
             relay,
             rendezvous,
+            metrics,
             web,
             running,
             addresses,
@@ -172,6 +185,9 @@ impl Server {
             tasks.spawn(web::run(listener, web.clone()));
         }
         drop(web);
+        for listener in metrics {
+            tasks.spawn(monitor::run(listener, handle.clone()));
+        }
         let ticking = Arc::clone(&hub);
         tasks.spawn(async move { ticking.tick().await });
         tracing::info!(?addresses, "serving");

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
@@ -25,6 +25,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use crate::admission::{Admission, Permit};
 use crate::counters::Counters;
 use crate::hub::{Client, Hub, Inbox};
+use crate::monitor::health_of;
+use crate::server::Phase;
 
 /// A client that takes longer to take a message is gone.
 const SEND_TIME: Duration = Duration::from_secs(10);
@@ -33,13 +35,14 @@ const CLOSE_TIME: Duration = Duration::from_secs(2);
 /// Plenty for a request's head.
 const HEAD_BYTES: usize = 16 * 1024;
 /// After an error of the listener, such as no more file descriptors, so that it cannot keep a core busy.
-const ERROR_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the HTTP side of a server shares.
 #[derive(Clone)]
 pub(crate) struct Web {
     pub(crate) hub: Arc<Hub>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) phase: Arc<watch::Sender<Phase>>,
     pub(crate) admission: Admission,
     /// From a connection's beginning to the end of its request's head.
     pub(crate) head_time: Duration,
@@ -98,22 +101,31 @@ impl Web {
             .with_state(self)
             .layer(map_response(one_request_each))
             .layer(Extension(peer));
-        let served = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(head_time)
-            .max_buf_size(HEAD_BYTES)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-            .with_upgrades()
-            .await;
-        if let Err(error) = served {
-            tracing::debug!(%error, "an HTTP connection ended in an error");
-        }
+        serve(stream, router, head_time).await;
+    }
+}
+
+/// Serves one connection until it ends.
+pub(crate) async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    router: Router,
+    head_time: Duration,
+) {
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_time)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "an HTTP connection ended in an error");
     }
 }
 
 /// What comes often is a WebSocket; everything else is done after one answer. So a connection that is no
 /// WebSocket lasts no longer than the time for a request's head.
-async fn one_request_each(mut response: Response) -> Response {
+pub(crate) async fn one_request_each(mut response: Response) -> Response {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response
             .headers_mut()
@@ -123,22 +135,7 @@ async fn one_request_each(mut response: Response) -> Response {
 }
 
 async fn health(State(web): State<Web>) -> Response {
-    let counts = web.hub.counts();
-    let body = serde_json::json!({
-        "schema": "nilas.health/1",
-        "ok": true,
-        "rendezvous": {
-            "connections": counts.connections,
-            "codes": counts.codes,
-            "met": counts.met,
-            "refused": counts.refused,
-        },
-    });
-    (
-        [(header::CONTENT_TYPE, "application/json")],
-        body.to_string(),
-    )
-        .into_response()
+    health_of(&web.hub.counts(), *web.phase.borrow() >= Phase::Draining)
 }
 
 async fn rendezvous(

@@ -1,6 +1,7 @@
 //! What is wrong with a configuration is found all at once, and no secret is told.
 
 use core::net::SocketAddr;
+use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use nilas_server::{
@@ -86,7 +87,7 @@ fn every_mistake_is_found_at_once() {
         config.tls = vec![address("0.0.0.0:443"), address("192.0.2.1:3478")];
         config.metrics = Some(address("192.0.2.1:443"));
         config.relay.addresses.push(address_of("0.0.0.0").into());
-        config.relay.ports = 9..=8;
+        config.relay.ports = RangeInclusive::new(9, 8);
         config.relay.default_lifetime = Duration::from_secs(7_200);
         config.relay.quotas.channels = 5_000;
         config.relay.quotas.total_bytes_per_second = Some(0);
@@ -125,18 +126,20 @@ fn every_mistake_is_found_at_once() {
 }
 
 #[test]
-fn a_listener_among_the_ports_of_the_relay_is_refused() {
-    let found = mistakes(|config| config.metrics = Some(address("127.0.0.1:50000")));
-    assert_eq!(
-        found,
-        [(
-            "metrics",
-            Some(0),
-            Reason::PortOfRelay(address("127.0.0.1:50000"))
-        )]
-    );
+fn a_listener_for_operators_is_not_where_the_relay_lets_clients_go() {
+    for (listener, good) in [
+        ("192.0.2.1:50000", false),
+        ("0.0.0.0:50000", false),
+        ("[2001:db8::1]:65535", false),
+        ("192.0.2.1:9478", true),
+        ("127.0.0.1:50000", true),
+    ] {
+        let found = mistakes(|config| config.metrics = Some(address(listener)));
+        let expected = [("metrics", Some(0), Reason::PortOfRelay(address(listener)))];
+        assert_eq!(found, expected[..usize::from(!good)], "{listener}");
+    }
     let found = mistakes(|config| {
-        config.metrics = Some(address("127.0.0.1:50000"));
+        config.metrics = Some(address("0.0.0.0:50000"));
         config.relay.addresses.clear();
     });
     assert_eq!(found, [], "nothing is relayed");

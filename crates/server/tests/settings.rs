@@ -148,7 +148,7 @@ fn each_mistake_has_its_line_and_reason() {
             "a range of ports",
         ),
         (
-            "relay-address = \"192.0.2.1\"\nmetrics = \"127.0.0.1:50000\"",
+            "relay-address = \"192.0.2.1\"\nmetrics = \"0.0.0.0:50000\"",
             2,
             "metrics",
             "one of `relay-ports`",

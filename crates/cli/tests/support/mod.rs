@@ -17,6 +17,7 @@ pub(crate) fn nilas(arguments: &[&str]) -> Command {
     command
         .args(arguments)
         .env_remove("NILAS_SERVER")
+        .env_remove("NILAS_SERVER_CONFIG")
         .env_remove("NILAS_LOG")
         .env_remove("CLICOLOR_FORCE");
     command

@@ -43,7 +43,7 @@ pub enum Reason {
         /// The setting that has it already.
         other: &'static str,
     },
-    /// A listener's port is among the ports of relayed addresses, where clients could reach it.
+    /// A listener that is not for clients of the relay is where relayed addresses are, so that they could reach it.
     PortOfRelay(SocketAddr),
     /// TLS without a certificate.
     NoCertificate,
@@ -100,27 +100,24 @@ fn listeners(config: &ServerConfig, mistakes: &mut Mistakes) {
         ("signal-listen", &config.rendezvous),
         ("metrics", &metrics),
     ];
-    let alternate = config.discovery.map(|discovery| discovery.alternate);
     overlaps(&tcp, mistakes);
     overlaps(&udp, mistakes);
     if !config.tls.is_empty() && config.certificate.is_none() {
         mistakes.add("tls-listen", None, Reason::NoCertificate);
     }
-    if config.relay.addresses.is_empty() {
-        return;
-    }
-    let all = tcp.iter().chain(&udp[..1]);
-    let all = all.flat_map(|(name, addresses)| {
-        addresses
-            .iter()
-            .enumerate()
-            .map(|(item, address)| (*name, item, *address))
-    });
-    for (name, item, address) in
-        all.chain(alternate.map(|address| ("alternate-address", 0, address)))
-    {
-        if config.relay.ports.contains(&address.port()) {
-            mistakes.add(name, Some(item), Reason::PortOfRelay(address));
+    // The relay's addresses are peers, by the ports of relays. STUN and TURN are for everybody anyway.
+    let on_relay = |address: &SocketAddr| {
+        let mut relays = config.relay.addresses.iter();
+        relays.any(|relay| {
+            relay.local == address.ip()
+                || address.ip().is_unspecified() && relay.local.is_ipv4() == address.is_ipv4()
+        })
+    };
+    for (name, addresses) in &tcp[2..] {
+        for (item, address) in addresses.iter().enumerate() {
+            if config.relay.ports.contains(&address.port()) && on_relay(address) {
+                mistakes.add(name, Some(item), Reason::PortOfRelay(*address));
+            }
         }
     }
 }

@@ -224,7 +224,7 @@ pub const SETTINGS: &[Setting] = &[
         Ok(())
     })
     .secret()
-    .help("A secret shared with whoever makes time-limited credentials (`nilas turn creds`); several while one is changed"),
+    .help("A secret shared with whoever makes time-limited credentials (`nilas turn creds`), two while one replaces the other"),
     Setting::many("secret-file", "FILE", Group::Access, |draft, text| {
         draft.add_lines(text, |draft, line| {
             draft.add_secret(line);

@@ -1,0 +1,307 @@
+//! `nilas server` and its settings: files, variables, flags, reload, what is printed and what never is.
+
+#![cfg(unix)]
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nilas_server::settings::SETTINGS;
+use serde_json::Value;
+use support::{GUARD, Running, complaint, nilas, run, run_with};
+
+const LISTEN: [&str; 4] = ["--listen", "127.0.0.1:0", "--signal-listen", "none"];
+
+/// A directory of its own for a test, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("nilas-cli-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("a directory for the test");
+        Self(path)
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, text).expect("a file for the test");
+        path.to_str().expect("plain letters").to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn start(arguments: &[&str]) -> (Running, Value) {
+    let running = Running::start(&[&["server", "--json"], arguments].concat());
+    let ready = running.json(|value| value["event"] == "ready");
+    (running, ready)
+}
+
+fn signal(running: &Running, name: &str) {
+    let pid = running.child.id().to_string();
+    let sent = Command::new("kill").args([name, pid.as_str()]).status();
+    assert!(sent.expect("kill runs").success());
+}
+
+/// The answer to a GET, as text.
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(GUARD)).expect("a timeout");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .expect("an answer and its end");
+    answer
+}
+
+fn document(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../docs")
+        .join(name)
+}
+
+#[test]
+fn what_it_prints_for_an_application_works() {
+    let (_server, ready) = start(&LISTEN);
+    let servers = ready["iceServers"].to_string();
+    assert!(
+        !ready["iceServers"][1]["credential"]
+            .as_str()
+            .expect("a password")
+            .is_empty()
+    );
+    let tested = run_with(
+        &["turn", "test", "--json", "--ice-servers", "-"],
+        servers.as_bytes(),
+    );
+    let verdict: Value = serde_json::from_slice(&tested.stdout).expect("one object");
+    let transports: Vec<_> = verdict["servers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|server| server["transports"].as_array().cloned().unwrap_or_default())
+        .collect();
+    let over_udp = transports.iter().find(|way| way["transport"] == "udp");
+    assert_eq!(
+        over_udp.expect("UDP was tried")["outcome"],
+        "works",
+        "{verdict}"
+    );
+
+    let (_other, other) = start(&LISTEN);
+    assert_ne!(
+        other["iceServers"][1]["credential"], ready["iceServers"][1]["credential"],
+        "each run has a password of its own"
+    );
+}
+
+#[test]
+fn credentials_are_printed_only_where_they_are_no_secret() {
+    let (_server, ready) = start(&[&LISTEN[..], &["--user", "ann:pass:word"]].concat());
+    assert_eq!(ready["iceServers"][1]["username"], "ann");
+    assert_eq!(ready["iceServers"][1]["credential"], "pass:word");
+
+    let folder = Folder::new("printed");
+    let users = folder.file("users", "ann:hunter2\n");
+    let (_server, ready) = start(&[&LISTEN[..], &["--user-file", &users]].concat());
+    assert_eq!(ready["iceServers"][1]["username"], "ann");
+    assert!(!ready.to_string().contains("hunter2"), "{ready}");
+
+    let (_server, ready) = start(&[&LISTEN[..], &["--relay-address", "none"]].concat());
+    assert!(
+        !ready.to_string().contains("credential"),
+        "nothing is relayed: {ready}"
+    );
+}
+
+#[test]
+fn no_secret_reaches_the_log() {
+    let folder = Folder::new("log");
+    let config = folder.file(
+        "server.toml",
+        "user = \"ann:hunter2\"\nsecret = \"hunter2\"\ntoken-server-name = \"turn.example\"\ntoken-key = \"id:aHVudGVyMmh1bnRlcjJodQ==\"\n",
+    );
+    let log = fs::File::create(folder.0.join("log")).expect("a file for the log");
+    let mut command = nilas(&["server", "--json", "--config", &config]);
+    command
+        .args(LISTEN)
+        .env("NILAS_LOG", "trace")
+        .stdout(Stdio::piped())
+        .stderr(log);
+    let mut child = command.spawn().expect("the program starts");
+    let mut output = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    let mut event = || output.next().expect("a line of output").expect("text");
+    assert!(event().contains("\"ready\""));
+    fs::write(&config, "user = [\"ann:hunter2\", \"ann:hunter2\"]\n").expect("another file");
+    let pid = child.id().to_string();
+    let send = |name: &str| {
+        assert!(
+            Command::new("kill")
+                .args([name, pid.as_str()])
+                .status()
+                .expect("kill runs")
+                .success()
+        )
+    };
+    send("-HUP");
+    assert!(event().contains("not_reloaded"));
+    send("-INT");
+    assert!(child.wait().expect("it ends").success());
+    let log = fs::read_to_string(folder.0.join("log")).expect("text");
+    assert!(
+        log.contains("given twice") && log.lines().count() > 3,
+        "{log}"
+    );
+    for secret in ["hunter2", "aHVudGVyMmh1bnRlcjJodQ"] {
+        assert!(!log.contains(secret), "{log}");
+    }
+    for line in log.lines() {
+        assert!(
+            serde_json::from_str::<Value>(line).is_ok(),
+            "the log is JSON: {line}"
+        );
+    }
+}
+
+#[test]
+fn a_reload_changes_what_can_change_and_names_the_rest() {
+    let folder = Folder::new("reload");
+    let text =
+        "realm = \"a\"\nuser = \"ann:x\"\nlisten = \"127.0.0.1:0\"\nsignal-listen = \"none\"\n";
+    let config = folder.file("server.toml", text);
+    let (server, _) = start(&["--config", &config]);
+    let reload = |text: &str| {
+        fs::write(&config, text).expect("the file again");
+        signal(&server, "-HUP");
+        server.json(|value| value["event"] == "reloaded" || value["event"] == "not_reloaded")
+    };
+    let told = reload(&text.replace("ann:x", "bob:y"));
+    assert_eq!(
+        (&told["event"], &told["unchanged"]),
+        (&"reloaded".into(), &Value::Array(vec![]))
+    );
+    let told = reload(&text.replace("\"a\"", "\"b\""));
+    assert_eq!(told["unchanged"], serde_json::json!(["realm"]));
+    let told = reload("realm = \"a\"\n\nuser = \"ann\"\nworkers = 0\n");
+    assert_eq!(told["event"], "not_reloaded");
+    let mistakes: Vec<_> = told["mistakes"].as_array().into_iter().flatten().collect();
+    assert_eq!(mistakes.len(), 2, "{told}");
+    assert!(
+        mistakes[0]
+            .as_str()
+            .is_some_and(|text| text.contains("server.toml:3: user")),
+        "{told}"
+    );
+    // It serves on.
+    signal(&server, "-TERM");
+    server.json(|value| value["event"] == "draining");
+    server.json(|value| value["event"] == "stopped");
+    assert_eq!(server.exit_code(), Some(0));
+}
+
+#[test]
+fn metrics_and_health_are_served_to_operators() {
+    let (server, ready) = start(&[&LISTEN[..], &["--metrics", "127.0.0.1:0"]].concat());
+    let address = ready["metrics"].as_str().expect("an address");
+    let page = get(address, "/metrics");
+    assert!(
+        page.starts_with("HTTP/1.1 200") && page.contains("text/plain; version=0.0.4"),
+        "{page}"
+    );
+    assert!(page.contains("\nnilas_turn_allocations 0\n"), "{page}");
+    assert!(get(address, "/health").starts_with("HTTP/1.1 200"));
+    assert!(get(address, "/").starts_with("HTTP/1.1 404"));
+    drop(server);
+}
+
+#[test]
+fn variables_are_settings_and_flags_come_before_them() {
+    let mut command = nilas(&[&["server", "--json"], &LISTEN[..], &["--realm", "x"]].concat());
+    command
+        .env("NILAS_SERVER_USER", "ann:x")
+        .env("NILAS_SERVER_REALM", &*"too long ".repeat(10))
+        .env("NILAS_SERVER_LISTEN", "nowhere")
+        .env("NILAS_SERVER_SERVICE_HOST", "10.0.0.1");
+    let server = Running::start_command(command);
+    let ready = server.json(|value| value["event"] == "ready");
+    assert_eq!(ready["iceServers"][1]["username"], "ann");
+
+    let mut command = nilas(&["server"]);
+    command
+        .env("NILAS_SERVER_RELAY_PORTS", "9")
+        .env("NILAS_SERVER_WORKERS", "x");
+    let output = command.output().expect("the program runs");
+    assert_eq!(output.status.code(), Some(2));
+    let text = complaint(&output);
+    assert!(
+        text.contains("NILAS_SERVER_RELAY_PORTS: ") && text.contains("NILAS_SERVER_WORKERS: "),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_file_is_checked_without_serving() {
+    let example = document("nilas-server.toml");
+    let output = run(&[
+        "server",
+        "check-config",
+        example.to_str().expect("plain letters"),
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+
+    let folder = Folder::new("check");
+    let config = folder.file("server.toml", "relm = \"a\"\n\nrelay-ports = \"9\"\n");
+    let output = run(&["server", "check-config", &config]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = complaint(&output);
+    assert!(
+        text.contains("server.toml:1: relm") && text.contains("did you mean `realm`"),
+        "{text}"
+    );
+    assert!(text.contains("server.toml:3: relay-ports"), "{text}");
+    let output = run(&["server", "check-config", "--json", &config]);
+    assert_eq!(output.status.code(), Some(2));
+    let verdict: Value = serde_json::from_slice(&output.stdout).expect("one object");
+    assert_eq!(verdict["schema"], "nilas.check-config/1");
+    assert_eq!(
+        (&verdict["ok"], &verdict["mistakes"][1]["line"]),
+        (&false.into(), &3.into())
+    );
+
+    let output = run(&["server", "check-config", "/nowhere/at/all"]);
+    assert_eq!(output.status.code(), Some(2));
+    // The same file is refused by the server itself.
+    assert_eq!(run(&["server", "--config", &config]).status.code(), Some(2));
+}
+
+#[test]
+fn every_setting_is_in_the_guide_and_in_the_help() {
+    let guide = fs::read_to_string(document("server.md")).expect("the guide");
+    let help = run(&["server", "--help"]);
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    for setting in SETTINGS {
+        let row = format!(
+            "| `{}` | `{}` |",
+            setting.name,
+            setting.value.replace('|', "\\|")
+        );
+        assert!(
+            guide.contains(&row),
+            "docs/server.md has no row that begins: {row}"
+        );
+        assert!(
+            help.contains(&format!("--{}", setting.name)),
+            "{}",
+            setting.name
+        );
+    }
+}
