@@ -21,7 +21,10 @@ const COOKIE_BYTES: usize = 32;
 
 const RECORD_HEADER_BYTES: usize = 13;
 const MESSAGE_HEADER_BYTES: usize = 12;
+const CONTENT_ALERT: u8 = 21;
 const CONTENT_HANDSHAKE: u8 = 22;
+const ALERT_FATAL: u8 = 2;
+const ALERT_PROTOCOL_VERSION: u8 = 70;
 const CLIENT_HELLO: u8 = 1;
 const HELLO_VERIFY_REQUEST: u8 = 3;
 const DTLS_1_0: [u8; 2] = [0xfe, 0xff];
@@ -29,6 +32,8 @@ const DTLS_1_2: [u8; 2] = [0xfe, 0xfd];
 
 /// The parts of a ClientHello that the cookie is about.
 pub(super) struct ClientHello<'a> {
+    /// The highest version that the client speaks.
+    version: [u8; 2],
     record_sequence: [u8; 6],
     pub(super) random: [u8; 32],
     cookie: &'a [u8],
@@ -48,14 +53,32 @@ impl<'a> ClientHello<'a> {
             return None;
         }
         let body = message.get(MESSAGE_HEADER_BYTES..)?;
+        let version = *body.first_chunk()?;
         let random = *body.get(2..)?.first_chunk()?;
         let (_session_id, rest) = take_vector(body.get(34..)?)?;
         let (cookie, _) = take_vector(rest)?;
         Some(Self {
+            version,
             record_sequence,
             random,
             cookie,
         })
+    }
+}
+
+impl ClientHello<'_> {
+    /// What a client is told that speaks nothing newer than DTLS 1.0, which is long given up: the alert
+    /// `protocol_version`. Without it, it would ask again and again.
+    pub(super) fn too_old(&self) -> Option<[u8; RECORD_HEADER_BYTES + 2]> {
+        if self.version != DTLS_1_0 {
+            return None;
+        }
+        let mut alert = [0; RECORD_HEADER_BYTES + 2];
+        alert[0] = CONTENT_ALERT;
+        alert[1..3].copy_from_slice(&DTLS_1_0);
+        alert[5..11].copy_from_slice(&self.record_sequence);
+        alert[11..].copy_from_slice(&[0, 2, ALERT_FATAL, ALERT_PROTOCOL_VERSION]);
+        Some(alert)
     }
 }
 

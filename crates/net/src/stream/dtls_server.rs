@@ -273,6 +273,13 @@ impl DtlsServer {
         let Some(hello) = ClientHello::parse(datagram) else {
             return;
         };
+        if let Some(alert) = hello.too_old() {
+            tell(DtlsOutput::Transmit {
+                client,
+                datagram: &alert,
+            });
+            return;
+        }
         let Some(admitted) = self.admission.check(now, client, &hello) else {
             let request = self.admission.request(now, client, &hello);
             if request.len() <= datagram.len() {

@@ -135,7 +135,7 @@ struct Worker {
 struct Listener {
     socket: UdpSocket,
     state: UdpSocketState,
-    segments: Cell<bool>,
+    segments: Cell<usize>,
     local: SocketAddr,
     dtls: Option<Dtls>,
 }

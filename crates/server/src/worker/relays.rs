@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 use super::Worker;
 use super::options::{icmp_error, joins_datagrams, set_dont_fragment, tells_icmp};
 use super::peers::TcpRelay;
-use super::send::Way;
+use super::send::{Way, first_segments};
 use crate::config::RelayAddress;
 use crate::ports::PortLease;
 
@@ -42,7 +42,7 @@ pub(super) struct UdpRelay {
     socket: UdpSocket,
     lease: PortLease,
     address: RelayAddress,
-    segments: Cell<bool>,
+    segments: Cell<usize>,
     dont_fragment: Cell<bool>,
     /// For how many datagrams room is made: as many as came lately.
     slots: Cell<u8>,
@@ -168,7 +168,7 @@ impl Worker {
             socket,
             lease,
             address,
-            segments: Cell::new(self.relay_state.max_gso_segments() > 1),
+            segments: Cell::new(first_segments(&self.relay_state)),
             dont_fragment: Cell::new(false),
             slots: Cell::new(1),
         });

@@ -9,12 +9,24 @@ use quinn_udp::{Transmit, UdpSocketState};
 use socket2::{SockAddr, SockRef};
 use tokio::net::UdpSocket;
 
+/// No longer segments are tried: what Ethernet carries over IPv4. Datagrams that are longer go one by one.
+const MAX_SEGMENT: usize = 1_472;
+
+/// The longest segments to try on a socket at first, if the system segments at all.
+pub(super) fn first_segments(state: &UdpSocketState) -> usize {
+    if state.max_gso_segments() > 1 {
+        MAX_SEGMENT
+    } else {
+        0
+    }
+}
+
 /// A socket, and what sending on it needs.
 pub(super) struct Way<'a> {
     pub(super) socket: &'a UdpSocket,
     pub(super) state: &'a UdpSocketState,
-    /// Whether segmented sends work on it: some interfaces refuse them, and say so only when they are used.
-    pub(super) segments: &'a Cell<bool>,
+    /// The longest segments that work on it, or zero: some interfaces refuse them, and say so only when they are used.
+    pub(super) segments: &'a Cell<usize>,
     /// The address of this machine to send from, if the socket has several.
     pub(super) from: Option<IpAddr>,
     pub(super) to: SocketAddr,
@@ -26,11 +38,14 @@ impl Way<'_> {
         if bytes.len() <= segment {
             return u64::from(self.send_one(bytes).is_err());
         }
-        if self.segments.get() {
+        if segment <= self.segments.get() {
             match self.patiently(|| self.transmit(bytes, Some(segment))) {
                 Ok(()) => return 0,
-                Err(error) if may_be_segmentation(&error) => self.segments.set(false),
-                Err(_) => return bytes.len().div_ceil(segment.max(1)) as u64,
+                Err(error) => match works_up_to(&error, segment) {
+                    // Shorter ones may do, so nobody can take them from others by being far away.
+                    Some(longest) => self.segments.set(longest),
+                    None => return bytes.len().div_ceil(segment.max(1)) as u64,
+                },
             }
         }
         bytes
@@ -79,11 +94,29 @@ impl Way<'_> {
     }
 }
 
-/// EIO comes from drivers without checksum offload, EINVAL from those that cannot segment, EMSGSIZE where a segment
-/// is longer than the path takes.
-fn may_be_segmentation(error: &io::Error) -> bool {
+/// The longest segments that may still work, if that is what the error is about: EIO comes from drivers without checksum
+/// offload, EINVAL and EMSGSIZE from paths that take no segment of this length.
+fn works_up_to(error: &io::Error, segment: usize) -> Option<usize> {
     const EIO: i32 = 5;
-    error.kind() == io::ErrorKind::InvalidInput
-        || quinn_udp::is_msg_size_err(error)
-        || cfg!(unix) && error.raw_os_error() == Some(EIO)
+    if cfg!(unix) && error.raw_os_error() == Some(EIO) {
+        return Some(0);
+    }
+    let too_long = error.kind() == io::ErrorKind::InvalidInput || quinn_udp::is_msg_size_err(error);
+    too_long.then_some(segment.saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_takes_no_long_segments_may_take_shorter_ones() {
+        let error = io::Error::from(io::ErrorKind::InvalidInput);
+        assert_eq!(works_up_to(&error, 1_400), Some(1_399));
+        let error = io::Error::from(io::ErrorKind::WouldBlock);
+        assert_eq!(works_up_to(&error, 1_400), None);
+        if cfg!(unix) {
+            assert_eq!(works_up_to(&io::Error::from_raw_os_error(5), 100), Some(0));
+        }
+    }
 }

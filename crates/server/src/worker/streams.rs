@@ -8,6 +8,8 @@ use core::time::Duration;
 use std::io;
 use std::rc::Rc;
 
+use nilas_stun::stream_message_length;
+use nilas_turn::ChannelData;
 use nilas_turn::server::{ConnectionId, Handled, Input, Path, StreamHandled, StreamId, WorkerId};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -49,6 +51,8 @@ pub(super) struct Outgoing {
     queue: RefCell<Vec<u8>>,
     /// How much of the queue is written.
     sent: Cell<usize>,
+    /// Where the message that is being written ends.
+    end: Cell<usize>,
     waker: RefCell<Option<Waker>>,
     /// It is to be closed when the queue is empty.
     closing: Cell<bool>,
@@ -69,6 +73,7 @@ impl Outgoing {
         }
         if sent > queue.len() / 2 {
             queue.drain(..sent);
+            self.end.set(self.end.get().saturating_sub(sent));
             self.sent.set(0);
         }
         for part in parts {
@@ -262,6 +267,7 @@ impl Serving<'_> {
                 queue.clear();
                 queue.shrink_to(KEPT_QUEUE);
                 out.sent.set(0);
+                out.end.set(0);
                 drop(queue);
                 let flushed = Pin::new(&mut self.conn).poll_flush(cx)?.is_ready();
                 if flushed {
@@ -269,7 +275,17 @@ impl Serving<'_> {
                 }
                 return Ok(flushed);
             }
-            match Pin::new(&mut self.conn).poll_write(cx, &queue[sent..])? {
+            let end = match self.conn {
+                Conn::Plain(_) => queue.len(),
+                Conn::Tls(_) => {
+                    // A record for each message: there are clients that take a record for one.
+                    if out.end.get() <= sent {
+                        out.end.set(sent + message_length(&queue[sent..]));
+                    }
+                    out.end.get()
+                }
+            };
+            match Pin::new(&mut self.conn).poll_write(cx, &queue[sent..end])? {
                 Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(count) => {
                     out.sent.set(sent + count);
@@ -353,6 +369,20 @@ impl Serving<'_> {
         ready!(sleep.as_mut().poll(cx));
         self.worker.shared.counters.streams_slow.add(1);
         Poll::Ready(End::Closed)
+    }
+}
+
+/// The length of the message at the start of what waits to be written.
+fn message_length(bytes: &[u8]) -> usize {
+    let length = match bytes.first_chunk::<4>() {
+        Some(start @ [64..=79, ..]) => ChannelData::stream_length(*start),
+        _ => stream_message_length(bytes).ok().flatten().unwrap_or(0),
+    };
+    // Whole messages are written, so that this is only a guard.
+    if length == 0 {
+        bytes.len()
+    } else {
+        length.min(bytes.len())
     }
 }
 

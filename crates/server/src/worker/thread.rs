@@ -19,6 +19,7 @@ use tokio::task::LocalSet;
 use super::batch::{Inbound, Run};
 use super::dtls::Dtls;
 use super::handover::{Letter, Mailbox, Order, Post};
+use super::send::first_segments;
 use super::{Listener, Shared, Worker};
 use crate::web::Web;
 
@@ -204,7 +205,7 @@ fn listener(socket: std::net::UdpSocket) -> io::Result<Listener> {
     let state = UdpSocketState::new((&socket).into())?;
     Ok(Listener {
         local: socket.local_addr()?,
-        segments: Cell::new(state.max_gso_segments() > 1),
+        segments: Cell::new(first_segments(&state)),
         state,
         socket,
         dtls: None,

@@ -238,3 +238,56 @@ fn resident_kib() -> Option<u64> {
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_server_with_two_addresses_tells_clients_about_their_nat() {
+    use nilas_server::DiscoveryAddresses;
+    use nilas_stun::ChangeRequest;
+    use std::net::{SocketAddr, UdpSocket};
+
+    // Ports that are free on both addresses; all of 127.0.0.0/8 is this machine.
+    let other = std::net::IpAddr::from([127, 0, 0, 2]);
+    let free = || UdpSocket::bind((crate::support::V4, 0)).unwrap();
+    let (first, second) = (free(), free());
+    let primary = first.local_addr().unwrap();
+    let alternate = SocketAddr::new(other, second.local_addr().unwrap().port());
+    drop((first, second));
+    let mut config = config();
+    config.stun_udp = vec![primary];
+    config.discovery = Some(DiscoveryAddresses::new(primary, alternate));
+    let server = start(config).await;
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for (change_ip, change_port) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut buffer = [0; 200];
+        let id = nilas_stun::TransactionId::new(*b"twelve bytes");
+        let class = nilas_stun::Class::Request;
+        let mut builder = MessageBuilder::new(&mut buffer, class, Method::BINDING, id).unwrap();
+        builder
+            .change_request(ChangeRequest {
+                change_ip,
+                change_port,
+            })
+            .unwrap();
+        let length = builder.finish();
+        socket.send_to(&buffer[..length], primary).await.unwrap();
+        let received = timeout(GUARD, socket.recv_from(&mut buffer)).await;
+        let (length, from) = received.unwrap().unwrap();
+        let expected = SocketAddr::new(
+            if change_ip { other } else { primary.ip() },
+            if change_port {
+                alternate.port()
+            } else {
+                primary.port()
+            },
+        );
+        assert_eq!(from, expected);
+        let answer = Message::parse(&buffer[..length]).unwrap();
+        assert_eq!(answer.other_address(), Ok(Some(alternate)));
+        assert_eq!(
+            answer.xor_mapped_address(),
+            Ok(Some(socket.local_addr().unwrap()))
+        );
+    }
+    server.stop().await;
+}
