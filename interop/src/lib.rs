@@ -10,6 +10,7 @@
 //! | `server` | `nilas server` in the middle of a laboratory |
 //! | `scene` | a laboratory with a server in its middle, and the programs that meet there |
 //! | `coturn` | coturn on loopback, and certificates for it |
+//! | `relay_server` | our own relay on loopback, for others to judge |
 //! | `programs` | where the programs are that take part |
 //! | `aioice/`, `libnice/` | the peers' drivers, in Python |
 //! | `tests/` | the suites: coturn, aioice, libnice, agents among themselves, the rows of NATs, the program's own words |
@@ -18,6 +19,7 @@ pub mod coturn;
 pub mod pair;
 pub mod peer;
 pub mod programs;
+pub mod relay_server;
 pub mod scene;
 pub mod server;
 

@@ -27,6 +27,17 @@ pub fn aioice() -> Result<(PathBuf, PathBuf), String> {
     ))
 }
 
+/// `interop/aioice/relay.py` in the peers' Python environment.
+///
+/// # Errors
+/// A sentence that says how to get it.
+pub fn aioice_relay() -> Result<Command, String> {
+    let (python, agent) = aioice()?;
+    let mut command = Command::new(python);
+    command.arg(agent.with_file_name("relay.py"));
+    Ok(command)
+}
+
 /// `interop/libnice/agent.py`, as program and argument. Any Python will do; libnice itself is Debian's `libnice10`.
 #[must_use]
 pub fn libnice() -> (PathBuf, PathBuf) {

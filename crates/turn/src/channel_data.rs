@@ -5,13 +5,18 @@ use core::ops::{Range, RangeInclusive};
 /// Bytes in front of the data.
 pub const CHANNEL_DATA_HEADER: usize = 4;
 
-/// The numbers a channel can have (RFC 8656 section 12).
+/// The numbers a client gives its channels (RFC 8656 section 12).
 pub const CHANNEL_NUMBERS: RangeInclusive<u16> = 0x4000..=0x4FFF;
+
+/// The numbers that a server takes. RFC 8656 section 12 allows fewer, so that a client can tell channels from DTLS
+/// and SRTP on one socket, and says itself that this shuts out clients of RFC 5766, some of which choose at random
+/// from all of these. A server's socket carries nothing that these could be taken for: they are let in.
+pub const ACCEPTED_CHANNEL_NUMBERS: RangeInclusive<u16> = 0x4000..=0x7FFF;
 
 /// A ChannelData message: where in the bytes its data is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelData {
-    /// The channel number, one of [`CHANNEL_NUMBERS`].
+    /// The channel number, one of [`ACCEPTED_CHANNEL_NUMBERS`].
     pub number: u16,
     /// The data, without header and padding.
     pub data: Range<usize>,
@@ -25,7 +30,7 @@ impl ChannelData {
         let number = u16::from_be_bytes([*a, *b]);
         let length = usize::from(u16::from_be_bytes([*c, *d]));
         // RFC 8656 section 12.6: of a number in the reserved range, or longer than the datagram: discarded.
-        if !CHANNEL_NUMBERS.contains(&number) || length > rest.len() {
+        if !ACCEPTED_CHANNEL_NUMBERS.contains(&number) || length > rest.len() {
             return None;
         }
         Some(Self {
@@ -64,7 +69,7 @@ mod tests {
         for wrong in [
             &[0x40, 0, 0][..],
             &[0x40, 0, 0, 1],
-            &[0x50, 0, 0, 0],
+            &[0x80, 0, 0, 0],
             &[0x3F, 0xFF, 0, 0],
         ] {
             assert_eq!(ChannelData::parse(wrong), None, "{wrong:?}");

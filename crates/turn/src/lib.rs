@@ -22,5 +22,7 @@ pub mod client;
 pub mod server;
 mod time;
 
-pub use channel_data::{CHANNEL_DATA_HEADER, CHANNEL_NUMBERS, ChannelData};
+pub use channel_data::{
+    ACCEPTED_CHANNEL_NUMBERS, CHANNEL_DATA_HEADER, CHANNEL_NUMBERS, ChannelData,
+};
 pub use time::Time;

@@ -197,7 +197,7 @@ fn a_misframed_stream_takes_its_allocation_along() {
     let mut bench = Bench::new(config());
     let mut client = ann_on(&mut bench, 1);
     client.allocate(&mut bench);
-    let _ = client.exchange(&mut bench, &[0x50, 0, 0, 0]);
+    let _ = client.exchange(&mut bench, &[0x80, 0, 0, 0]);
     assert!(closes(&bench, client.path));
     assert!(bench.is_empty());
 }

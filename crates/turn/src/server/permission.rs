@@ -13,7 +13,7 @@ use super::io::{Path, RelayProtocol};
 use super::relay::ChannelRefused;
 use super::request::{Handling, Outcome};
 use crate::arena::Key;
-use crate::channel_data::CHANNEL_NUMBERS;
+use crate::channel_data::ACCEPTED_CHANNEL_NUMBERS;
 use crate::time::Time;
 
 impl Server {
@@ -82,7 +82,7 @@ impl Server {
         let (Ok(Some(number)), Ok(Some(peer))) = (number, peer) else {
             return Err(ErrorCode::BAD_REQUEST);
         };
-        if !CHANNEL_NUMBERS.contains(&number) {
+        if !ACCEPTED_CHANNEL_NUMBERS.contains(&number) {
             return Err(ErrorCode::BAD_REQUEST);
         }
         let relay = self.relay_towards(key, peer.ip())?;

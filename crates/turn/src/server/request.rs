@@ -29,9 +29,9 @@ pub(super) type Handling = Result<Outcome, ErrorCode<'static>>;
 impl Server {
     /// A whole message from a client, in a datagram or cut out of a stream.
     pub(super) fn client_message(&mut self, now: Time, path: Path, bytes: &[u8]) -> Handled {
-        // RFC 8656 section 12: the first byte tells.
+        // RFC 8656 section 12: the first byte tells, here with the channels of RFC 5766.
         match bytes.first() {
-            Some(64..=79) => self.channel_data(now, path, bytes),
+            Some(64..=127) => self.channel_data(now, path, bytes),
             Some(0..=3) => self.stun_message(now, path, bytes),
             _ => {
                 self.counters.not_stun += 1;

@@ -142,7 +142,7 @@ enum Frame {
 fn frame_length(bytes: &[u8], has_allocation: bool) -> Frame {
     let Some(start) = bytes.first_chunk::<4>() else {
         return match bytes.first() {
-            None | Some(0..=3 | 64..=79) => Frame::Incomplete,
+            None | Some(0..=3 | 64..=127) => Frame::Incomplete,
             Some(_) => Frame::Misframed,
         };
     };
@@ -160,7 +160,7 @@ fn frame_length(bytes: &[u8], has_allocation: bool) -> Frame {
             length
         }
         // Before there is an allocation there are no channels.
-        64..=79 if has_allocation => ChannelData::stream_length(*start),
+        64..=127 if has_allocation => ChannelData::stream_length(*start),
         _ => return Frame::Misframed,
     };
     if !has_allocation && length > MAX_STRANGERS_MESSAGE {

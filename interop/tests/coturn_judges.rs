@@ -1,0 +1,192 @@
+//! Our relay, judged by others: coturn's clients in their modes, and aioice.
+
+use std::process::{Child, Command, Stdio};
+
+use nilas_interop::coturn::{PASSWORD, USER, free_port};
+use nilas_interop::programs;
+use nilas_interop::relay_server::{RelayServer, SECRET};
+
+/// `turnutils_peer`, which sends everything back. Dropped, it is killed.
+struct Peer {
+    child: Child,
+    port: String,
+}
+
+impl Peer {
+    fn start() -> Self {
+        let port = free_port().unwrap().to_string();
+        let child = Command::new("turnutils_peer")
+            .args(["-L", "127.0.0.1", "-L", "::1", "-p", &port])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("turnutils_peer (Debian's package coturn) starts");
+        Self { child, port }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// `turnutils_uclient` with two clients and 20 messages each: every one comes back.
+#[track_caller]
+fn nothing_is_lost(server: &RelayServer, arguments: &[&str]) {
+    let peer = Peer::start();
+    let port = server.port().to_string();
+    let mut command = Command::new("turnutils_uclient");
+    command.args(["-u", USER, "-w", PASSWORD, "-p", &port, "-r", &peer.port]);
+    command.args(["-n", "20", "-m", "2"]).args(arguments);
+    // RFC 8656 section 7.2: an IPv6 peer is reached from an IPv6 relayed address.
+    let peer = if arguments.contains(&"-x") {
+        "::1"
+    } else {
+        "127.0.0.1"
+    };
+    command.args(["-e", peer, "127.0.0.1"]);
+    let said = programs::run(command);
+    let text = [said.output.as_str(), &said.errors].concat();
+    assert_eq!(said.code, Some(0), "{arguments:?}: {text}");
+    let lost = text
+        .lines()
+        .rfind(|line| line.contains("Total lost packets"));
+    assert!(
+        lost.is_some_and(|line| line.contains("Total lost packets 0 ")),
+        "{arguments:?}: {text}"
+    );
+    // It counts what it lost among what it sent; nothing sent is nothing lost.
+    let sent = text.lines().rfind(|line| line.contains("tot_send_msgs="));
+    assert!(
+        sent.is_some_and(|line| !line.contains("tot_send_msgs=0,")),
+        "{arguments:?}: {text}"
+    );
+}
+
+#[test]
+fn uclient_loses_nothing_over_udp() {
+    let server = RelayServer::start().unwrap();
+    for arguments in [
+        // Channels and a second allocation for RTCP beside each; Send indications; neither.
+        &[][..],
+        &["-s"],
+        &["-c"],
+        // Client to client.
+        &["-y"],
+        &["-y", "-s", "-c"],
+        // DONT-FRAGMENT, long messages, padded channels, superfluous requests.
+        &["-g", "-l", "1200"],
+        &["-D", "-l", "101"],
+        &["-G"],
+        // Not `-M`: it takes only tickets of eight bytes, which an attacker could guess (RFC 8016 section 5).
+        // An IPv6 relayed address, and one of each family.
+        &["-x"],
+        &["-Z"],
+    ] {
+        nothing_is_lost(&server, arguments);
+    }
+}
+
+#[test]
+fn uclient_loses_nothing_over_tcp() {
+    let server = RelayServer::start().unwrap();
+    for arguments in [
+        &["-t"][..],
+        &["-t", "-s", "-c"],
+        &["-t", "-y", "-l", "1200"],
+    ] {
+        nothing_is_lost(&server, arguments);
+    }
+}
+
+#[test]
+fn uclient_loses_nothing_to_tcp_peers() {
+    let server = RelayServer::start().unwrap();
+    nothing_is_lost(&server, &["-T"]);
+}
+
+#[test]
+fn uclient_makes_time_limited_credentials_that_are_taken() {
+    let server = RelayServer::start().unwrap();
+    nothing_is_lost(&server, &["-W", SECRET]);
+}
+
+#[test]
+fn natdiscovery_sees_that_there_is_no_nat() {
+    let server = RelayServer::start().unwrap();
+    let mut command = Command::new("turnutils_natdiscovery");
+    command.args([
+        "-m",
+        "-f",
+        "-L",
+        "127.0.0.1",
+        "-p",
+        &server.port().to_string(),
+        "127.0.0.1",
+    ]);
+    let said = programs::run(command);
+    let text = [said.output.as_str(), &said.errors].concat();
+    assert_eq!(said.code, Some(0), "{text}");
+    for words in [
+        "No NAT! (Endpoint Independent Mapping)",
+        "NAT with Endpoint Independent Filtering!",
+    ] {
+        assert!(text.contains(words), "{words} is missing in {text}");
+    }
+}
+
+#[test]
+fn aioice_relays_through_us_over_udp_tcp_and_tls() {
+    let server = RelayServer::start().unwrap();
+    for transport in ["udp", "tcp", "tls"] {
+        let port = match transport {
+            "tls" => server.tls_port(),
+            _ => server.port(),
+        };
+        let mut command = programs::aioice_relay().unwrap();
+        command
+            .args(["127.0.0.1", &port.to_string(), USER, PASSWORD, transport])
+            .env("SSL_CERT_FILE", server.authority());
+        let said = programs::run(command);
+        assert_eq!(said.code, Some(0), "{transport}: {said:?}");
+        assert_eq!(
+            said.output.trim(),
+            "20 of 20 came back",
+            "{transport}: {said:?}"
+        );
+    }
+}
+
+#[test]
+fn our_own_client_finds_every_transport_of_ours() {
+    let server = RelayServer::start().unwrap();
+    let authority = server.authority();
+    for (scheme, port) in [("turn", server.port()), ("turns", server.tls_port())] {
+        let mut command = Command::new(programs::nilas().unwrap());
+        command.args(["turn", "test", &format!("{scheme}:127.0.0.1:{port}")]);
+        command
+            .args(["--user", USER, "--password", PASSWORD, "--json", "--ca"])
+            .arg(&authority);
+        let said = programs::run(command);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        let report: serde_json::Value = serde_json::from_str(&said.output).unwrap();
+        let rows = report["servers"][0]["transports"].as_array().expect("rows");
+        let works = |name: &str| {
+            rows.iter()
+                .any(|row| row["transport"] == name && row["outcome"] == "works")
+        };
+        let wanted = match scheme {
+            "turn" => ["udp", "tcp"],
+            _ => ["tls", "dtls"],
+        };
+        for transport in wanted {
+            assert!(works(transport), "{transport}: {report:#}");
+        }
+        // Both families in one allocation.
+        let relays = rows[0]["relays"].as_array().expect("relays");
+        assert_eq!(relays.len(), 2, "{report:#}");
+    }
+}
