@@ -5,6 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::str::{FromStr, Split};
 
 use crate::candidate::{Candidate, CandidateAddress, CandidateType, Foundation, Transport};
+use crate::parameters::is_ice_char;
 
 /// Longer lines are refused unread: ten times what any known agent writes.
 const MAX_LINE: usize = 2048;
@@ -87,7 +88,15 @@ fn parse(mut fields: Split<'_, char>) -> Result<Candidate, CandidateError> {
         match name {
             "raddr" if related_host.is_none() => related_host = Some(value),
             "rport" if related_port.is_none() => related_port = Some(number(value, 5, "rport")?),
-            "ufrag" if candidate.ufrag.is_none() => candidate.ufrag = Some(value.into()),
+            "ufrag" if candidate.ufrag.is_none() => {
+                // Anything else, such as the end of a line, would be written into a description of ours.
+                if !is_ufrag(value) {
+                    return Err(CandidateError::Field("ufrag"));
+                }
+                candidate.ufrag = Some(value.into());
+            }
+            // Said twice: the first one holds.
+            "raddr" | "rport" | "ufrag" => {}
             _ if is_token(name) && value.bytes().all(|byte| byte.is_ascii_graphic()) => {
                 candidate.extensions.push((name.into(), value.into()));
             }
@@ -148,6 +157,11 @@ fn is_name(text: &str) -> bool {
 }
 
 /// `token` of RFC 3261.
+/// What a generation can be called (RFC 8839 section 5.4), or be called by a peer that is less strict.
+pub(crate) fn is_ufrag(text: &str) -> bool {
+    (1..=256).contains(&text.len()) && text.bytes().all(is_ice_char)
+}
+
 fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text
@@ -199,6 +213,22 @@ mod tests {
             .parse()
             .expect("a candidate");
         assert_eq!(upper.transport, Transport::Udp);
+    }
+
+    #[test]
+    fn what_is_written_reads_the_same_and_is_one_line() {
+        let line = |rest: &str| format!("candidate:1 1 udp 1 192.0.2.3 9 typ host {rest}");
+        for rest in ["ufrag a\r\na=ice-lite", "ufrag a\tb", "ufrag ä", "ufrag "] {
+            let expected = Err(CandidateError::Field("ufrag"));
+            assert_eq!(line(rest).parse::<Candidate>(), expected, "{rest:?}");
+        }
+        for rest in [
+            "ufrag a ufrag b",
+            "raddr a.local rport 9 raddr 192.0.2.1 rport 5",
+        ] {
+            let first: Candidate = line(rest).parse().expect("the first holds");
+            assert_eq!(first.to_string().parse(), Ok(first), "{rest:?}");
+        }
     }
 
     #[test]

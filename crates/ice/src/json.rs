@@ -5,7 +5,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::candidate::Candidate;
-use crate::candidate_line::CandidateError;
+use crate::candidate_line::{CandidateError, is_ufrag};
 use crate::parameters::Parameters;
 
 /// RTCIceCandidateInit: `{"candidate":"candidate:…","sdpMid":…,"sdpMLineIndex":…,"usernameFragment":…}`.
@@ -59,6 +59,10 @@ impl RtcIceCandidateInit {
             .parse()
             .map_err(CandidateInitError::Candidate)?;
         if candidate.ufrag.is_none() {
+            if !self.username_fragment.as_deref().is_none_or(is_ufrag) {
+                let error = CandidateError::Field("usernameFragment");
+                return Err(CandidateInitError::Candidate(error));
+            }
             candidate.ufrag = self.username_fragment.as_deref().map(Into::into);
         }
         Ok(Some(candidate))
@@ -177,6 +181,14 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(lost.parse(), Err(CandidateInitError::NoMedia));
+        let two_lines = RtcIceCandidateInit {
+            candidate: "candidate:1 1 udp 5 192.0.2.3 9 typ host".into(),
+            sdp_mid: Some("0".into()),
+            username_fragment: Some("a\r\na=ice-lite".into()),
+            ..Default::default()
+        };
+        let wrong = CandidateError::Field("usernameFragment");
+        assert_eq!(two_lines.parse(), Err(CandidateInitError::Candidate(wrong)));
     }
 
     #[test]
