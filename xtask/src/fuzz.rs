@@ -7,9 +7,23 @@ use std::path::{Path, PathBuf};
 use crate::runner::execute;
 use crate::workspace::Workspace;
 
+/// How long each target invents inputs where nobody asks for more.
+const SECONDS: u32 = 20;
+
 /// Ok and Err are both text for a person.
 pub(crate) fn replay(workspace: &Workspace) -> Result<String, String> {
     let targets = targets(workspace.root())?;
+    let seeds = [
+        "run",
+        "--quiet",
+        "--manifest-path",
+        "fuzz/Cargo.toml",
+        "--bin",
+        "seeds",
+        "--",
+        "--check",
+    ];
+    execute(workspace.cargo(&seeds))?;
     let mut told = Vec::new();
     for (name, seeds) in &targets {
         let arguments = [
@@ -27,6 +41,23 @@ pub(crate) fn replay(workspace: &Workspace) -> Result<String, String> {
         told.push(format!("{name} {}", seeds.len()));
     }
     Ok(format!("seeds taken: {}", told.join(", ")))
+}
+
+/// Lets each target invent inputs for a while, from the same start every time.
+pub(crate) fn explore(workspace: &Workspace) -> Result<String, String> {
+    let targets = targets(workspace.root())?;
+    for (name, _) in &targets {
+        let mut command = workspace.program("fuzz/run");
+        command.arg(name).args([
+            format!("-max_total_time={SECONDS}"),
+            "-seed=1".to_owned(),
+            "-timeout=20".to_owned(),
+            "-rss_limit_mb=1024".to_owned(),
+            "-verbosity=0".to_owned(),
+        ]);
+        execute(command)?;
+    }
+    Ok(format!("{} targets, {SECONDS} s each", targets.len()))
 }
 
 /// The targets by name, each with the files of its corpus. Without seeds a target would fuzz without end, so that

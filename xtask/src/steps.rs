@@ -44,7 +44,7 @@ pub(crate) fn chosen(only: &[String]) -> Result<Vec<&'static Step>, String> {
     Ok(STEPS.iter().filter(wanted).collect())
 }
 
-static STEPS: [Step; 18] = [
+static STEPS: [Step; 19] = [
     Step {
         name: "prerequisites",
         about: "finds and installs what the machine lacks for the steps below",
@@ -138,6 +138,16 @@ static STEPS: [Step; 18] = [
         }],
         gate: false,
         work: Work::Check(fuzz::replay),
+    },
+    Step {
+        name: "fuzz-short",
+        about: "each fuzz target invents inputs for 20 s and finds nothing",
+        needs: &[Need::Program {
+            program: "c++",
+            package: "g++",
+        }],
+        gate: false,
+        work: Work::Check(fuzz::explore),
     },
     Step {
         name: "lab",

@@ -1,0 +1,5 @@
+//! Two ICE agents, their network, and an attacker.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| drop(nilas_fuzz::agent::check(data)));

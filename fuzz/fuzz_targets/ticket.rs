@@ -1,0 +1,5 @@
+//! Tickets.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| nilas_fuzz::signaling::check_ticket(data));

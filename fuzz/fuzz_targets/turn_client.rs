@@ -1,0 +1,5 @@
+//! A TURN client, its server, and somebody between them.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| drop(nilas_fuzz::turn_client::check(data)));

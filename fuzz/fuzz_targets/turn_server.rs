@@ -1,0 +1,5 @@
+//! A TURN server's clients, peers and time.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| drop(nilas_fuzz::turn_server::check(data)));
