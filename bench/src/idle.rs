@@ -11,14 +11,15 @@ use crate::report::{Bar, Figure, Report};
 const FEW: usize = 100;
 const MANY: usize = 10_000;
 
-/// Makes engines with this many connected agents each; also the bytes of heap of one agent.
+/// Makes an engine with this many agents, each connected with another one of them; also the bytes of heap
+/// of one agent.
 fn connected(agents: usize, addresses: u8) -> (Pair, f64) {
     let before = bytes_in_use();
-    let mut pair = Pair::start(agents, addresses, 100, 1);
+    let mut pair = Pair::in_one(agents, addresses, 1);
     pair.run_until_nominated();
     // What establishing needed and idling does not is given back by now.
     pair.run_for(Duration::from_secs(60));
-    let bytes = (bytes_in_use() - before) as f64 / (2 * agents) as f64;
+    let bytes = (bytes_in_use() - before) as f64 / agents as f64;
     (pair, bytes)
 }
 
@@ -26,7 +27,7 @@ fn connected(agents: usize, addresses: u8) -> (Pair, f64) {
 fn agent_second(pair: &mut Pair, agents: usize, seconds: u64) -> f64 {
     let start = cpu_time();
     pair.run_for(Duration::from_secs(seconds));
-    (cpu_time() - start).as_nanos() as f64 / (2 * agents) as f64 / seconds as f64
+    (cpu_time() - start).as_nanos() as f64 / agents as f64 / seconds as f64
 }
 
 /// The heap of connected agents of `is`, in bytes each, and their CPU time per second.

@@ -1,11 +1,11 @@
-//! Two engines of nilas and the wire between them, in virtual time, with nothing else in the way.
+//! Engines of nilas and the wire between their agents, in virtual time, with nothing else in the way.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use nilas_ice::{
-    AgentConfig, AgentId, Candidate, Command, Engine, EngineConfig, Event, GatheringState, Handled,
+    AgentConfig, AgentId, AgentMut, Candidate, Command, Engine, EngineConfig, Event, GatheringState, Handled,
     Input, Interface, Output, Role, SocketId, State, Time,
 };
 
@@ -13,10 +13,13 @@ use nilas_stun::{Class, Key, MessageBuilder, Method, TransactionId};
 
 use crate::allocator::uncounted;
 
-/// The first port of either side; a socket's number is what its port is above it.
+/// The first port of every engine; a socket's number is what its port is above it.
 const FIRST_PORT: u16 = 10_000;
 
-/// A datagram under way. The longest check has less bytes than this.
+/// The longest check has less bytes than this.
+const LONGEST: usize = 128;
+
+/// A datagram under way.
 #[derive(Clone, Copy)]
 struct UnderWay {
     at: Time,
@@ -24,12 +27,13 @@ struct UnderWay {
     socket: SocketId,
     remote: SocketAddr,
     length: usize,
-    bytes: [u8; 256],
+    bytes: [u8; LONGEST],
 }
 
-/// Two engines, each with the same number of agents; those of one number are peers.
+/// Agents and their peers: either in two engines, where those of one number are peers, or in one, where
+/// an agent of an even number and the one after it are.
 pub(crate) struct Pair {
-    sides: [Side; 2],
+    sides: Vec<Side>,
     wire: VecDeque<UnderWay>,
     now: Time,
     delay: Duration,
@@ -41,6 +45,7 @@ pub(crate) struct Pair {
 
 struct Side {
     engine: Engine,
+    /// In ascending order.
     agents: Vec<AgentId>,
     deadline: Option<Time>,
     /// By the number of the socket.
@@ -50,12 +55,28 @@ struct Side {
 impl Pair {
     /// Two engines with this many addresses and agents on each side, started and introduced.
     pub(crate) fn start(agents: usize, addresses: u8, max_pairs: u16, seed: u64) -> Self {
+        Self::with_engines(2, agents, addresses, max_pairs, seed)
+    }
+
+    /// One engine with this many agents, an even number, each of which has its peer in there.
+    pub(crate) fn in_one(agents: usize, addresses: u8, seed: u64) -> Self {
+        assert!(agents.is_multiple_of(2), "{agents} agents are no pairs");
+        Self::with_engines(1, agents, addresses, 100, seed)
+    }
+
+    fn with_engines(
+        engines: u8,
+        agents: usize,
+        addresses: u8,
+        max_pairs: u16,
+        seed: u64,
+    ) -> Self {
         let mut config = EngineConfig::default();
         if agents > 1 {
             // As a server that hosts many may: its own link is not the one that the rule protects.
             config.pacing_floor = Duration::ZERO;
         }
-        let sides = [0, 1].map(|side: u8| {
+        let side = |side: u8| {
             let mut key = [side; 32];
             key[..8].copy_from_slice(&seed.to_le_bytes());
             let mut engine = Engine::new(config.clone(), key);
@@ -69,13 +90,16 @@ impl Pair {
                 (interface, Vec::with_capacity(agents))
             });
             let _ = engine.handle(Time::ZERO, Input::Interfaces(&[interface]));
-            let role = if side == 0 {
-                Role::Controlling
-            } else {
-                Role::Controlled
-            };
-            for _ in 0..agents {
-                let mut config = AgentConfig::new(role);
+            for number in 0..agents {
+                let controls = match engines {
+                    1 => number.is_multiple_of(2),
+                    _ => side == 0,
+                };
+                let mut config = AgentConfig::new(if controls {
+                    Role::Controlling
+                } else {
+                    Role::Controlled
+                });
                 config.max_pairs = max_pairs;
                 own.push(engine.add_agent(Time::ZERO, config).expect("room"));
             }
@@ -86,7 +110,9 @@ impl Pair {
                 deadline: Some(Time::ZERO),
                 addresses,
             }
-        });
+        };
+        let mut sides = uncounted(|| Vec::with_capacity(usize::from(engines)));
+        sides.extend((0..engines).map(side));
         let mut pair = uncounted(|| Self {
             sides,
             wire: VecDeque::with_capacity(256),
@@ -98,37 +124,49 @@ impl Pair {
             ended: VecDeque::with_capacity(64),
         });
         for number in 0..agents {
-            pair.introduce(number);
+            let peer = pair.peer_of(0, number);
+            if peer > (0, number) {
+                pair.introduce([(0, number), peer]);
+            }
         }
         pair
     }
 
-    fn introduce(&mut self, number: usize) {
+    /// The engine and number of the peer of an agent.
+    const fn peer_of(&self, side: usize, number: usize) -> (usize, usize) {
+        match self.sides.len() {
+            1 => (0, number ^ 1),
+            _ => (1 - side, number),
+        }
+    }
+
+    fn agent(&mut self, (side, number): (usize, usize)) -> AgentMut<'_> {
+        let side = &mut self.sides[side];
+        side.engine.agent(side.agents[number]).expect("open")
+    }
+
+    fn introduce(&mut self, ends: [(usize, usize); 2]) {
         let now = self.now;
-        let [a, b] = [0, 1].map(|side: usize| {
-            let side = &mut self.sides[side];
-            side.engine
-                .agent(side.agents[number])
-                .expect("open")
-                .local_parameters()
-        });
-        for (side, remote) in [(0, b), (1, a)] {
-            let side = &mut self.sides[side];
-            let mut agent = side.engine.agent(side.agents[number]).expect("open");
-            agent
+        let [a, b] = ends.map(|end| self.agent(end).local_parameters());
+        for (end, remote) in ends.into_iter().zip([b, a]) {
+            self.agent(end)
                 .set_remote_parameters(now, &remote)
                 .expect("good parameters");
-            let mut agent = side.engine.agent(side.agents[number]).expect("open");
-            agent.gather(now);
+            self.agent(end).gather(now);
         }
-        self.settle(0);
-        self.settle(1);
+        self.settle_all();
         self.trickle();
+    }
+
+    fn settle_all(&mut self) {
+        for side in 0..self.sides.len() {
+            self.settle(side);
+        }
     }
 
     /// Runs until every agent has told that its pair was nominated, at most for a minute.
     pub(crate) fn run_until_nominated(&mut self) -> Time {
-        let all = 2 * self.sides[0].agents.len();
+        let all = self.agents();
         self.run(self.now + Duration::from_secs(60), |pair| {
             pair.nominated >= all
         });
@@ -172,7 +210,7 @@ impl Pair {
                 let _ = self.sides[to].engine.handle(self.now, input);
                 self.settle(to);
             } else {
-                for side in 0..2 {
+                for side in 0..self.sides.len() {
                     if self.sides[side].deadline.is_some_and(|at| at <= self.now) {
                         self.settle(side);
                     }
@@ -186,16 +224,17 @@ impl Pair {
     fn settle(&mut self, number: usize) {
         let now = self.now;
         let mut buffer = [0; 1280];
+        let to = self.sides.len() - 1 - number;
         loop {
             let side = &mut self.sides[number];
             match side.engine.poll(now, &mut buffer) {
                 Output::Transmit(transmit) => {
                     self.packets += 1;
-                    let mut bytes = [0; 256];
+                    let mut bytes = [0; LONGEST];
                     bytes[..transmit.size].copy_from_slice(&buffer[..transmit.size]);
                     self.wire.push_back(UnderWay {
                         at: now + self.delay,
-                        to: 1 - number,
+                        to,
                         socket: SocketId(u32::from(transmit.destination.port() - FIRST_PORT)),
                         remote: side.addresses[transmit.socket.0 as usize],
                         length: transmit.size,
@@ -242,17 +281,28 @@ impl Pair {
             while let Some((from, agent)) = self.ended.pop_front() {
                 self.peer(from, agent, |mut agent| agent.end_of_remote_candidates(now));
             }
-            self.settle(0);
-            self.settle(1);
+            self.settle_all();
         }
     }
 
-    fn peer(&mut self, from: usize, agent: AgentId, call: impl FnOnce(nilas_ice::AgentMut<'_>)) {
-        // Agents are made in one order on both sides, so peers have the same id.
-        call(self.sides[1 - from].engine.agent(agent).expect("open"));
+    fn peer(&mut self, from: usize, agent: AgentId, call: impl FnOnce(AgentMut<'_>)) {
+        let number = self.sides[from].agents.binary_search(&agent);
+        let peer = self.peer_of(from, number.expect("one of ours"));
+        call(self.agent(peer));
     }
 
-    /// Hands application data to the agents of the first side, `count` datagrams in all, each to another
+    /// The address that an agent's peer sends from, where each has one.
+    fn remote_of(&self, number: usize) -> SocketAddr {
+        let (side, peer) = self.peer_of(0, number);
+        self.sides[side].addresses[peer]
+    }
+
+    /// All agents, on all sides.
+    fn agents(&self) -> usize {
+        self.sides.iter().map(|side| side.agents.len()).sum()
+    }
+
+    /// Hands application data to the agents of the first engine, `count` datagrams in all, each to another
     /// agent than the one before, as the wire of a server would.
     pub(crate) fn receive_data(&mut self, count: usize, payload: &[u8]) {
         let mut number = 0;
@@ -260,7 +310,7 @@ impl Pair {
             number = self.another(number);
             let input = Input::Datagram {
                 socket: SocketId(number as u32),
-                remote: self.sides[1].addresses[number],
+                remote: self.remote_of(number),
                 payload,
             };
             let handled = self.sides[0].engine.handle(self.now, input);
@@ -271,13 +321,13 @@ impl Pair {
         }
     }
 
-    /// Hands each of these checks to its agent of the first side, which verifies and answers it.
+    /// Hands each of these checks to its agent of the first engine, which verifies and answers it.
     pub(crate) fn receive_checks(&mut self, checks: &[(usize, Vec<u8>)]) {
         let mut buffer = [0; 1280];
         for (number, payload) in checks {
             let input = Input::Datagram {
                 socket: SocketId(*number as u32),
-                remote: self.sides[1].addresses[*number],
+                remote: self.remote_of(*number),
                 payload,
             };
             assert_eq!(
@@ -289,19 +339,15 @@ impl Pair {
         }
     }
 
-    /// True checks of the second side's agents, `count` in all, as [`receive_checks`](Self::receive_checks)
+    /// True checks of the peers of the first engine's agents, `count` in all, as [`receive_checks`](Self::receive_checks)
     /// takes them. No two have the same transaction id, in any call with another `round`.
     pub(crate) fn checks(&mut self, count: usize, round: u32) -> Vec<(usize, Vec<u8>)> {
         let mut number = 0;
         let check = |n: usize| {
             number = self.another(number);
-            let [own, peer] = [0, 1].map(|side: usize| {
-                let side = &mut self.sides[side];
-                side.engine
-                    .agent(side.agents[number])
-                    .expect("open")
-                    .local_parameters()
-            });
+            let ends = [(0, number), self.peer_of(0, number)];
+            let [own, peer] = ends.map(|end| self.agent(end).local_parameters());
+            let role = self.agent((0, number)).role();
             let mut id = [7; 12];
             id[..4].copy_from_slice(&round.to_be_bytes());
             id[4..8].copy_from_slice(&(n as u32).to_be_bytes());
@@ -311,8 +357,12 @@ impl Pair {
                 let mut builder = MessageBuilder::new(bytes, Class::Request, Method::BINDING, id)?;
                 builder
                     .username_pair(&own.ufrag, &peer.ufrag)?
-                    .priority(0x6E00_01FF)?
-                    .ice_controlled(1)?
+                    .priority(0x6E00_01FF)?;
+                match role {
+                    Role::Controlling => builder.ice_controlled(1)?,
+                    Role::Controlled => builder.ice_controlling(1)?,
+                };
+                builder
                     .message_integrity(&Key::short_term(&own.pwd).expect("ice-chars"))?
                     .fingerprint()?;
                 Ok(builder.finish())
@@ -329,7 +379,7 @@ impl Pair {
         (number + 7_919) % self.sides[0].agents.len()
     }
 
-    /// Datagrams sent so far, by both sides.
+    /// Datagrams sent so far, by all.
     pub(crate) const fn packets(&self) -> u64 {
         self.packets
     }

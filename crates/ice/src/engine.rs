@@ -10,8 +10,8 @@ use nilas_turn::client::{NotTurn, message_length};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
-use crate::agent::Agent;
 use crate::agent::relay::{Unwrapped, enclose, head_length, indication_id};
+use crate::agent::{Agent, Visit};
 use crate::arena::{Arena, Key};
 use crate::candidate::Candidate;
 use crate::config::{AgentConfig, EngineConfig};
@@ -189,7 +189,7 @@ impl Engine {
             let Some(agent) = self.agents.by_slot_mut(slot) else {
                 continue;
             };
-            agent.fetch();
+            agent.fetch(Visit::Ask);
             let departure = agent.poll(&mut self.shared, now, buffer);
             if agent.awaits_slot {
                 self.awaiting.push_back(slot);
@@ -261,6 +261,14 @@ impl Engine {
                 .by_slot_mut(slot)
                 .filter(|agent| agent.armed == Some(at));
             match live {
+                // What it was woken for has been seen to since, such as an answer that came in time.
+                Some(agent) if at <= now && agent.due.is_none_or(|due| due > now) => {
+                    agent.armed = agent.due;
+                    self.timers.pop();
+                    if let Some(due) = agent.due {
+                        self.timers.push(core::cmp::Reverse((due, slot)));
+                    }
+                }
                 Some(agent) if at <= now => {
                     agent.armed = None;
                     self.timers.pop();
@@ -298,7 +306,8 @@ impl Engine {
         let Some(agent) = self.agents.by_slot_mut(slot) else {
             return;
         };
-        let Some(at) = agent.deadline() else { return };
+        agent.due = agent.deadline();
+        let Some(at) = agent.due else { return };
         if agent.armed.is_none_or(|armed| at < armed) {
             agent.armed = Some(at);
             self.timers.push(core::cmp::Reverse((at, slot)));
@@ -311,12 +320,11 @@ impl Engine {
         let Some(agent) = self.agents.by_slot_mut(slot) else {
             return;
         };
-        let Some(at) = agent.deadline() else { return };
-        let at = if at <= now {
-            now + Duration::from_millis(1)
-        } else {
-            at
-        };
+        agent.due = agent.deadline().map(|at| match at <= now {
+            true => now + Duration::from_millis(1),
+            false => at,
+        });
+        let Some(at) = agent.due else { return };
         if agent.armed.is_none_or(|armed| at < armed) {
             agent.armed = Some(at);
             self.timers.push(core::cmp::Reverse((at, slot)));
@@ -461,6 +469,7 @@ impl Engine {
             if let Some(agent) = self
                 .agents
                 .by_slot_mut(slot)
+                .inspect(|agent| agent.fetch(Visit::Ask))
                 .filter(|agent| agent.has_transaction(message.transaction_id()))
             {
                 agent.handle_response(&mut self.shared, now, socket, remote, message);
@@ -519,7 +528,7 @@ impl Engine {
         let Some(agent) = self.agents.by_slot_mut(owner.slot) else {
             return Handled::NotOurs;
         };
-        agent.fetch();
+        agent.fetch(Visit::Answer);
         let check = agent
             .key_of(owner.generation, ufrag)
             .and_then(|key| message.authenticate(key).ok());

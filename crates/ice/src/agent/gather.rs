@@ -354,7 +354,7 @@ impl Agent {
             ),
             _ => Some(plain(base.address)),
         };
-        candidate.ufrag = Some(generation.local.ufrag.clone());
+        candidate.ufrag = Some(generation.local.ufrag.shared());
         candidate
     }
 

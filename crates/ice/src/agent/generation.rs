@@ -2,8 +2,6 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::sync::Arc;
-
 use nilas_stun::Key;
 use smallvec::SmallVec;
 
@@ -11,6 +9,7 @@ use super::consent::Consent;
 use super::gather::Job;
 use super::pair::{Pair, PairId};
 use super::standby::Watch;
+use super::ufrag::Ufrag;
 use crate::arena::Arena;
 use crate::candidate::{Candidate, CandidateType};
 use crate::parameters::Parameters;
@@ -19,59 +18,63 @@ use nilas_turn::Time;
 /// The ice-option of draft-thatcher-ice-renomination-01.
 pub(super) const RENOMINATION: &str = "renomination";
 
+/// In the order of [`Agent`](super::Agent): first what watching a path needs.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Generation {
     pub(super) number: u32,
-    pub(super) local: LocalCredentials,
-    pub(super) remote: Option<RemoteCredentials>,
-    pub(super) locals: SmallVec<[LocalCandidate; 1]>,
-    pub(super) remotes: SmallVec<[RemoteCandidate; 1]>,
-    pub(super) pairs: Arena<Pair>,
-    /// The next number in the triggered-check queue, which the pairs hold (RFC 8445 section 6.1.4.1).
-    pub(super) next_turn: u32,
-    /// Checks that came before the peer's description.
-    pub(super) early: Vec<EarlyCheck>,
-    pub(super) jobs: Vec<Job>,
-    /// All local candidates were told.
-    pub(super) local_ended: bool,
-    /// The peer told all of its candidates (RFC 8838 section 14).
-    pub(super) remote_ended: bool,
     /// The pair that carries the data.
     pub(super) selected: Option<PairId>,
     /// Whether a pair was nominated, which concludes the checks (RFC 8445 section 8.1.2).
     pub(super) concluded: bool,
-    pub(super) consent: Option<Consent>,
+    /// All local candidates were told.
+    pub(super) local_ended: bool,
+    /// The peer told all of its candidates (RFC 8838 section 14).
+    pub(super) remote_ended: bool,
+    /// Whether an authenticated message of the peer belongs to these credentials of both sides.
+    pub(super) exchanged: bool,
     /// The path before it was lost while the peer had not answered the restart.
     pub(super) abandoned: bool,
-    pub(super) watch: Watch,
+    /// Whether this side restarted, rather than answered the peer's restart or began the session.
+    pub(super) by_own_restart: bool,
     /// The highest value of a nomination, sent or seen (renomination).
     pub(super) nominations: u32,
     /// When the PAC timer ends (RFC 8863 section 4).
     pub(super) patience_ends: Option<Time>,
-    /// Whether an authenticated message of the peer belongs to these credentials of both sides.
-    pub(super) exchanged: bool,
-    /// Whether this side restarted, rather than answered the peer's restart or began the session.
-    pub(super) by_own_restart: bool,
+    pub(super) consent: Option<Consent>,
+    pub(super) watch: Watch,
+    pub(super) jobs: Vec<Job>,
+    pub(super) remote: Option<RemoteCredentials>,
+    pub(super) local: LocalCredentials,
+    pub(super) pairs: Arena<Pair>,
+    pub(super) remotes: SmallVec<[RemoteCandidate; 1]>,
+    pub(super) locals: SmallVec<[LocalCandidate; 1]>,
+    /// The next number in the triggered-check queue, which the pairs hold (RFC 8445 section 6.1.4.1).
+    pub(super) next_turn: u32,
+    /// Checks that came before the peer's description.
+    pub(super) early: Vec<EarlyCheck>,
     /// The code of the last error response.
     pub(super) rejected: Option<u16>,
 }
 
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct LocalCredentials {
-    pub(super) ufrag: Arc<str>,
-    pub(super) pwd: Box<str>,
+    pub(super) ufrag: Ufrag,
     pub(super) key: Key,
+    pub(super) pwd: Box<str>,
 }
 
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct RemoteCredentials {
-    pub(super) ufrag: Arc<str>,
     /// A keyed digest of the password: enough to tell whether it changed.
     pub(super) pwd: u64,
-    pub(super) key: Key,
     pub(super) pacing: Duration,
     /// Whether the peer offers renomination, too.
     pub(super) renomination: bool,
+    pub(super) key: Key,
+    pub(super) ufrag: Ufrag,
 }
 
 /// A local candidate, small: what is the same for all is added when it is told.
@@ -97,11 +100,12 @@ pub(super) enum Origin {
 }
 
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct RemoteCandidate {
-    pub(super) candidate: Candidate,
     pub(super) address: SocketAddr,
     /// Index of the first remote candidate of the same foundation; its own if there was none.
     pub(super) foundation: u16,
+    pub(super) candidate: Candidate,
 }
 
 /// A check that was answered before the peer's description was known (RFC 8445 section 7.3).
@@ -145,7 +149,7 @@ impl Generation {
 
     pub(super) fn parameters(&self, pacing: Duration) -> Parameters {
         Parameters {
-            ufrag: self.local.ufrag.as_ref().into(),
+            ufrag: (*self.local.ufrag).into(),
             pwd: self.local.pwd.as_ref().into(),
             // RFC 8445 section 10 and RFC 8838 section 3.
             options: vec!["ice2".into(), "trickle".into(), RENOMINATION.into()],

@@ -26,6 +26,7 @@ use smallvec::SmallVec;
 
 use self::generation::{Generation, LocalCredentials};
 use self::transaction::Transaction;
+use self::ufrag::Ufrag;
 use crate::candidate::CandidateType;
 use crate::config::{AgentConfig, InterfaceFilter};
 use crate::error::AgentError;
@@ -55,53 +56,69 @@ mod standby;
 mod state;
 mod transaction;
 mod trickle;
+mod ufrag;
 
 /// Remotes that data is accepted from, at most: those of the latest authenticated exchanges.
 const MAX_KNOWN_REMOTES: usize = 64;
 
+/// What watching a path needs comes first, in one piece, and what only finding one needs after it: with
+/// many agents each line of memory that an idle one touches has left the caches since its last turn. Hence
+/// `repr(C)`, here and in what lies inside.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Agent {
     pub(crate) id: AgentId,
-    settings: Settings,
-    pub(crate) role: Role,
-    tie_breaker: u64,
+    /// The engine's timer for this agent.
+    pub(crate) armed: Option<Time>,
+    /// When it has something to do, as of the last change: never earlier than the timer.
+    pub(crate) due: Option<Time>,
     pub(crate) state: State,
-    pub(crate) verdict: Option<Verdict>,
+    pub(crate) role: Role,
     pub(crate) gathering: GatheringState,
+    /// Whether this agent stands in the engine's queue for a pacing slot.
+    pub(crate) awaits_slot: bool,
+    pub(crate) closed: bool,
+    /// It is closed, and its allocations were given back: the engine may forget it.
+    pub(crate) gone: bool,
     /// Whether the machine's interfaces were looked at since gathering began.
     interfaces_seen: bool,
-    // What an idle session has one of lies in place: one block of memory is what a packet touches.
-    sockets: SmallVec<[Socket; 1]>,
-    binds: Vec<Bind>,
-    servers: Vec<gather::Server>,
+    tie_breaker: u64,
     /// The TURN servers and what they gave, where there are any.
     turn: Option<Box<relay::Relaying>>,
+    /// The latest round trip measured to anyone.
+    round_trip: Option<Duration>,
+    /// When to restart because the machine's addresses changed.
+    restart_due: Option<Time>,
+    recent_checks: request::Recent,
+    // What an idle session has one of lies in place.
+    sockets: SmallVec<[Socket; 1]>,
+    known_remotes: SmallVec<[(SocketId, SocketAddr); 1]>,
+    transactions: SmallVec<[Transaction; 1]>,
     current: Generation,
     /// The generation before, while it carries the data or is still answered (RFC 8445 section 9).
     previous: Option<Box<Generation>>,
-    transactions: SmallVec<[Transaction; 1]>,
     /// Our next new transaction may go out then (Ta, RFC 8445 section 14.2).
     pace_at: Time,
-    /// Whether this agent stands in the engine's queue for a pacing slot.
-    pub(crate) awaits_slot: bool,
-    /// The latest round trip measured to anyone.
-    round_trip: Option<Duration>,
     path: Arc<PathCell>,
+    settings: Settings,
+    pub(crate) verdict: Option<Verdict>,
+    binds: Vec<Bind>,
+    servers: Vec<gather::Server>,
     selected_changes: u32,
     /// No restart of the agent's own accord before this, and how many there were in a row.
     restart_after: Time,
     restarts: u8,
-    /// When to restart because the machine's addresses changed.
-    restart_due: Option<Time>,
     /// What came by routes that are closed; the open ones count for themselves.
     received: Received,
-    known_remotes: SmallVec<[(SocketId, SocketAddr); 1]>,
-    recent_checks: request::Recent,
-    /// The engine's timer for this agent.
-    pub(crate) armed: Option<Time>,
-    pub(crate) closed: bool,
-    /// It is closed, and its allocations were given back: the engine may forget it.
-    pub(crate) gone: bool,
+}
+
+/// What a packet is about to go through an agent for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Visit {
+    /// To ask the peer, or with the peer's answer.
+    Ask,
+    /// To answer the peer.
+    Answer,
 }
 
 /// Application data that came.
@@ -181,7 +198,7 @@ impl Agent {
         let local = match &config.credentials {
             Some(given) => {
                 given.check()?;
-                restart::credentials(given.ufrag.as_str().into(), given.pwd.as_str().into())?
+                restart::credentials(given.ufrag.as_str(), given.pwd.as_str().into())?
             }
             None => restart::fresh_credentials(shared),
         };
@@ -224,6 +241,7 @@ impl Agent {
             known_remotes: SmallVec::new(),
             recent_checks: request::Recent::default(),
             armed: None,
+            due: None,
             closed: false,
             gone: false,
             settings: Settings {
@@ -338,45 +356,43 @@ impl Agent {
     /// With many agents an idle one has left the caches when its turn comes. What follows would fetch
     /// its memory line after line, each when the one before has come; these reads do not depend on each
     /// other, so they are fetched together. It is what a prefetch does, without `unsafe`.
-    pub(crate) fn fetch(&self) {
+    pub(crate) fn fetch(&self, visit: Visit) {
         let generation = &self.current;
-        let mut sum = self.tie_breaker ^ self.pace_at.as_nanos() ^ u64::from(self.selected_changes);
-        sum ^=
-            u64::from(self.closed) ^ u64::from(self.settings.max_pairs) ^ self.recent_checks.peek();
-        sum ^= u64::from(generation.local.key.has_sha256()) ^ u64::from(generation.number);
-        sum ^= generation
-            .local
-            .ufrag
-            .as_bytes()
-            .first()
-            .map_or(0, |byte| u64::from(*byte));
-        if let Some(remote) = &generation.remote {
-            sum ^= u64::from(remote.key.has_sha256()) ^ remote.pwd ^ remote.pacing.as_secs();
-            sum ^= remote
-                .ufrag
-                .as_bytes()
-                .first()
-                .map_or(0, |byte| u64::from(*byte));
+        let mut sum = self.tie_breaker ^ u64::from(generation.number);
+        sum ^= generation.consent.map_or(0, |consent| consent.peek());
+        sum ^= generation.jobs.len() as u64;
+        if let Some(socket) = self.sockets.first() {
+            sum ^= u64::from(socket.address.port());
         }
-        sum ^= self
-            .sockets
-            .first()
-            .map_or(0, |socket| u64::from(socket.address.port()));
-        sum ^= self
-            .known_remotes
-            .first()
-            .map_or(0, |known| u64::from(known.1.port()));
-        sum ^= self.transactions.len() as u64;
         if let Some(remote) = generation.remotes.first() {
-            sum ^= u64::from(remote.address.port()) ^ u64::from(remote.candidate.priority);
+            sum ^= u64::from(remote.address.port());
         }
         if let Some((_, pair)) = generation.pairs.iter().next() {
-            sum ^= pair.priority ^ u64::from(pair.requests_received);
-            sum ^= pair.repeat.at.map_or(0, Time::as_nanos);
-            sum ^= u64::from(pair.round_trip.is_some());
+            sum ^= u64::from(pair.requests_received) ^ pair.repeat.at.map_or(0, Time::as_nanos);
         }
-        sum ^= generation.jobs.len() as u64;
-        sum ^= generation.consent.map_or(0, |consent| consent.peek());
+        sum ^= u64::from(generation.local.ufrag.peek());
+        if let Some(remote) = &generation.remote {
+            sum ^= u64::from(remote.ufrag.peek());
+        }
+        match visit {
+            Visit::Ask => {
+                sum ^= self
+                    .transactions
+                    .first()
+                    .map_or(0, |known| known.due.as_nanos());
+                if let Some(remote) = &generation.remote {
+                    sum ^= remote.pwd ^ u64::from(remote.key.has_sha256());
+                }
+            }
+            Visit::Answer => {
+                sum ^= self.recent_checks.peek();
+                sum ^= self
+                    .known_remotes
+                    .first()
+                    .map_or(0, |known| u64::from(known.1.port()));
+                sum ^= u64::from(generation.local.key.has_sha256());
+            }
+        }
         core::hint::black_box(sum);
     }
 
@@ -491,7 +507,7 @@ impl Agent {
 }
 
 impl LocalCredentials {
-    const fn new(ufrag: Arc<str>, pwd: Box<str>, key: nilas_stun::Key) -> Self {
-        Self { ufrag, pwd, key }
+    const fn new(ufrag: Ufrag, pwd: Box<str>, key: nilas_stun::Key) -> Self {
+        Self { ufrag, key, pwd }
     }
 }

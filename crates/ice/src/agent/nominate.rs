@@ -171,7 +171,7 @@ impl Agent {
             remote.ufrag = generation
                 .remote
                 .as_ref()
-                .map(|remote| remote.ufrag.clone());
+                .map(|remote| remote.ufrag.shared());
         }
         Some(SelectedPair {
             local: self.candidate(generation, local),

@@ -11,18 +11,16 @@ pub(super) type PairId = Key;
 
 /// Type, priority and foundation of the candidates are labels on a pair: when a peer-reflexive
 /// candidate turns out to be a signalled one, the pair keeps its state, its RTT and its selection.
+///
+/// In the order of [`Agent`](super::Agent): first what watching a path needs.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Pair {
     /// Index of the local socket: the base.
     pub(super) socket: u16,
     /// Index of the remote candidate.
     pub(super) remote: u16,
-    pub(super) priority: u64,
-    /// Both candidates' foundations.
-    pub(super) foundation: (u32, u16),
     pub(super) state: PairState,
-    /// Its number in the triggered-check queue, the lowest first; 0 if it is not in there.
-    pub(super) turn: u32,
     /// The next check carries USE-CANDIDATE.
     pub(super) nominate: bool,
     /// The peer's USE-CANDIDATE came before the pair was valid (RFC 8445 section 7.3.1.5).
@@ -30,27 +28,32 @@ pub(super) struct Pair {
     pub(super) nominated: bool,
     /// Index of the local candidate that the mapped address names; being there makes the pair valid.
     pub(super) valid_local: Option<u16>,
-    /// When the latest check was first sent.
-    pub(super) checked_at: Time,
-    pub(super) repeat: Repeat,
-    /// When a check or consent check was last answered.
-    pub(super) confirmed_at: Time,
-    /// When the data left it, because it did not answer any more.
-    pub(super) died_at: Option<Time>,
-    /// The value of the peer's latest nomination of it, where renomination was offered.
-    pub(super) nomination: u32,
-    /// How often a check of the peer has had ours repeated while it was under way.
-    pub(super) retriggers: u8,
-    pub(super) round_trip: Option<Duration>,
-    /// How long after its first transmission the check was answered that made the pair valid: no less
-    /// than the round trip, where that could not be measured.
-    pub(super) answered_after: Duration,
-    pub(super) total_round_trip: Duration,
+    /// Its number in the triggered-check queue, the lowest first; 0 if it is not in there.
+    pub(super) turn: u32,
     pub(super) requests_sent: u32,
     pub(super) responses_received: u32,
     pub(super) requests_received: u32,
     pub(super) responses_sent: u32,
     pub(super) consent_requests_sent: u32,
+    pub(super) round_trip: Option<Duration>,
+    pub(super) repeat: Repeat,
+    /// When a check or consent check was last answered.
+    pub(super) confirmed_at: Time,
+    pub(super) total_round_trip: Duration,
+    /// When the data left it, because it did not answer any more.
+    pub(super) died_at: Option<Time>,
+    /// The value of the peer's latest nomination of it, where renomination was offered.
+    pub(super) nomination: u32,
+    /// How long after its first transmission the check was answered that made the pair valid: no less
+    /// than the round trip, where that could not be measured.
+    pub(super) answered_after: Duration,
+    pub(super) priority: u64,
+    /// Both candidates' foundations.
+    pub(super) foundation: (u32, u16),
+    /// When the latest check was first sent.
+    pub(super) checked_at: Time,
+    /// How often a check of the peer has had ours repeated while it was under way.
+    pub(super) retriggers: u8,
 }
 
 impl Pair {

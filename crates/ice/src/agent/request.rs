@@ -32,25 +32,28 @@ const MAX_RETRIGGERS: u8 = 6;
 /// older replay can still cause is a check to an address that cannot answer it.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    /// Eight bytes of the id, and a digest of the address.
-    entries: [(u64, u64); 8],
+    /// Half of the random bits of the id. Two ids that agree in it are one in 2^32.
+    ids: [u32; 8],
+    /// Half of a keyed digest of the address, for each.
+    from: [u32; 8],
     next: u8,
 }
 
 impl Recent {
     pub(super) fn peek(&self) -> u64 {
-        self.entries[0].0 ^ self.entries[4].0 ^ self.entries[7].0
+        u64::from(self.ids[0] ^ self.from[7])
     }
 
     fn is_replay(&mut self, shared: &Shared, id: TransactionId, remote: SocketAddr) -> bool {
-        let [id @ .., _, _, _, _] = *id.as_bytes();
-        let id = u64::from_be_bytes(id);
-        let from = shared.demux.digest_of(remote);
-        if let Some((_, known)) = self.entries.iter().find(|(known, _)| *known == id) {
-            return *known != from;
+        let [.., a, b, c, d, _, _, _, _] = *id.as_bytes();
+        let id = u32::from_be_bytes([a, b, c, d]);
+        let from = shared.demux.digest_of(remote) as u32;
+        if let Some(known) = self.ids.iter().position(|known| *known == id) {
+            return self.from[known] != from;
         }
-        self.entries[usize::from(self.next)] = (id, from);
-        self.next = (self.next + 1) % self.entries.len() as u8;
+        let next = usize::from(self.next);
+        (self.ids[next], self.from[next]) = (id, from);
+        self.next = (self.next + 1) % self.ids.len() as u8;
         false
     }
 }

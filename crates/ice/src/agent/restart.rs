@@ -1,7 +1,5 @@
 //! Parameters of both sides, and restarts (RFC 8445 section 9).
 
-use std::sync::Arc;
-
 use nilas_stun::Key;
 
 use super::Agent;
@@ -199,14 +197,14 @@ pub(super) fn fresh_credentials(shared: &mut Shared) -> LocalCredentials {
         let (ufrag, pwd) = (shared.ice_chars::<8>(), shared.ice_chars::<24>());
         // Any ice-chars are text and make a key; the loop is there so that nothing need be assumed.
         if let (Ok(ufrag), Ok(pwd)) = (core::str::from_utf8(&ufrag), core::str::from_utf8(&pwd))
-            && let Ok(credentials) = credentials(ufrag.into(), pwd.into())
+            && let Ok(credentials) = credentials(ufrag, pwd.into())
         {
             return credentials;
         }
     }
 }
 
-pub(super) fn credentials(ufrag: Arc<str>, pwd: Box<str>) -> Result<LocalCredentials, AgentError> {
+pub(super) fn credentials(ufrag: &str, pwd: Box<str>) -> Result<LocalCredentials, AgentError> {
     let key = Key::short_term(&pwd).map_err(|_| ParametersError::Pwd)?;
-    Ok(LocalCredentials::new(ufrag, pwd, key))
+    Ok(LocalCredentials::new(ufrag.into(), pwd, key))
 }

@@ -1,7 +1,5 @@
 //! The peer's candidates, whenever they come (RFC 8838 sections 11 and 14).
 
-use std::sync::Arc;
-
 use core::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use super::Agent;
@@ -40,7 +38,7 @@ impl Agent {
             .filter(|_| candidate.ufrag.is_some())
         {
             // One and the same text for all candidates.
-            candidate.ufrag = Some(Arc::clone(&remote.ufrag));
+            candidate.ufrag = Some(remote.ufrag.shared());
         }
         let limit = usize::from(self.settings.max_pairs).max(100);
         if let Some(known) = self.current.remote_at(address) {
