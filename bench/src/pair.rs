@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use nilas_ice::{
-    AgentConfig, AgentId, AgentMut, Candidate, Command, Engine, EngineConfig, Event, GatheringState, Handled,
-    Input, Interface, Output, Role, SocketId, State, Time,
+    AgentConfig, AgentId, AgentMut, Candidate, Command, Engine, EngineConfig, Event,
+    GatheringState, Handled, Input, Interface, Output, Role, SocketId, State, Time,
 };
 
 use nilas_stun::{Class, Key, MessageBuilder, Method, TransactionId};
@@ -64,13 +64,7 @@ impl Pair {
         Self::with_engines(1, agents, addresses, 100, seed)
     }
 
-    fn with_engines(
-        engines: u8,
-        agents: usize,
-        addresses: u8,
-        max_pairs: u16,
-        seed: u64,
-    ) -> Self {
+    fn with_engines(engines: u8, agents: usize, addresses: u8, max_pairs: u16, seed: u64) -> Self {
         let mut config = EngineConfig::default();
         if agents > 1 {
             // As a server that hosts many may: its own link is not the one that the rule protects.
