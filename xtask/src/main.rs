@@ -11,6 +11,7 @@
 //! | `protocol_map` | `docs/protocol.md`, checked against the index, the files and their tests |
 //! | `documents` | links that must lead somewhere, the table of dependencies |
 //! | `matrix` | `docs/matrix.md`, written and compared |
+//! | `mutate` | faults put in on purpose, and the tests that notice them |
 //! | `fuzz` | seed corpora, replayed through the fuzz targets |
 //! | `sans_io` | what the core crates may not touch: sockets, clocks, ambient randomness |
 
@@ -18,6 +19,7 @@ mod citations;
 mod documents;
 mod fuzz;
 mod matrix;
+mod mutate;
 mod prerequisites;
 mod protocol_map;
 mod runner;
@@ -58,6 +60,18 @@ enum Command {
     },
     /// Write docs/matrix.md: every kind of access beside every other, in the simulated network.
     Matrix,
+    /// Put faults into a copy of the cores, one at a time, and see that the test that is to notice each does.
+    Mutate {
+        /// Only this fault; may be given several times.
+        #[arg(long, value_name = "NAME")]
+        only: Vec<String>,
+        /// Run all tests of the cores on each fault and name those that notice it.
+        #[arg(long)]
+        survey: bool,
+        /// Write docs/mutations.md, and stop.
+        #[arg(long)]
+        write: bool,
+    },
     /// Check every citation of an RFC section, and docs/protocol.md.
     Rfc {
         /// Also want every file of docs/protocol.md to cite the section of its row, not only the RFC.
@@ -108,6 +122,15 @@ fn run(command: Command) -> Result<ExitCode, String> {
             println!("{}", matrix::write(&workspace)?);
             Ok(ExitCode::SUCCESS)
         }
+        Command::Mutate { write: true, .. } => {
+            println!("{}", mutate::write(&workspace)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Mutate { only, survey, .. } => Ok(if mutate::run(&workspace, &only, survey)? {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }),
         Command::Rfc { strict } => match citations::check_map(&workspace, strict) {
             Ok(summary) => {
                 println!("{summary}");

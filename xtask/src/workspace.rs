@@ -47,6 +47,11 @@ impl Workspace {
         self.tools().join("venv/bin/python")
     }
 
+    /// The copy of the sources that has faults in it, and what is built of it.
+    pub(crate) fn mutants(&self) -> PathBuf {
+        self.target.join("mutants")
+    }
+
     /// The program under test, as the step `build` leaves it.
     pub(crate) fn nilas(&self) -> PathBuf {
         self.target.join("debug/nilas")
