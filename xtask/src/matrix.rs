@@ -31,6 +31,7 @@ fn run(workspace: &Workspace) -> Result<String, String> {
     let mut command = workspace.cargo(&[
         "run",
         "--quiet",
+        "--release",
         "-p",
         "nilas-cli",
         "--",

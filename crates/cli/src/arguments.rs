@@ -236,8 +236,9 @@ pub(crate) struct Lab {
 pub(crate) struct Sim {
     /// The first peer's access.
     ///
-    /// Kinds: open, plain, sym, {eim,adm,apdm}-{eif,adf,apdf}, cgn:INNER:OUTER, same, samecgn; NATs take
-    /// +hairpin.
+    /// Kinds: open, plain, sym, {eim,adm,apdm}-{eif,adf,apdf}, cgn:INNER:OUTER, same, samecgn, v4fw, v6fw, dual,
+    /// v6broken, nat64, multi. Flags: +hairpin +noudp +udpblock +tcp443 +strict443 +to=N +overlap +mtu=N +loss=N
+    /// +lossin=N +lossout=N +rate=KBIT.
     #[arg(long, value_name = "KIND", required_unless_present = "matrix")]
     pub(crate) nat_a: Option<Access>,
     /// The second peer's access
@@ -249,9 +250,10 @@ pub(crate) struct Sim {
     /// Lose this share of the packets on the way, in each direction, in per cent
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = per_cent, conflicts_with = "matrix")]
     pub(crate) loss: f64,
-    /// The servers that both peers are given: none or stun
-    #[arg(long, value_name = "SERVERS", default_value_t = Servers::Stun, conflicts_with = "matrix")]
-    pub(crate) servers: Servers,
+    /// The servers that both peers are given: none, stun, turn-udp, turn-tcp, turn-tls (port 443) or turn, which is
+    /// all of them [default: stun; the matrix runs with each that matters]
+    #[arg(long, value_name = "SERVERS")]
+    pub(crate) servers: Option<Servers>,
     /// Which peer controls: a or b
     #[arg(long, value_name = "PEER", default_value = "a", value_parser = ["a", "b"], conflicts_with = "matrix")]
     pub(crate) controlling: String,

@@ -7,7 +7,9 @@ use nilas_ice::Role;
 
 use super::path::Expected;
 use super::scenario::{Outcome, Scenario, Servers};
-use super::table::{ENDPOINT_CELLS, ENDPOINTS, NAT_CELLS, NATS, SINGLES};
+use super::table::{
+    ENDPOINT_CELLS, ENDPOINTS, LIBWEBRTC_CELLS, NAT_CELLS, NATS, SINGLES, beside_libwebrtc,
+};
 use crate::access::Access;
 
 /// A pair of kinds, and what is expected of a session between them.
@@ -57,11 +59,11 @@ pub struct Judged {
 /// The shares of lost datagrams with which every cell is run.
 pub const LOSSES: [f64; 3] = [0.0, 0.05, 0.2];
 
-/// All cells, with each set of servers, each loss and both roles.
+/// All cells, with the sets of servers that matter to their table, each loss and both roles.
 pub fn cells() -> Vec<Cell> {
     let mut all = Vec::new();
     for (table, a, b, expected, why) in pairs() {
-        for servers in [Servers::Stun] {
+        for servers in table.servers() {
             for loss in LOSSES {
                 for (role, expected) in [Role::Controlling, Role::Controlled]
                     .into_iter()
@@ -71,14 +73,10 @@ pub fn cells() -> Vec<Cell> {
                         table,
                         a,
                         b,
-                        servers,
+                        servers: *servers,
                         role,
                         loss,
-                        expected: if servers.relay() {
-                            expected.clone()
-                        } else {
-                            expected.without_relays()
-                        },
+                        expected: with_servers(expected, a, b, *servers),
                         why,
                     });
                 }
@@ -86,6 +84,42 @@ pub fn cells() -> Vec<Cell> {
         }
     }
     all
+}
+
+/// What is left of an expectation with these servers.
+fn with_servers(expected: &Expected, a: &str, b: &str, servers: Servers) -> Expected {
+    if !servers.relay() {
+        return expected.without_relays();
+    }
+    // Who cannot send UDP has a relay or nothing.
+    let has_way_out = |access: &str| match access.split_once('+') {
+        Some((_, "noudp")) => servers != Servers::TurnUdp,
+        Some((_, "udpblock" | "tcp443" | "strict443")) => {
+            matches!(servers, Servers::TurnTls | Servers::Turn)
+        }
+        _ => true,
+    };
+    if has_way_out(a) && has_way_out(b) {
+        expected.clone()
+    } else {
+        Expected::NONE
+    }
+}
+
+impl Table {
+    /// The sets of servers with which its cells are run.
+    pub const fn servers(self) -> &'static [Servers] {
+        match self {
+            Self::Endpoints => &[
+                Servers::Stun,
+                Servers::TurnUdp,
+                Servers::TurnTcp,
+                Servers::TurnTls,
+            ],
+            Self::Nats => &[Servers::Stun, Servers::TurnUdp],
+            Self::Others => &[Servers::Stun, Servers::TurnUdp, Servers::TurnTls],
+        }
+    }
 }
 
 /// A pair of kinds with what is expected when the first peer controls and when it does not, and why.
@@ -99,6 +133,11 @@ type Pair = (
 
 fn pairs() -> Vec<Pair> {
     let mut pairs = square(Table::Endpoints, &ENDPOINTS, &ENDPOINT_CELLS);
+    let theirs = LIBWEBRTC_CELLS.iter().flat_map(|row| row.split(' '));
+    let ours = ENDPOINT_CELLS.iter().flat_map(|row| row.split(' '));
+    for (pair, (theirs, ours)) in pairs.iter_mut().zip(theirs.zip(ours)) {
+        pair.4 = beside_libwebrtc(theirs, ours);
+    }
     pairs.extend(square(Table::Nats, &NATS, &NAT_CELLS));
     pairs.extend(SINGLES.iter().map(|single| {
         (

@@ -1,17 +1,19 @@
 //! One session between two peers, run in virtual time.
 
 use core::fmt;
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use std::str::FromStr;
 
-use nilas_ice::{AgentConfig, Event, Role, State, Time};
+use nilas_ice::{AgentConfig, Event, Role, State, StreamTransport, Time, TurnTransport};
+use nilas_turn::client::Credentials;
 
 use super::path::Ends;
-use crate::access::{Access, AccessError, Side};
+use crate::access::{Access, AccessError, Kind, Side};
 use crate::agents::Agent;
 use crate::link::{Link, Wire};
 use crate::signaling::Signaling;
+use crate::turn_server::TurnServer;
 use crate::world::{NodeId, Realm, World};
 
 /// Which servers the peers are given.
@@ -22,15 +24,30 @@ pub enum Servers {
     None,
     /// `stun`: STUN and no relay.
     Stun,
+    /// `turn-udp`: STUN, and a relay over UDP, port 3478.
+    TurnUdp,
+    /// `turn-tcp`: STUN, and a relay over TCP, port 3478.
+    TurnTcp,
+    /// `turn-tls`: STUN, and a relay over TLS, port 443.
+    TurnTls,
+    /// `turn`: STUN, and a relay over all of them.
+    Turn,
 }
 
 impl Servers {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::None, Self::Stun];
+    pub const ALL: [Self; 6] = [
+        Self::None,
+        Self::Stun,
+        Self::TurnUdp,
+        Self::TurnTcp,
+        Self::TurnTls,
+        Self::Turn,
+    ];
 
     /// Whether there is one that relays.
     pub const fn relay(self) -> bool {
-        false
+        !matches!(self, Self::None | Self::Stun)
     }
 
     /// The word for it.
@@ -38,6 +55,10 @@ impl Servers {
         match self {
             Self::None => "none",
             Self::Stun => "stun",
+            Self::TurnUdp => "turn-udp",
+            Self::TurnTcp => "turn-tcp",
+            Self::TurnTls => "turn-tls",
+            Self::Turn => "turn",
         }
     }
 }
@@ -110,12 +131,11 @@ impl Scenario {
         let mut up = down;
         up.loss = self.loss;
         let uplink = Link::asymmetric(up, down);
-        let server = (self.servers != Servers::None)
-            .then(|| world.add_stun_server(Realm::INTERNET, SERVER, uplink));
+        let server = self.add_server(&mut world, uplink);
         let a = world.add_peer(Side::A, self.a, uplink, None)?;
         let b = world.add_peer(Side::B, self.b, uplink, Some(&a))?;
         let [a, b] = [(a, self.role), (b, self.role.opposite())]
-            .map(|(place, role)| world.add_agent(place.host, self.agent(role)));
+            .map(|(peer, role)| world.add_agent(peer.host, self.agent(peer.access, role)));
         let no_room = "a new engine has room for an agent, and it makes its own credentials";
         let (a, b) = (a.expect(no_room), b.expect(no_room));
         let open = "nobody closes an agent here";
@@ -143,10 +163,56 @@ impl Scenario {
         self.b.check_beside(self.a)
     }
 
-    fn agent(&self, role: Role) -> AgentConfig {
+    fn add_server(&self, world: &mut World, link: Link) -> Option<NodeId> {
+        match self.servers {
+            Servers::None => None,
+            Servers::Stun => Some(world.add_stun_server(Realm::INTERNET, SERVER, link)),
+            _ => {
+                let turn = TurnServer::new(USER, PASSWORD)
+                    .expect("letters make a name")
+                    .on_tls(&[TLS_PORT]);
+                // A relay of IPv6 as well would make a pair of two relays of it, whose priority is higher than that
+                // of one relay of IPv4: only peers without IPv4 are given one.
+                let mut addresses = vec![SERVER.ip()];
+                let v6_only = |kind| matches!(kind, Kind::V6Firewall | Kind::Nat64);
+                if v6_only(self.a.kind) || v6_only(self.b.kind) {
+                    addresses.push(IpAddr::V6(SERVER_V6));
+                }
+                Some(world.add_turn_server(Realm::INTERNET, &addresses, link, turn))
+            }
+        }
+    }
+
+    fn agent(&self, access: Access, role: Role) -> AgentConfig {
         let mut config = AgentConfig::new(role);
-        if self.servers != Servers::None {
-            config.stun_servers.push(SERVER.into());
+        if self.servers == Servers::None {
+            return config;
+        }
+        let host = match access.kind {
+            Kind::V6Firewall | Kind::Nat64 => IpAddr::V6(SERVER_V6),
+            _ => SERVER.ip(),
+        };
+        config
+            .stun_servers
+            .push(SocketAddr::new(host, SERVER.port()).into());
+        let credentials = Credentials {
+            username: USER.into(),
+            password: PASSWORD.into(),
+        };
+        let udp = (SERVER.port(), TurnTransport::Udp);
+        let tcp = (SERVER.port(), TurnTransport::Stream(StreamTransport::Tcp));
+        let tls = (TLS_PORT, TurnTransport::Stream(StreamTransport::Tls));
+        let relays: &[_] = match self.servers {
+            Servers::None | Servers::Stun => &[],
+            Servers::TurnUdp => &[udp],
+            Servers::TurnTcp => &[tcp],
+            Servers::TurnTls => &[tls],
+            Servers::Turn => &[udp, tcp, tls],
+        };
+        for (port, transport) in relays {
+            let host = host.to_string();
+            let relay = nilas_ice::TurnServer::new(host, *port, *transport, credentials.clone());
+            config.turn_servers.push(relay);
         }
         config
     }
@@ -284,6 +350,14 @@ fn nominated_at(world: &World, agent: Agent) -> Option<Time> {
         .map(|(at, _)| *at)
 }
 
-/// STUN, at one address (RFC 5737's, as all addresses here).
-const SERVER: SocketAddr =
-    SocketAddr::new(IpAddr::V4(core::net::Ipv4Addr::new(198, 51, 100, 1)), 3478);
+/// STUN and TURN, at one address (RFC 5737's, as all addresses here).
+const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)), 3478);
+
+/// The server's other address.
+const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
+
+/// Where TURN over TLS goes through firewalls that let little pass.
+const TLS_PORT: u16 = 443;
+
+const USER: &str = "user";
+const PASSWORD: &str = "password";

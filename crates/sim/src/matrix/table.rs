@@ -23,8 +23,9 @@
 //!   host). RFC 8445 section 7.2.5.3.2 names its own end by the relay's view: `s` where the relay's address,
 //!   which is the STUN server's, sees the same port, and else `p`.
 
-/// libwebrtc's ten kinds of endpoint, in the order of its own table.
-pub(super) const ENDPOINTS: [&str; 7] = [
+/// libwebrtc's ten kinds of endpoint, in the order of its own table: the last three are its `!UDP`, `!UDP, !TCP in`
+/// and `HTTP only`.
+pub(super) const ENDPOINTS: [&str; 10] = [
     "open",
     "eim-eif",
     "eim-adf",
@@ -32,21 +33,58 @@ pub(super) const ENDPOINTS: [&str; 7] = [
     "apdm-apdf",
     "cgn:eim-eif:eim-eif",
     "cgn:eim-eif:apdm-apdf",
+    "open+noudp",
+    "open+udpblock",
+    "open+tcp443",
 ];
 
 /// The ten kinds of endpoint, beside each other.
+///
+/// Who cannot send UDP has its own relay and nothing else, so the other side's path leads there. Between two open
+/// networks of which one blocks UDP, ICE-TCP would be the best path; the agent does not speak it, so these cells
+/// expect a relay.
 #[rustfmt::skip]
-pub(super) const ENDPOINT_CELLS: [&str; 7] = [
-    // open   eim     eim     eim     sym     cone    sym
-    //        eif     adf     apdf            cone    cone
-    "hh hs hs hs hp hs hp",
-    "sh ss ss ss sp ss sp",
-    "sh ss ss ss sp ss sp",
-    "sh ss ss ss sr ss sr",
-    "ph ps ps pr pr ps pr",
-    "sh ss ss ss sp ss sp",
-    "ph ps ps pr pr ps pr",
+pub(super) const ENDPOINT_CELLS: [&str; 10] = [
+    "hh hs hs hs hp hs hp hr hr hr",
+    "sh ss ss ss sp ss sp sr sr sr",
+    "sh ss ss ss sp ss sp sr sr sr",
+    "sh ss ss ss sr ss sr sr sr sr",
+    "ph ps ps pr pr ps pr pr pr pr",
+    "sh ss ss ss sp ss sp sr sr sr",
+    "ph ps ps pr pr ps pr pr pr pr",
+    "rh rs rs rs rp rs rp rr rr rr",
+    "rh rs rs rs rp rs rp rr rr rr",
+    "rh rs rs rs rp rs rp rr rr rr",
 ];
+
+/// What libwebrtc's own table has there: `tt` a path over ICE-TCP, `--` no assertion.
+#[rustfmt::skip]
+pub(super) const LIBWEBRTC_CELLS: [&str; 10] = [
+    "hh hs hs hs hp hs hp tt tt --",
+    "sh ss ss ss sp ss sp -- -- --",
+    "sh ss ss ss sp ss sp -- -- --",
+    "sh ss ss ss rp ss rp -- -- --",
+    "ph ps ps pr pr ps pr -- -- --",
+    "sh ss ss ss sp ss sp -- -- --",
+    "ph ps ps pr pr ps pr -- -- --",
+    "tt -- -- -- -- -- -- tt tt --",
+    "tt -- -- -- -- -- -- tt -- --",
+    "-- -- -- -- -- -- -- -- -- --",
+];
+
+/// Why a cell differs from libwebrtc's.
+pub(super) fn beside_libwebrtc(theirs: &str, ours: &str) -> &'static str {
+    match theirs {
+        _ if theirs == ours => "",
+        "--" => "libwebrtc asserts nothing here",
+        "tt" => {
+            "libwebrtc connects over ICE-TCP, which the agent does not speak yet: the next best is a relay"
+        }
+        _ => {
+            "one relay, as in libwebrtc, but the other side's: the controlling side's base makes the better pair with it"
+        }
+    }
+}
 
 /// The nine types of NAT that RFC 4787 knows: mapping and filtering.
 pub(super) const NATS: [&str; 9] = [
@@ -84,41 +122,35 @@ pub(super) struct Single {
 }
 
 /// What neither matrix holds.
-pub(super) const SINGLES: [Single; 6] = [
-    Single {
-        a: "plain",
-        b: "same",
-        paths: ["hh", "hh"],
-        why: "one network: the addresses of the machines reach each other",
-    },
-    Single {
-        a: "cgn:plain:eim-apdf",
-        b: "eim-apdf",
-        paths: ["ss", "ss"],
-        why: "two endpoint-independent mappings in a row are one",
-    },
-    Single {
-        a: "cgn:plain:eim-apdf",
-        b: "apdm-apdf",
-        paths: ["sr", "rp"],
-        why: "no direct path past the carrier's filter, as behind one eim-apdf",
-    },
-    Single {
-        a: "cgn:plain:eim-apdf+hairpin",
-        b: "samecgn",
-        paths: ["ss", "ss"],
-        why: "the carrier's NAT turns what is for its own outside back in (RFC 4787 section 6)",
-    },
-    Single {
-        a: "cgn:plain:eim-apdf",
-        b: "samecgn",
-        paths: ["sr", "rs"],
-        why: "without hairpinning nothing gets from one customer's told address to another's",
-    },
-    Single {
-        a: "cgn:plain:apdm-apdf",
-        b: "plain",
-        paths: ["pr", "rs"],
-        why: "the carrier's NAT is the one that the peer sees",
-    },
+#[rustfmt::skip]
+pub(super) const SINGLES: [Single; 20] = [
+    single("plain", "same", ["hh", "hh"], "one network: the addresses of the machines reach each other"),
+    single("plain", "plain+overlap", ["ss", "ss"], "the same private addresses on both sides lead nowhere, and do no harm"),
+    single("cgn:plain:eim-apdf", "eim-apdf", ["ss", "ss"], "two endpoint-independent mappings in a row are one"),
+    single("cgn:plain:eim-apdf", "apdm-apdf", ["sr", "rp"], "no direct path past the carrier's filter, as behind one eim-apdf"),
+    single("cgn:plain:eim-apdf+hairpin", "samecgn", ["ss", "ss"], "the carrier's NAT turns what is for its own outside back in (RFC 4787 section 6)"),
+    single("cgn:plain:eim-apdf", "samecgn", ["sr", "rs"], "without hairpinning nothing gets from one customer's told address to another's"),
+    single("cgn:plain:apdm-apdf", "plain", ["pr", "rs"], "the carrier's NAT is the one that the peer sees"),
+    single("v6fw", "v6fw", ["hh", "hh"], "no NAT: both firewalls have seen a check leave before one comes"),
+    single("v6fw", "open", ["hh", "hh"], "the firewall's side sends first as far as its firewall is concerned"),
+    single("v6fw", "plain", ["hr", "hr"], "no family in common: the relay of the IPv4 side has an IPv6 address as well"),
+    single("v4fw", "v4fw", ["hh", "hh"], "as two IPv6 firewalls"),
+    single("v4fw", "sym", ["hr", "rp"], "a stateful firewall filters as apdf does, and the port of sym is unforeseen"),
+    single("dual", "dual", ["hh", "hh"], "IPv6 host candidates reach each other where IPv4 has NATs"),
+    single("dual", "sym", ["sr", "rp"], "IPv4 only, and that is eim-apdf beside apdm-apdf"),
+    single("v6broken", "dual", ["ss", "ss"], "IPv6 leads nowhere, and IPv4 does not wait for it"),
+    single("nat64", "plain", ["hr", "hr"], "host candidates of IPv6 only; the other side's relay has both families"),
+    single("multi", "plain", ["ss", "ss"], "the way out with the better NAT"),
+    single("plain+udpblock", "sym", ["rp", "rp"], "only TCP to ports 80 and 443 gets out: a relay over TLS on 443"),
+    single("plain+tcp443", "plain", ["rs", "rs"], "only TCP to port 443 gets out: a relay over TLS there"),
+    single("plain+strict443", "plain", ["rs", "rs"], "as tcp443"),
 ];
+
+const fn single(
+    a: &'static str,
+    b: &'static str,
+    paths: [&'static str; 2],
+    why: &'static str,
+) -> Single {
+    Single { a, b, paths, why }
+}

@@ -70,7 +70,14 @@ impl<'a> Line<'a> {
 
 pub(super) fn run(arguments: &arguments::Sim) -> Result<(), Failure> {
     let rtt = Duration::from_millis(arguments.rtt_ms.into());
-    let judged = on_all_processors(&cells(), |cell| cell.run(rtt));
+    let mut cells = cells();
+    if let Some(servers) = arguments.servers {
+        cells.retain(|cell| cell.servers == servers);
+    }
+    if cells.is_empty() {
+        return Err(Failure::usage("the matrix has no cell with these servers"));
+    }
+    let judged = on_all_processors(&cells, |cell| cell.run(rtt));
     let wrong = judged.iter().filter(|judged| !judged.is_ok()).count();
     if arguments.markdown {
         print_line(page::text(&judged, rtt).trim_end())?;

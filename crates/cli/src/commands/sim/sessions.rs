@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use nilas_ice::Role;
-use nilas_sim::matrix::{Outcome, Scenario};
+use nilas_sim::matrix::{Outcome, Scenario, Servers};
 use serde::Serialize;
 
 use super::on_all_processors;
@@ -93,7 +93,7 @@ pub(super) fn run(arguments: &arguments::Sim) -> Result<(), Failure> {
         return Err(Failure::usage("--nat-a and --nat-b are needed"));
     };
     let mut first = Scenario::new(a, b);
-    first.servers = arguments.servers;
+    first.servers = arguments.servers.unwrap_or(Servers::Stun);
     first.rtt = Duration::from_millis(arguments.rtt_ms.into());
     first.loss = arguments.loss / 100.0;
     first.role = if arguments.controlling == "a" {
@@ -136,7 +136,7 @@ pub(super) fn run(arguments: &arguments::Sim) -> Result<(), Failure> {
     if summary.connected == 0 {
         return Err(Failure::no_connection(format!(
             "no session between `{a}` and `{b}` found a path with the servers `{}`",
-            arguments.servers
+            first.servers
         )));
     }
     Ok(())
