@@ -44,7 +44,7 @@ pub(crate) fn chosen(only: &[String]) -> Result<Vec<&'static Step>, String> {
     Ok(STEPS.iter().filter(wanted).collect())
 }
 
-static STEPS: [Step; 19] = [
+static STEPS: [Step; 20] = [
     Step {
         name: "prerequisites",
         about: "finds and installs what the machine lacks for the steps below",
@@ -123,6 +123,13 @@ static STEPS: [Step; 19] = [
         work: Work::Commands(doctests),
     },
     Step {
+        name: "worlds",
+        about: "what must hold in every network holds in 10,000 random ones",
+        needs: &[],
+        gate: false,
+        work: Work::Commands(worlds),
+    },
+    Step {
         name: "matrix",
         about: "every kind of NAT beside every other connects as expected; docs/matrix.md tells it",
         needs: &[],
@@ -185,6 +192,22 @@ static STEPS: [Step; 19] = [
         work: Work::Commands(readme),
     },
 ];
+
+fn worlds(workspace: &Workspace) -> Vec<Command> {
+    vec![workspace.cargo(&[
+        "run",
+        "--quiet",
+        "--release",
+        "-p",
+        "nilas-cli",
+        "--",
+        "sim",
+        "--worlds",
+        "10000",
+        "--seed",
+        "0",
+    ])]
+}
 
 fn format(workspace: &Workspace) -> Vec<Command> {
     let mut commands = vec![workspace.cargo(&["fmt", "--all", "--check"])];

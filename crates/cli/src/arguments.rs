@@ -239,10 +239,10 @@ pub(crate) struct Sim {
     /// Kinds: open, plain, sym, {eim,adm,apdm}-{eif,adf,apdf}, cgn:INNER:OUTER, same, samecgn, v4fw, v6fw, dual,
     /// v6broken, nat64, multi. Flags: +hairpin +noudp +udpblock +tcp443 +strict443 +to=N +overlap +mtu=N +loss=N
     /// +lossin=N +lossout=N +rate=KBIT.
-    #[arg(long, value_name = "KIND", required_unless_present = "matrix")]
+    #[arg(long, value_name = "KIND", required_unless_present_any = ["matrix", "worlds"])]
     pub(crate) nat_a: Option<Access>,
     /// The second peer's access
-    #[arg(long, value_name = "KIND", required_unless_present = "matrix")]
+    #[arg(long, value_name = "KIND", required_unless_present_any = ["matrix", "worlds"])]
     pub(crate) nat_b: Option<Access>,
     /// The time from one peer to the other and back, and to a server and back
     #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=10_000))]
@@ -269,10 +269,13 @@ pub(crate) struct Sim {
     /// Run every kind of access beside every other
     #[arg(long, conflicts_with_all = ["nat_a", "nat_b"])]
     pub(crate) matrix: bool,
+    /// Run sessions in this many random worlds, and look whether what must hold in every one does
+    #[arg(long, value_name = "N", conflicts_with_all = ["nat_a", "nat_b", "matrix", "html", "loss", "rtt_ms", "servers", "controlling", "runs"], value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) worlds: Option<u32>,
     /// Print the matrix as a page of Markdown
     #[arg(long, requires = "matrix", conflicts_with_all = ["json", "nat_a"])]
     pub(crate) markdown: bool,
-    /// Print JSON lines (schema nilas.sim/1, with --matrix nilas.sim-cell/1)
+    /// Print JSON lines (schema nilas.sim/1, with --matrix nilas.sim-cell/1, with --worlds nilas.sim-worlds/1)
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -160,3 +160,21 @@ fn a_session_is_drawn_as_one_page_that_needs_nothing_else() {
         assert!(!page.contains(outside), "{outside} is in it");
     }
 }
+
+#[test]
+fn random_worlds_are_counted_and_their_seed_is_honoured() {
+    let output = run(&["sim", "--worlds", "6", "--seed", "20", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    let lines = json_lines(&output);
+    let [summary] = lines.as_slice() else {
+        panic!("{lines:?}")
+    };
+    assert_eq!(summary["schema"], "nilas.sim-worlds/1");
+    let sessions = [&summary["connected"], &summary["failed"]].map(|count| count.as_u64());
+    assert_eq!(
+        sessions[0].zip(sessions[1]).map(|(up, down)| up + down),
+        Some(6)
+    );
+    let other = run(&["sim", "--worlds", "6", "--seed", "26", "--json"]);
+    assert_ne!(other.stdout, output.stdout);
+}

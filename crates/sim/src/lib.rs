@@ -74,6 +74,7 @@
 //! | `trace` | [`Trace`]: every packet and its fate |
 //! | `error` | [`WorldError`]: what makes no sense in a world |
 //! | `diagram` | [`sequence_diagram`]: a session for a person's eyes |
+//! | [`random_world`] | sessions in random worlds, and what must hold in every one |
 //! | [`matrix`] | two peers behind every kind of NAT, as data, with what is expected of them |
 //!
 //! # How addresses are found
@@ -105,6 +106,7 @@ pub mod matrix;
 mod nat;
 mod packet;
 mod queue;
+pub mod random_world;
 mod router;
 mod routing;
 mod signaling;

@@ -373,8 +373,8 @@ impl Agent {
         // RFC 8445 section 7.1.1: the priority that a peer-reflexive candidate would have.
         message.priority(priority(CandidateType::Prflx, socket.preference, 1))?;
         match role {
-            Role::Controlling => message.ice_controlling(self.tie_breaker)?,
-            Role::Controlled => message.ice_controlled(self.tie_breaker)?,
+            Role::Controlling => message.ice_controlling(self.tie_breaker_of(role))?,
+            Role::Controlled => message.ice_controlled(self.tie_breaker_of(role))?,
         };
         if nominate && role == Role::Controlling {
             message.use_candidate()?;

@@ -110,6 +110,8 @@ pub(crate) struct Agent {
     restarts: u8,
     /// What came by routes that are closed; the open ones count for themselves.
     received: Received,
+    /// The tie-breaker of the other role's checks, from before the role last changed.
+    tie_breaker_before: u64,
 }
 
 /// What a packet is about to go through an agent for.
@@ -218,6 +220,7 @@ impl Agent {
             id,
             role: config.role,
             tie_breaker: shared.rng.next_u64(),
+            tie_breaker_before: 0,
             state: State::New,
             verdict: None,
             gathering: GatheringState::New,

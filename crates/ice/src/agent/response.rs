@@ -278,6 +278,7 @@ impl Agent {
 
     pub(super) fn switch_role(&mut self, shared: &mut Shared) {
         self.role = self.role.opposite();
+        self.tie_breaker_before = self.tie_breaker;
         for (_, pair) in self.current.pairs.iter_mut() {
             pair.nominate = false;
         }

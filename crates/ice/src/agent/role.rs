@@ -34,6 +34,16 @@ impl Agent {
         Answer::Success
     }
 
+    /// The tie-breaker of a check of this role. One that is sent again is the same again: with the tie-breaker of
+    /// now, a check from before the role changed could win a conflict that is healed, and both sides would control.
+    pub(super) fn tie_breaker_of(&self, role: Role) -> u64 {
+        if role == self.role {
+            self.tie_breaker
+        } else {
+            self.tie_breaker_before
+        }
+    }
+
     /// RFC 8445 section 7.2.5.1: after a 487 the tie-breaker changes, too.
     pub(super) fn new_tie_breaker(&mut self, shared: &mut Shared) {
         self.tie_breaker = shared.rng.next_u64();

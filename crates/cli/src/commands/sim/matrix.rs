@@ -74,6 +74,10 @@ pub(super) fn run(arguments: &arguments::Sim) -> Result<(), Failure> {
     if let Some(servers) = arguments.servers {
         cells.retain(|cell| cell.servers == servers);
     }
+    if arguments.markdown {
+        // What chance decides has no place on a page that is compared.
+        cells.retain(|cell| cell.loss == 0.0);
+    }
     if cells.is_empty() {
         return Err(Failure::usage("the matrix has no cell with these servers"));
     }
@@ -125,6 +129,6 @@ fn row(line: &Line<'_>) -> String {
 }
 
 /// A share as per cent, of the tables' round values.
-pub(super) fn per_cent(share: f64) -> f64 {
+fn per_cent(share: f64) -> f64 {
     (share * 1_000.0).round() / 10.0
 }

@@ -1,11 +1,12 @@
 //! `nilas sim`: sessions in a simulated network.
 //!
 //! [`sessions`] runs one pair of kinds many times and sums up, [`matrix`] runs every pair, [`page`] writes the
-//! matrix as a page.
+//! matrix as a page, and [`worlds`] runs random ones.
 
 mod matrix;
 mod page;
 mod sessions;
+mod worlds;
 
 use std::thread;
 
@@ -13,7 +14,9 @@ use crate::arguments;
 use crate::failure::Failure;
 
 pub(crate) fn run(arguments: &arguments::Sim) -> Result<(), Failure> {
-    if arguments.matrix {
+    if let Some(count) = arguments.worlds {
+        worlds::run(arguments, count)
+    } else if arguments.matrix {
         matrix::run(arguments)
     } else {
         sessions::run(arguments)

@@ -6,7 +6,6 @@ use std::time::Duration;
 use nilas_ice::Role;
 use nilas_sim::matrix::{Judged, Servers, Table};
 
-use super::matrix::per_cent;
 use super::sessions::milliseconds;
 
 /// The page.
@@ -41,7 +40,6 @@ pub(super) fn text(judged: &[Judged], rtt: Duration) -> String {
     }
     differences(&mut page, judged);
     others(&mut page, judged);
-    losses(&mut page, judged);
     page
 }
 
@@ -50,7 +48,7 @@ const HEAD: &str = "\
 
 This page is written by `cargo xtask matrix`, and `cargo xtask test --only matrix` fails when it is out of date.
 Every cell is a session of two real agents in a simulated network and in virtual time; `nilas sim --matrix --json`
-prints all figures, `nilas sim --nat-a KIND --nat-b KIND` runs one cell again, many times if wished.
+prints all figures, also with 5 % and 20 % of loss and with the other peer in control, `nilas sim --nat-a KIND --nat-b KIND` runs one cell again, many times if wished.
 
 The row is the first peer, which controls. A cell tells the kind of its own end of the selected pair, of the other
 end, and the milliseconds from the start of gathering until both sides could send; `-` means that there is no path.
@@ -147,38 +145,6 @@ fn others(page: &mut String, judged: &[Judged]) {
             result(judged),
             judged.outcome.packets,
             cell.why
-        );
-    }
-}
-
-/// How many cells are as expected, by loss and role.
-fn losses(page: &mut String, judged: &[Judged]) {
-    page.push_str("\n## With loss, and in both roles\n\n");
-    page.push_str(
-        "Without loss a cell must show the expected kinds; with loss a path that is as direct as the expected one.\n\n",
-    );
-    page.push_str(
-        "| loss, each way | first peer controls | second peer controls |\n|---|---|---|\n",
-    );
-    let mut losses: Vec<f64> = judged.iter().map(|judged| judged.cell.loss).collect();
-    losses.sort_by(f64::total_cmp);
-    losses.dedup();
-    for loss in losses {
-        let count = |role| {
-            let of_role = judged
-                .iter()
-                .filter(|judged| judged.cell.role == role && judged.cell.loss == loss);
-            let (all, good) = of_role.fold((0, 0), |(all, good), judged| {
-                (all + 1, good + usize::from(judged.is_ok()))
-            });
-            format!("{good} of {all} as expected")
-        };
-        let _ = writeln!(
-            page,
-            "| {} % | {} | {} |",
-            per_cent(loss),
-            count(Role::Controlling),
-            count(Role::Controlled)
         );
     }
 }

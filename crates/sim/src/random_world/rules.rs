@@ -1,0 +1,314 @@
+//! What must hold.
+
+use core::fmt;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+use nilas_ice::{Event, PairState, Role, SelectedPair, State, Stats, Time};
+use nilas_stun::{Class, Message, Method};
+
+use super::oracle::{self, Existence};
+use super::run::{Running, SERVER};
+use crate::trace::{Fate, TracedPacket};
+
+/// A rule that was broken, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Rule {
+    pub(super) name: &'static str,
+    detail: String,
+}
+
+impl Rule {
+    pub(super) const fn new(name: &'static str, detail: String) -> Self {
+        Self { name, detail }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.detail)
+    }
+}
+
+fn hold(holds: bool, name: &'static str, detail: impl FnOnce() -> String) -> Result<(), Rule> {
+    if holds {
+        Ok(())
+    } else {
+        Err(Rule::new(name, detail()))
+    }
+}
+
+/// Each peer for itself is up, or has failed and says why.
+pub(super) fn each_at_rest(running: &mut Running<'_>) -> Result<(), Rule> {
+    for peer in running.peers {
+        let state = running.world.state(peer);
+        let verdict = running.world.with_agent(peer, |agent, _| agent.verdict());
+        let told = state == State::Failed && matches!(verdict, Ok(Some(_)));
+        hold(
+            state.is_up() || told,
+            "a session is up or says why not",
+            || format!("{state:?}, {verdict:?}"),
+        )?;
+    }
+    Ok(())
+}
+
+/// Both peers are up on one pair in opposite roles, or both have failed and say why; whether they are up.
+pub(super) fn at_rest(running: &mut Running<'_>, must_connect: bool) -> Result<bool, Rule> {
+    let states = running.peers.map(|peer| running.world.state(peer));
+    if states == [State::Failed; 2] {
+        for peer in running.peers {
+            let verdict = running.world.with_agent(peer, |agent, _| agent.verdict());
+            hold(
+                matches!(verdict, Ok(Some(_))),
+                "a failure has a reason",
+                || format!("{peer:?}"),
+            )?;
+        }
+        hold(!must_connect, "what can connect does", || {
+            format!("{states:?}")
+        })?;
+        return Ok(false);
+    }
+    hold(
+        states.iter().all(|state| state.is_up()),
+        "both sides are up or neither is",
+        || format!("{states:?}"),
+    )?;
+    let pairs = running
+        .peers
+        .map(|peer| running.world.selected_pair(peer).cloned());
+    let [Some(at_a), Some(at_b)] = pairs else {
+        return Err(Rule::new(
+            "a session that is up has a pair",
+            format!("{pairs:?}"),
+        ));
+    };
+    let mirrored = ends(&at_a) == {
+        let (local, remote) = ends(&at_b);
+        (remote, local)
+    };
+    hold(mirrored, "both sides end on one pair", || {
+        format!("{:?} and {:?}", ends(&at_a), ends(&at_b))
+    })?;
+    let roles = running
+        .peers
+        .map(|peer| running.world.with_agent(peer, |agent, _| agent.role()));
+    hold(
+        roles[0].is_ok() && roles[0] != roles[1],
+        "the roles differ",
+        || format!("{roles:?}"),
+    )?;
+    one_nomination(running)?;
+    Ok(true)
+}
+
+fn ends(pair: &SelectedPair) -> (Option<SocketAddr>, Option<SocketAddr>) {
+    (pair.local.ip_address(), pair.remote.ip_address())
+}
+
+fn one_nomination(running: &mut Running<'_>) -> Result<(), Rule> {
+    for peer in running.peers {
+        let stats = running
+            .world
+            .with_agent(peer, |agent, now| agent.stats(now))
+            .unwrap_or_default();
+        let nominated = stats
+            .iter()
+            .filter(|stats| matches!(stats, Stats::CandidatePair(pair) if pair.nominated));
+        let count = nominated.count();
+        hold(count == 1, "one nomination stands", || {
+            format!("{count} at {peer:?}")
+        })?;
+    }
+    Ok(())
+}
+
+/// Nothing worse than the best existing kind stays selected. A lossy wire may have taken the better one's checks.
+pub(super) fn best_kind(running: &mut Running<'_>) -> Result<(), Rule> {
+    if !running.plan.is_calm() {
+        return Ok(());
+    }
+    for (number, peer) in running.peers.into_iter().enumerate() {
+        let role = running.world.with_agent(peer, |agent, _| agent.role());
+        let [own, other] = [&running.plan.peers[number], &running.plan.peers[1 - number]];
+        // The controlling side prefers the remote of the best type: the other's host candidates.
+        let host_to_host = other
+            .interfaces
+            .iter()
+            .filter(|uplink| uplink.nats == [None, None])
+            .any(|theirs| {
+                own.interfaces
+                    .iter()
+                    .any(|ours| oracle::path(ours, theirs) == Existence::Yes)
+            });
+        if role != Ok(Role::Controlling) || !host_to_host {
+            continue;
+        }
+        // By the address: a check that overtook signaling makes a host candidate peer-reflexive.
+        let remote = running
+            .world
+            .selected_pair(peer)
+            .and_then(|pair| pair.remote.ip_address());
+        let is_host = remote.is_some_and(|remote| running.is_own_address(1 - number, remote.ip()));
+        hold(is_host, "the best kind is selected", || {
+            format!("{remote:?}")
+        })?;
+    }
+    Ok(())
+}
+
+/// Data on the selected pair arrives, unless a wire loses it.
+pub(super) fn data_arrives(running: &mut Running<'_>) -> Result<(), Rule> {
+    for (from, to) in [(0, 1), (1, 0)] {
+        let (from, to) = (running.peers[from], running.peers[to]);
+        let (sent_before, came_before) = (
+            running.world.trace().packets().len(),
+            running.world.received(to).len(),
+        );
+        for number in 0..5_u8 {
+            let payload = [b'd', b'a', b't', b'a', number];
+            let sent = running.world.send(from, &payload);
+            hold(sent.is_ok(), "what is up can send", || format!("{sent:?}"))?;
+        }
+        running.world.run_for(Duration::from_secs(2));
+        let data = |packet: &&TracedPacket| packet.payload.starts_with(b"data");
+        let sent = running.world.trace().packets()[sent_before..]
+            .iter()
+            .filter(data);
+        let mut arrived = 0;
+        for packet in sent {
+            match packet.fate {
+                Fate::Delivered { .. } => arrived += 1,
+                Fate::Lost => {}
+                fate => {
+                    let detail = format!("{} > {} {fate}", packet.source, packet.destination);
+                    return Err(Rule::new("data arrives unless a wire loses it", detail));
+                }
+            }
+        }
+        let came = running.world.received(to).len() - came_before;
+        hold(came == arrived, "data that arrives is handed over", || {
+            format!("{came} of {arrived}")
+        })?;
+    }
+    Ok(())
+}
+
+/// RFC 8445 section 14.2: two new transactions are at least 5 ms apart. Consent checks, which are spread in time
+/// instead (RFC 7675 section 5.1), begin four seconds after the first pair is there.
+pub(super) fn pacing(running: &Running<'_>) -> Result<(), Rule> {
+    for peer in running.peers {
+        let selected = running.world.events(peer).iter();
+        let selected =
+            { selected }.find(|(_, event)| matches!(event, Event::SelectedPairChange(_)));
+        let end = selected.map_or(Time::from_millis(u64::MAX), |(at, _)| {
+            *at + Duration::from_millis(3_900)
+        });
+        let (mut known, mut last) = (BTreeSet::new(), None::<Time>);
+        for packet in running.world.trace().packets() {
+            if packet.sender != peer.node || packet.copy_of.is_some() || packet.sent >= end {
+                continue;
+            }
+            let Some(request) = request(packet) else {
+                continue;
+            };
+            if !known.insert(request.transaction_id()) {
+                continue;
+            }
+            let gap = last.map(|last| packet.sent.since(last));
+            hold(
+                gap.is_none_or(|gap| gap >= Duration::from_millis(5)),
+                "new transactions are paced",
+                || format!("{gap:?} at {:?}", packet.sent),
+            )?;
+            last = Some(packet.sent);
+        }
+    }
+    Ok(())
+}
+
+fn request(packet: &TracedPacket) -> Option<Message<'_>> {
+    Message::parse(&packet.payload)
+        .ok()
+        .filter(|message| message.class() == Class::Request)
+}
+
+/// How long idle peers are watched.
+const IDLE: Duration = Duration::from_secs(40);
+
+/// Idle peers send nothing but consent checks on their pair, answers, and keepalives to their server.
+pub(super) fn silence(running: &mut Running<'_>) -> Result<(), Rule> {
+    // RFC 8445 section 8.1.2: checks of better pairs that are under way may go on until they end.
+    running.world.run_for(Duration::from_secs(45));
+    let from = running.world.trace().packets().len();
+    running.world.run_for(IDLE);
+    for peer in running.peers {
+        // The selected pair, and what is kept warm to take its place.
+        let stats = running
+            .world
+            .with_agent(peer, |agent, now| agent.stats(now))
+            .unwrap_or_default();
+        let kept = stats.iter().filter(|stats| {
+            matches!(stats, Stats::CandidatePair(pair) if pair.state == PairState::Succeeded)
+        });
+        let paths = kept.count();
+        let (mut checks, mut keepalives) = (BTreeSet::new(), BTreeSet::new());
+        for packet in &running.world.trace().packets()[from..] {
+            if packet.sender != peer.node || packet.copy_of.is_some() {
+                continue;
+            }
+            let message = Message::parse(&packet.payload)
+                .ok()
+                .filter(|message| message.method() == Method::BINDING);
+            let Some(message) = message else {
+                return Err(Rule::new("idle peers are silent", format!("{packet}")));
+            };
+            if message.class() == Class::Request {
+                let of = if packet.destination == SERVER {
+                    &mut keepalives
+                } else {
+                    &mut checks
+                };
+                of.insert(message.transaction_id());
+            }
+        }
+        // RFC 7675 section 5.1: a consent check every four to six seconds; one that was lost is not waited for.
+        let most = if running.plan.is_calm() { 11 } else { 22 };
+        hold(
+            checks.len() <= most * paths,
+            "consent is checked at its pace",
+            || format!("{} checks on {paths} paths", checks.len()),
+        )?;
+        // RFC 8445 section 11: every 15 s at the most often, for each socket.
+        let sockets = running.plan.uplinks().count();
+        hold(
+            keepalives.len() <= 4 * sockets,
+            "keepalives keep their pace",
+            || format!("{} sent", keepalives.len()),
+        )?;
+    }
+    Ok(())
+}
+
+/// RFC 8445 section 6.1.2.5, and the bound on what checks may teach.
+pub(super) fn bounds(running: &mut Running<'_>) -> Result<(), Rule> {
+    for peer in running.peers {
+        let stats = running
+            .world
+            .with_agent(peer, |agent, now| agent.stats(now))
+            .unwrap_or_default();
+        let count = |is: fn(&Stats) -> bool| stats.iter().filter(|stats| is(stats)).count();
+        let pairs = count(|stats| matches!(stats, Stats::CandidatePair(_)));
+        // Two generations can be there at a time.
+        hold(pairs <= 200, "pairs are bounded", || {
+            format!("{pairs} pairs")
+        })?;
+        let remotes = count(|stats| matches!(stats, Stats::RemoteCandidate(_)));
+        hold(remotes <= 200, "remote candidates are bounded", || {
+            format!("{remotes} candidates")
+        })?;
+    }
+    Ok(())
+}
