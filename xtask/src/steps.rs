@@ -195,17 +195,12 @@ static STEPS: [Step; 20] = [
 
 fn worlds(workspace: &Workspace) -> Vec<Command> {
     vec![workspace.cargo(&[
-        "run",
-        "--quiet",
+        "test",
         "--release",
         "-p",
-        "nilas-cli",
-        "--",
-        "sim",
-        "--worlds",
-        "10000",
-        "--seed",
-        "0",
+        "nilas-sim",
+        "--test",
+        "properties",
     ])]
 }
 

@@ -9,7 +9,7 @@ use crate::arena::Arena;
 use crate::candidate::CandidateType;
 use crate::demux::Owner;
 use crate::error::AgentError;
-use crate::event::{Event, GatheringState, Role};
+use crate::event::{Event, GatheringState, Role, State};
 use crate::parameters::{Parameters, ParametersError};
 use crate::shared::Shared;
 use nilas_turn::Time;
@@ -38,7 +38,8 @@ impl Agent {
             if ufrag || pwd {
                 return Err(AgentError::PartialRestart);
             }
-            if self.current.exchanged || !self.current.by_own_restart {
+            let stale = self.state == State::Failed;
+            if self.current.exchanged || !self.current.by_own_restart || stale {
                 // The peer restarts: this side's answer is a generation of its own.
                 self.begin_generation(shared, now);
             } else {

@@ -125,9 +125,13 @@ fn one_nomination(running: &mut Running<'_>) -> Result<(), Rule> {
     Ok(())
 }
 
-/// Nothing worse than the best existing kind stays selected. A lossy wire may have taken the better one's checks.
+/// Nothing worse than the best existing kind stays selected. A lossy wire may have taken the better one's checks,
+/// and neither one that takes more than twice as long nor one that signaling brings late is waited for.
 pub(super) fn best_kind(running: &mut Running<'_>) -> Result<(), Rule> {
-    if !running.plan.is_calm() {
+    let delays = || running.plan.uplinks().map(|uplink| uplink.link.up.delay);
+    let alike = delays().max() <= delays().min().map(|least| 2 * least);
+    let told_soon = running.plan.signaling_delay <= Duration::from_millis(100);
+    if !running.plan.is_calm() || !alike || !told_soon {
         return Ok(());
     }
     for (number, peer) in running.peers.into_iter().enumerate() {
@@ -275,7 +279,7 @@ pub(super) fn silence(running: &mut Running<'_>) -> Result<(), Rule> {
             }
         }
         // RFC 7675 section 5.1: a consent check every four to six seconds; one that was lost is not waited for.
-        let most = if running.plan.is_calm() { 11 } else { 22 };
+        let most = if running.plan.is_calm() { 11 } else { 33 };
         hold(
             checks.len() <= most * paths,
             "consent is checked at its pace",
