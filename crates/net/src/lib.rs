@@ -8,7 +8,7 @@
 //!
 //! - `socket`: UDP sockets that send and receive many datagrams per system call, and what their errors
 //!   mean to the engine.
-//! - `interfaces`: the machine's addresses.
+//! - `interfaces`: the machine's addresses; `interface_watch`: when they change.
 //! - `resolve`: host names, through the operating system; [`dns`]: the servers behind a `stun:` or `turn:` URI.
 //! - [`ice_servers`]: lists of servers in the shapes users hold them; [`creds`]: credentials that expire.
 //! - [`stream`]: TCP, TLS and DTLS to a server, directly or through a proxy, and the server's end of them.
@@ -22,6 +22,7 @@ pub mod creds;
 mod dial;
 pub mod dns;
 pub mod ice_servers;
+mod interface_watch;
 mod interfaces;
 pub mod relay;
 mod resolve;
@@ -31,6 +32,7 @@ mod socket;
 pub mod stream;
 
 pub use clock::Clock;
+pub use interface_watch::InterfaceWatch;
 pub use interfaces::interfaces;
 pub use resolve::resolve;
 pub use seed::os_seed;
