@@ -87,17 +87,18 @@ mod linux {
     //! the listing says it better, and cannot be out of step.
 
     use std::io;
-    use std::os::fd::{AsRawFd, OwnedFd};
+    use std::os::fd::AsRawFd;
 
     use nix::libc;
     use nix::sys::socket::{
-        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+        AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, socket,
     };
-    use tokio::io::Interest;
-    use tokio::io::unix::AsyncFd;
+    use tokio::net::UdpSocket;
 
+    /// A socket of datagrams like any other to who only waits and receives, which is all that is done here: the
+    /// type for UDP does both without `unsafe`, where the one for any descriptor does not.
     #[derive(Debug)]
-    pub(super) struct Netlink(AsyncFd<OwnedFd>);
+    pub(super) struct Netlink(UdpSocket);
 
     impl Netlink {
         pub(super) fn open() -> io::Result<Self> {
@@ -106,30 +107,26 @@ mod linux {
             let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
             let groups = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
             bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups as u32))?;
-            Ok(Self(AsyncFd::try_with_interest(socket, Interest::READABLE)?))
+            UdpSocket::from_std(socket.into()).map(Self)
         }
 
         /// Waits until something was told. What was told stays, for `drain`.
         pub(super) async fn told(&self) -> io::Result<()> {
-            self.0
-                .readable()
-                .await
-                .map(|mut guard| guard.retain_ready())
+            self.0.readable().await
         }
 
-        /// Takes what was told.
+        /// Takes what was told. An error may say that more was told than could be kept; then something has
+        /// changed for certain, and is found by the listing that follows.
         pub(super) fn drain(&self) {
             let mut buffer = [0; 8192];
-            let _ = self.0.try_io(Interest::READABLE, |socket| {
-                loop {
-                    match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-                        Ok(0) => return Ok(()),
-                        // Told more than it could keep: then something has changed for certain.
-                        Ok(_) | Err(nix::Error::ENOBUFS | nix::Error::EINTR) => {}
-                        Err(error) => return Err(io::Error::from(error)),
-                    }
+            loop {
+                match self.0.try_recv(&mut buffer) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                    Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+                    Err(_) => return,
                 }
-            });
+            }
         }
     }
 }

@@ -65,6 +65,9 @@ pub(crate) struct Driver {
     interfaces: Vec<Interface>,
     /// When they were listed.
     listed: Option<Time>,
+    /// Tells when they are others. A task of its own, so that a busy driver does not interrupt it for ever.
+    watching: JoinSet<()>,
+    changes: (mpsc::Sender<Vec<Interface>>, mpsc::Receiver<Vec<Interface>>),
     batch: ReceiveBatch,
     transmit: Box<[u8; TRANSMIT_BYTES]>,
     /// What is read from streams; made with the first of them.
@@ -98,6 +101,7 @@ enum Turn {
     Close(AgentId),
     Resolved(RequestId, Result<Vec<SocketAddr>, ResolveError>),
     Opened(RequestId, Result<Stream, StreamError>),
+    Interfaces(Vec<Interface>),
     Readable(Source),
     Deadline,
 }
@@ -127,6 +131,8 @@ impl Driver {
             next_stream: 0,
             interfaces: Vec::new(),
             listed: None,
+            watching: JoinSet::new(),
+            changes: mpsc::channel(1),
             batch: ReceiveBatch::default(),
             transmit: Box::new([0; TRANSMIT_BYTES]),
             stream_buffer: None,
@@ -165,6 +171,7 @@ impl Driver {
                         Some(agent) = closings.recv() => Turn::Close(agent),
                         Some(Ok((request, result))) = self.resolving.join_next() => Turn::Resolved(request, result),
                         Some(Ok((request, result))) = self.opening.join_next() => Turn::Opened(request, result),
+                        Some(found) = self.changes.1.recv() => Turn::Interfaces(found),
                         source = self.ready.next() => Turn::Readable(source),
                         () = &mut timer, if matches!(polled, Polled::Idle(Some(_))) => Turn::Deadline,
                         () = ready(()), if matches!(polled, Polled::More) => Turn::Deadline,
@@ -189,6 +196,7 @@ impl Driver {
                     self.input(Input::Resolved { request, result });
                 }
                 Turn::Opened(request, result) => self.opened(request, result),
+                Turn::Interfaces(found) => self.take_interfaces(found),
                 Turn::Readable(Source::Socket(socket)) => self.read(socket),
                 Turn::Readable(Source::Stream(stream)) => self.read_stream(stream),
                 Turn::Deadline => {}

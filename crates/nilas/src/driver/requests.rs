@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use nilas_ice::{AgentConfig, AgentError, AgentId, Input};
-use nilas_net::interfaces;
+use nilas_ice::{AgentConfig, AgentError, AgentId, Input, Interface};
+use nilas_net::{InterfaceWatch, interfaces};
 use tokio::sync::{broadcast, watch};
 
 use super::{Driver, Hosted, INTERFACES_AGE, MAX_EVENTS};
@@ -139,10 +139,34 @@ impl Driver {
         }
         // Without a listing the engine finds no candidate, and its verdict says so.
         let found = interfaces().unwrap_or_default();
+        self.take_interfaces(found);
+        if self.watching.is_empty() {
+            self.watch_interfaces();
+        }
+    }
+
+    /// The machine's interfaces, as they are now.
+    pub(super) fn take_interfaces(&mut self, found: Vec<Interface>) {
+        let now = self.clock.now();
         if self.listed.is_none() || found != self.interfaces {
             self.interfaces = found;
             let _ = self.engine.handle(now, Input::Interfaces(&self.interfaces));
         }
         self.listed = Some(now);
+    }
+
+    fn watch_interfaces(&mut self) {
+        let changes = self.changes.0.clone();
+        self.watching.spawn(async move {
+            // Without a listing there is nothing to compare with; the next agent asks again.
+            let Ok(mut watch) = InterfaceWatch::new() else {
+                return;
+            };
+            // What changed between the driver's listing and this one must not be missed.
+            let mut found = watch.interfaces().to_vec();
+            while changes.send(found).await.is_ok() {
+                found = watch.changed().await.to_vec();
+            }
+        });
     }
 }
