@@ -10,6 +10,7 @@
 //! | `establish` | two agents in virtual time, from start to the nominated pair |
 //! | `idle` | what a connected agent costs that does nothing, and how that scales |
 //! | `data` | datagrams of 1,200 bytes over loopback, through `Connection` |
+//! | `relay` | the relay beside coturn: packets, allocations, memory |
 //! | `floor`, `peer_is`, `pair` | the contenders: bytes laid by hand, the crate `is`, nilas |
 //! | `allocator`, `clock`, `report` | counting, timing, telling |
 
@@ -22,6 +23,7 @@ mod floor;
 mod idle;
 mod pair;
 mod peer_is;
+mod relay;
 mod report;
 
 use std::process::ExitCode;
@@ -48,6 +50,9 @@ struct Arguments {
     /// Used by the program itself: repeats one step of the codec under an instruction counter.
     #[arg(long, hide = true, num_args = 2, value_names = ["STEP", "ROUNDS"])]
     count: Option<Vec<String>>,
+    /// Used by the program itself: serves as the relay that is measured.
+    #[arg(long, hide = true, value_name = "PORT")]
+    serve_relay: Option<u16>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -62,12 +67,17 @@ enum What {
     Idle,
     /// Application data over loopback.
     Data,
+    /// The relay beside coturn, which must be installed; not part of `all`.
+    Relay,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(count) = arguments.count {
         return codec::run_counted(&count);
+    }
+    if let Some(port) = arguments.serve_relay {
+        return relay::serve(port);
     }
     let mut report = Report::default();
     let wanted = |what| arguments.what == What::All || arguments.what == what;
@@ -84,6 +94,12 @@ fn main() -> ExitCode {
         && let Err(error) = data::measure(&mut report)
     {
         eprintln!("the data path could not be measured: {error}");
+        return ExitCode::FAILURE;
+    }
+    if arguments.what == What::Relay
+        && let Err(error) = relay::measure(&mut report)
+    {
+        eprintln!("the relay could not be measured: {error}");
         return ExitCode::FAILURE;
     }
     report.print(arguments.json);

@@ -108,6 +108,11 @@ fn run(command: Command) -> Result<ExitCode, String> {
             Ok(runner::run(&workspace, &steps))
         }
         Command::Bench { arguments } => {
+            // The relay's load is the program's own.
+            if arguments.iter().any(|argument| argument == "relay") {
+                let build = ["build", "--release", "--package", "nilas-cli"];
+                runner::execute(workspace.cargo(&build))?;
+            }
             let mut bench = workspace.cargo(&[
                 "run",
                 "--release",

@@ -1,0 +1,66 @@
+//! One run of `nilas turn bench` on the first core.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::Failure;
+use super::servers::{PASSWORD, Server, USER};
+
+/// What a run came to.
+pub(crate) struct Load {
+    pub(crate) packets_per_second: f64,
+    pub(crate) allocations_per_second: f64,
+    /// Less than 1 % was lost, so that the server was not at its end.
+    pub(crate) limited_by_the_generator: bool,
+}
+
+impl Load {
+    pub(crate) fn run(server: &Server, arguments: &[&str]) -> Result<Self, Failure> {
+        let url = format!("turn:{}?transport=udp", server.address());
+        let output = Command::new("taskset")
+            .args(["-c", "0"])
+            .arg(program()?)
+            .args([
+                "turn",
+                "bench",
+                &url,
+                "--user",
+                USER,
+                "--password",
+                PASSWORD,
+            ])
+            .args(["--peer", "local", "--json"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("taskset (util-linux): {error}"))?;
+        if !output.status.success() {
+            let told = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("the load on {} ended badly: {told}", server.name()).into());
+        }
+        let report: Value = serde_json::from_slice(&output.stdout)?;
+        let load = &report["load"];
+        let number = |value: &Value| value.as_f64().unwrap_or_default();
+        Ok(Self {
+            packets_per_second: number(&load["packets_per_s"]),
+            allocations_per_second: number(&report["allocations_per_s"]),
+            limited_by_the_generator: load["loss_percent"].as_f64().is_some_and(|lost| lost < 1.0),
+        })
+    }
+}
+
+/// `NILAS_BIN`, or what cargo built for release in the workspace.
+fn program() -> Result<PathBuf, Failure> {
+    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/nilas");
+    let path = std::env::var_os("NILAS_BIN").map_or_else(|| built.into(), PathBuf::from);
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(format!(
+        "there is no {}: cargo build --release makes it",
+        path.display()
+    )
+    .into())
+}
