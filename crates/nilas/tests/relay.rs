@@ -134,9 +134,19 @@ async fn what_no_framing_has_room_for_is_refused() {
 }
 
 #[tokio::test]
-async fn a_session_outlives_its_relay() {
-    let mut relay = Relay::start("back").await;
-    let two = two(&relay, "tcp", "tcp").await;
+async fn a_session_outlives_its_relay_over_tcp() {
+    outlives_its_relay("tcp").await;
+}
+
+/// Nothing tells a client of UDP that its server has forgotten it: it has to ask.
+#[tokio::test]
+async fn a_session_outlives_its_relay_over_udp() {
+    outlives_its_relay("udp").await;
+}
+
+async fn outlives_its_relay(transport: &str) {
+    let mut relay = Relay::start(&format!("back-{transport}")).await;
+    let two = two(&relay, transport, transport).await;
     two.exchange();
     let (mut a, mut b) = two.connect().await;
     deliver(&mut a, &mut b, "before").await;

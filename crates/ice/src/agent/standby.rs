@@ -304,6 +304,8 @@ impl Agent {
             restart_at: Some(now + restart),
         });
         shared.counters.paths_suspected += 1;
+        // A relay that was restarted has forgotten what it gave.
+        self.refresh_relays(now);
         for id in self.current.standbys() {
             self.current.trigger(id, false);
         }

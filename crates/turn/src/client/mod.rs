@@ -282,6 +282,15 @@ impl Client {
         }
     }
 
+    /// Something makes one doubt that the server still knows the allocation: it is refreshed now, and made anew
+    /// where the server says 437.
+    pub fn refresh(&mut self, now: Time) {
+        let refreshes = |purpose| purpose == transaction::Purpose::Refresh;
+        if self.state == State::Allocated && !self.is_in_flight(refreshes) {
+            self.refresh_at = Some(now);
+        }
+    }
+
     /// The stream to the server broke; there is a new one. Everything is asked for anew.
     pub fn reconnected(&mut self) {
         if matches!(self.state, State::Allocating | State::Allocated) {

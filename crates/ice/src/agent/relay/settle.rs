@@ -129,6 +129,15 @@ impl Agent {
         self.relaying_mut().allocations[index].route = Route::Datagram { socket, server };
     }
 
+    /// Asks the servers whether they still know what they gave.
+    pub(in crate::agent) fn refresh_relays(&mut self, now: Time) {
+        if let Some(turn) = &mut self.turn {
+            for allocation in &mut turn.allocations {
+                allocation.client.refresh(now);
+            }
+        }
+    }
+
     /// Gives all allocations back (RFC 8656 section 8).
     pub(in crate::agent) fn release_relays(&mut self, now: Time) {
         let Some(turn) = &mut self.turn else { return };
