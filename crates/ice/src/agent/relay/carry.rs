@@ -121,7 +121,7 @@ impl Agent {
     }
 
     /// Whether a check may be sent to this remote now: for a relayed pair, once its permission was asked
-    /// for. `None` if the server refuses it.
+    /// for (RFC 8445 section 7.2.1). `None` if the server refuses it.
     pub(in crate::agent) fn may_check(
         &mut self,
         now: Time,

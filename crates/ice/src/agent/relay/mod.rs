@@ -3,7 +3,7 @@
 //! A relayed transport address is a socket that happens to be on a server: it gets a number of its own
 //! among the agent's sockets, is a base for pairs like any other, and only what leaves and what arrives
 //! passes here, to be wrapped and unwrapped. The allocation itself is kept by
-//! [`nilas_turn::client::Client`].
+//! [`nilas_turn::client::Client`], which believes nothing that the server did not sign (RFC 8445 section 19.4).
 //!
 //! Every request to a server takes a pacing slot, as the checks do (RFC 8445 section 14.2). A peer's
 //! permission is asked for in the slot before the first check of its pair: the server takes both in turn,
