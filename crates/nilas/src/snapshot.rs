@@ -8,7 +8,7 @@ use nilas_ice::{Candidate, Event, GatheringState, Parameters, Role, SelectedPair
 /// and nothing is lost.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    /// 1 for the first parameters, and one more for each restart.
+    /// 1 for the first parameters, and one more for each restart, or telling of the same again.
     pub(crate) generation: u64,
     pub(crate) parameters: Parameters,
     pub(crate) candidates: Vec<Candidate>,
@@ -35,7 +35,8 @@ impl Snapshot {
 
     pub(crate) fn apply(&mut self, event: &Event) {
         match event {
-            Event::LocalParameters(parameters) if *parameters != self.parameters => {
+            // The same once more, too: the peer has lost what it was told, and the engine tells it all again.
+            Event::LocalParameters(parameters) => {
                 self.generation += 1;
                 self.parameters = parameters.clone();
                 self.candidates.clear();
@@ -71,13 +72,13 @@ mod tests {
         snapshot.apply(&Event::Candidate(candidate));
         snapshot.apply(&Event::GatheringStateChange(GatheringState::Complete));
         snapshot.apply(&Event::LocalParameters(first));
-        assert_eq!((snapshot.generation, snapshot.candidates.len()), (1, 1));
+        assert_eq!((snapshot.generation, snapshot.candidates.len()), (2, 0));
 
         snapshot.apply(&Event::LocalParameters(Parameters::new(
             "bbbb",
             "0123456789012345678901",
         )));
-        assert_eq!((snapshot.generation, snapshot.candidates.len()), (2, 0));
+        assert_eq!((snapshot.generation, snapshot.candidates.len()), (3, 0));
         assert_eq!(snapshot.gathering, GatheringState::New);
     }
 }

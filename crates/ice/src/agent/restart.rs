@@ -120,7 +120,7 @@ impl Agent {
 
     fn begin_generation(&mut self, shared: &mut Shared, now: Time) {
         self.restart_due = None;
-        self.refresh_relays(now);
+        self.verify_relays(now);
         let mut local = fresh_credentials(shared);
         let number = self.current.number + 1;
         let owner = Owner {

@@ -158,7 +158,10 @@ impl Client {
         self.attempts = 0;
         match transaction.purpose {
             Purpose::Allocate => self.allocated(now, response),
-            Purpose::Refresh => self.granted(now, response),
+            Purpose::Refresh => {
+                self.granted(now, response);
+                self.events.push_back(ClientEvent::Refreshed);
+            }
             Purpose::Release => self.end(ClientEvent::Released),
             Purpose::Permit { ip } => self.permitted(now, ip),
             Purpose::Bind { peer, channel } => self.channel_bound(now, peer, channel),

@@ -91,6 +91,8 @@ pub enum ClientEvent {
         /// The client's address as the server sees it.
         mapped: SocketAddr,
     },
+    /// The server still knows the allocation: it was refreshed.
+    Refreshed,
     /// The allocation was lost; the client is making another.
     Lost,
     /// The server sends its clients elsewhere (RFC 8489 section 10).

@@ -119,6 +119,7 @@ impl Agent {
             mapped: None,
             bases: SmallVec::new(),
             open: true,
+            verifying: false,
             hops: 0,
             reconnects: 0,
         };
@@ -294,6 +295,7 @@ impl Agent {
         }
         let wait = FIRST_RECONNECT * (1 << allocation.reconnects);
         allocation.reconnects += 1;
+        allocation.verifying = false;
         allocation.route = Route::Broken {
             retry_at: now + wait,
         };
@@ -317,7 +319,7 @@ impl Agent {
 
     pub(in crate::agent) fn end_allocation(&mut self, shared: &mut Shared, index: usize) {
         let allocation = &mut self.relaying_mut().allocations[index];
-        allocation.open = false;
+        (allocation.open, allocation.verifying) = (false, false);
         match core::mem::replace(&mut allocation.route, Route::Ended) {
             Route::Datagram { socket, server } => {
                 let id = self.sockets[usize::from(socket)].id;
@@ -377,7 +379,7 @@ impl Agent {
     ) {
         let allocation = &mut self.relaying_mut().allocations[index];
         allocation.mapped = Some(mapped);
-        allocation.open = false;
+        (allocation.open, allocation.verifying) = (false, false);
         allocation.reconnects = 0;
         let (server, route) = (allocation.server, allocation.route.clone());
         let transport = self.relaying().servers[usize::from(server)]
@@ -443,6 +445,9 @@ impl Agent {
         let Some(allocation) = base.relay.filter(|_| base.usable) else {
             return;
         };
+        if self.relaying().allocations[usize::from(allocation)].verifying {
+            return;
+        }
         let server = self.relaying().allocations[usize::from(allocation)].server;
         self.add_local(
             shared,

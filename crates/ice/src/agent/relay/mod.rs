@@ -77,6 +77,8 @@ struct Allocation {
     bases: SmallVec<[u16; 2]>,
     /// Gathering waits for it.
     open: bool,
+    /// Its addresses are not told before the server has said that it still knows them.
+    verifying: bool,
     hops: u8,
     reconnects: u8,
 }
@@ -113,7 +115,10 @@ impl Relaying {
 
     fn is_done(&self) -> bool {
         self.servers.iter().all(|server| server.resolved)
-            && !self.allocations.iter().any(|allocation| allocation.open)
+            && !self
+                .allocations
+                .iter()
+                .any(|allocation| allocation.open || allocation.verifying)
     }
 
     /// When the next request is due.

@@ -21,7 +21,12 @@ impl Agent {
                 ClientEvent::Allocated { relayed, mapped } => {
                     self.allocated(shared, index, &relayed, mapped);
                 }
-                ClientEvent::Lost => self.drop_bases(shared, now, index),
+                ClientEvent::Lost => {
+                    let allocation = &mut self.relaying_mut().allocations[index];
+                    (allocation.open, allocation.verifying) = (true, false);
+                    self.drop_bases(shared, now, index);
+                }
+                ClientEvent::Refreshed => self.verified(shared, index),
                 ClientEvent::Redirected { server, domain } => {
                     self.redirected(shared, index, server, domain);
                 }
@@ -135,6 +140,26 @@ impl Agent {
             for allocation in &mut turn.allocations {
                 allocation.client.refresh(now);
             }
+        }
+    }
+
+    /// The same before a restart tells them again: a server that was restarted has forgotten them.
+    pub(in crate::agent) fn verify_relays(&mut self, now: Time) {
+        self.refresh_relays(now);
+        if let Some(turn) = &mut self.turn {
+            for allocation in &mut turn.allocations {
+                allocation.verifying = !allocation.bases.is_empty();
+            }
+        }
+    }
+
+    fn verified(&mut self, shared: &mut Shared, index: usize) {
+        let allocation = &mut self.relaying_mut().allocations[index];
+        if core::mem::take(&mut allocation.verifying) {
+            for base in allocation.bases.clone() {
+                self.add_relay(shared, base);
+            }
+            self.finish_gathering(shared);
         }
     }
 
