@@ -2,4 +2,6 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| drop(nilas_fuzz::agent::check(data)));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let _connected = nilas_fuzz::agent::check(data);
+});
