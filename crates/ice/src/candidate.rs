@@ -133,8 +133,39 @@ impl fmt::Display for CandidateType {
 pub enum Transport {
     /// UDP.
     Udp,
+    /// TCP (RFC 6544).
+    Tcp(TcpType),
     /// Another one, by its token; it is kept and written back, and never paired.
     Other(Box<str>),
+}
+
+/// Who opens the connection of a TCP candidate (RFC 6544 section 4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TcpType {
+    /// It opens connections, and accepts none. Its port has no meaning and is told as 9.
+    Active,
+    /// It accepts connections, and opens none.
+    Passive,
+    /// Both open one at the same time (simultaneous open).
+    So,
+}
+
+impl TcpType {
+    /// The word in a candidate line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Passive => "passive",
+            Self::So => "so",
+        }
+    }
+}
+
+impl fmt::Display for TcpType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// A priority as RFC 8445 section 5.1.2.1 computes it.

@@ -4,7 +4,9 @@ use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 use core::str::{FromStr, Split};
 
-use crate::candidate::{Candidate, CandidateAddress, CandidateType, Foundation, Transport};
+use crate::candidate::{
+    Candidate, CandidateAddress, CandidateType, Foundation, TcpType, Transport,
+};
 use crate::parameters::is_ice_char;
 
 /// Longer lines are refused unread: ten times what any known agent writes.
@@ -95,8 +97,12 @@ fn parse(mut fields: Split<'_, char>) -> Result<Candidate, CandidateError> {
                 }
                 candidate.ufrag = Some(value.into());
             }
+            "tcptype" if is_tcp(&candidate.transport) && tcp_type(value).is_some() => {
+                candidate.transport = tcp_type(value).map_or(candidate.transport, Transport::Tcp);
+            }
             // Said twice: the first one holds.
             "raddr" | "rport" | "ufrag" => {}
+            "tcptype" if matches!(candidate.transport, Transport::Tcp(_)) => {}
             _ if is_token(name) && value.bytes().all(|byte| byte.is_ascii_graphic()) => {
                 candidate.extensions.push((name.into(), value.into()));
             }
@@ -115,6 +121,7 @@ impl fmt::Display for Candidate {
         write!(f, "candidate:{} {} ", self.foundation, self.component)?;
         match &self.transport {
             Transport::Udp => f.write_str("udp")?,
+            Transport::Tcp(_) => f.write_str("tcp")?,
             Transport::Other(token) => f.write_str(token)?,
         }
         write!(f, " {} ", self.priority)?;
@@ -125,6 +132,9 @@ impl fmt::Display for Candidate {
         write!(f, " typ {}", self.kind)?;
         if let Some(related) = self.related {
             write!(f, " raddr {} rport {}", related.ip(), related.port())?;
+        }
+        if let Transport::Tcp(tcp_type) = self.transport {
+            write!(f, " tcptype {tcp_type}")?;
         }
         for (name, value) in &self.extensions {
             write!(f, " {name} {value}")?;
@@ -156,12 +166,24 @@ fn is_name(text: &str) -> bool {
         && text.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
-/// `token` of RFC 3261.
+/// TCP whose type was not told yet. Without one it stays what cannot be paired: RFC 6544 section 4.5 demands it.
+fn is_tcp(transport: &Transport) -> bool {
+    matches!(transport, Transport::Other(token) if token.eq_ignore_ascii_case("tcp"))
+}
+
+/// RFC 6544 section 4.5.
+fn tcp_type(value: &str) -> Option<TcpType> {
+    [TcpType::Active, TcpType::Passive, TcpType::So]
+        .into_iter()
+        .find(|tcp_type| tcp_type.as_str() == value)
+}
+
 /// What a generation can be called (RFC 8839 section 5.4), or be called by a peer that is less strict.
 pub(crate) fn is_ufrag(text: &str) -> bool {
     (1..=256).contains(&text.len()) && text.bytes().all(is_ice_char)
 }
 
+/// `token` of RFC 3261.
 fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text
@@ -202,7 +224,7 @@ mod tests {
         for line in [
             "candidate:2 1 udp 1694498815 192.0.2.3 45664 typ srflx raddr 203.0.113.141 rport 8998",
             "candidate:1 1 udp 2130706431 2001:db8::1 9 typ host generation 0 network-cost 999 ufrag AbCd",
-            "candidate:a+/1 256 tcp 1 192.0.2.3 9 typ host tcptype active",
+            "candidate:a+/1 256 tcp 1 192.0.2.3 9 typ host tcptype active x y",
             "candidate:0 1 udp 5 9b36eaac-bb2e-49bb-bb78-21c41c499900.local 7 typ host",
             "candidate:0 1 udp 5 192.0.2.3 7 typ relay raddr 0.0.0.0 rport 9 x y",
         ] {
@@ -228,6 +250,44 @@ mod tests {
         ] {
             let first: Candidate = line(rest).parse().expect("the first holds");
             assert_eq!(first.to_string().parse(), Ok(first), "{rest:?}");
+        }
+    }
+
+    #[test]
+    fn tcp_candidates_keep_their_type() {
+        // RFC 6544 appendix C, in lower case.
+        for (line, tcp_type) in [
+            (
+                "candidate:1 1 tcp 2128609279 10.0.1.1 9 typ host tcptype active",
+                TcpType::Active,
+            ),
+            (
+                "candidate:5 1 tcp 1688207359 192.0.2.3 9 typ srflx raddr 10.0.1.1 rport 8998 tcptype passive",
+                TcpType::Passive,
+            ),
+            (
+                "candidate:3 1 tcp 2120220671 10.0.1.1 8999 typ host tcptype so generation 0 ufrag AbCd",
+                TcpType::So,
+            ),
+        ] {
+            let candidate: Candidate = line.parse().expect("a candidate");
+            assert_eq!(candidate.transport, Transport::Tcp(tcp_type), "{line}");
+            assert!(candidate.extensions.len() < 2, "{line}");
+            assert_eq!(candidate.to_string(), line);
+        }
+        let read = |line: &str| line.parse::<Candidate>().expect("a candidate");
+        let twice = read("candidate:1 1 TCP 1 192.0.2.3 9 typ host tcptype so x y tcptype active");
+        assert_eq!(twice.transport, Transport::Tcp(TcpType::So));
+        assert_eq!(read(&twice.to_string()), twice);
+        // What has no type, or one that nobody knows, is kept and can be paired with nothing.
+        for line in [
+            "candidate:1 1 TCP 1 192.0.2.3 9 typ host",
+            "candidate:1 1 tcp 1 192.0.2.3 9 typ host tcptype sideways",
+            "candidate:1 1 udp 1 192.0.2.3 9 typ host tcptype active",
+        ] {
+            let candidate = read(line);
+            assert!(!matches!(candidate.transport, Transport::Tcp(_)), "{line}");
+            assert_eq!(candidate.to_string(), line);
         }
     }
 

@@ -74,7 +74,9 @@ mod shared;
 mod stats;
 mod verdict;
 
-pub use candidate::{Candidate, CandidateAddress, CandidateType, Foundation, Transport, priority};
+pub use candidate::{
+    Candidate, CandidateAddress, CandidateType, Foundation, TcpType, Transport, priority,
+};
 pub use candidate_line::CandidateError as CandidateLineError;
 pub use config::{
     AgentConfig, EngineConfig, InterfaceFilter, StunServer, TurnServer, TurnTransport,
