@@ -10,7 +10,7 @@ use nilas_sim::{Access, Dependence, Link, Nat, NodeId, Realm, Side, Signaling, T
 
 use crate::common::{MINUTE, Peers, address, ip, ms, quarter, with_stun};
 
-const SYMMETRIC: Nat = Nat::new(
+pub(crate) const SYMMETRIC: Nat = Nat::new(
     Dependence::AddressAndPortDependent,
     Dependence::AddressAndPortDependent,
 );
@@ -30,10 +30,20 @@ fn with_turn(role: Role, password: &str) -> AgentConfig {
 fn peers(
     seed: u64,
     nats: [Nat; 2],
+    configure: impl FnMut(usize, &mut AgentConfig),
+) -> (Peers, NodeId) {
+    let server = TurnServer::new("ann", "secret").expect("good words");
+    peers_of(server, seed, nats, configure)
+}
+
+/// The same with a server of one's own.
+pub(crate) fn peers_of(
+    server: TurnServer,
+    seed: u64,
+    nats: [Nat; 2],
     mut configure: impl FnMut(usize, &mut AgentConfig),
 ) -> (Peers, NodeId) {
     let mut world = World::new(seed);
-    let server = TurnServer::new("ann", "secret").expect("good words");
     let server = world.add_turn_server(
         Realm::INTERNET,
         &[ip("198.51.100.1")],
@@ -54,7 +64,7 @@ fn peers(
 }
 
 /// The kinds of the candidates of both sides' selected pairs.
-fn kinds(peers: &Peers) -> [(CandidateType, CandidateType); 2] {
+pub(crate) fn kinds(peers: &Peers) -> [(CandidateType, CandidateType); 2] {
     peers.both().map(|agent| {
         let pair = peers.world.selected_pair(agent).expect("a pair");
         (pair.local.kind, pair.remote.kind)
