@@ -8,60 +8,11 @@ use nilas_ice::{
     AgentConfig, AgentError, Candidate, CandidateType, Event, Foundation, Handled, Input, Role,
     SocketId, State, Time,
 };
-use nilas_stun::{Class, Key, Message, MessageBuilder, Method, TransactionId};
+use nilas_stun::{Class, Key, Message, MessageBuilder, Method};
 
-use self::support::{Packet, Pair, Side};
+use self::support::{Check, Packet, Pair, Side, give};
 
 mod support;
-
-/// A check as an attacker, or the peer, would build it.
-struct Check<'a> {
-    username: (&'a str, &'a str),
-    pwd: &'a str,
-    role: Role,
-    tie_breaker: u64,
-    use_candidate: bool,
-    id: u64,
-}
-
-impl Check<'_> {
-    fn build(&self) -> Vec<u8> {
-        let mut buffer = [0; 512];
-        let id = TransactionId::new(std::array::from_fn(|n| self.id.to_be_bytes()[n % 8]));
-        let mut message =
-            MessageBuilder::new(&mut buffer, Class::Request, Method::BINDING, id).expect("room");
-        message
-            .username_pair(self.username.0, self.username.1)
-            .expect("room");
-        message.priority(1_845_501_695).expect("room");
-        match self.role {
-            Role::Controlling => message.ice_controlling(self.tie_breaker),
-            Role::Controlled => message.ice_controlled(self.tie_breaker),
-        }
-        .expect("room");
-        if self.use_candidate {
-            message.use_candidate().expect("room");
-        }
-        message
-            .message_integrity(&Key::short_term(self.pwd).expect("a key"))
-            .expect("room");
-        message.fingerprint().expect("room");
-        let size = message.finish();
-        buffer[..size].to_vec()
-    }
-}
-
-fn give(side: &mut Side, now: Time, from: &str, bytes: &[u8]) -> Handled {
-    let remote: SocketAddr = from.parse().expect("an address");
-    side.engine.handle(
-        now,
-        Input::Datagram {
-            socket: SocketId(1),
-            remote,
-            payload: bytes,
-        },
-    )
-}
 
 /// What an agent is and knows, as far as anyone can see.
 fn fingerprint(side: &mut Side, now: Time) -> String {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use nilas_stun::{Class, Message, Method, TransactionId};
 use nilas_turn::Time;
 use nilas_turn::client::{
-    Client, ClientConfig, ClientEvent, Credentials, Failure, Families, Framing, MAX_HEAD, Received,
-    Transport,
+    Client, ClientConfig, ClientEvent, Credentials, Failure, Families, Framing, MAX_HEAD,
+    Permission, Received, Transport,
 };
 use nilas_turn::server::{
     AlternateServer, Handled, Input, ListenerId, Path, RelayId, ServerConfig,
@@ -438,4 +438,80 @@ fn garbage_and_forgeries_change_nothing() {
     assert_eq!(format!("{:?}", peer.client), before);
     bench.now = bench.now + Duration::from_millis(1);
     assert_eq!(peer.client.poll(Time::ZERO, &mut [0; 1500]), None);
+}
+
+/// RFC 8489 section 9.2.5: an answer to an authenticated request is believed when it is authentic, whatever it says.
+#[test]
+fn an_answer_without_integrity_allocates_refreshes_and_permits_nothing() {
+    let forge = |request: &[u8]| {
+        let request = Message::parse(request).expect("a message");
+        let mut out = [0; 300];
+        let mut answer = nilas_stun::MessageBuilder::new(
+            &mut out,
+            Class::SuccessResponse,
+            request.method(),
+            request.transaction_id(),
+        )
+        .expect("room");
+        answer
+            .xor_relayed_address(address("203.0.113.66:6666"))
+            .expect("room");
+        answer
+            .xor_mapped_address(address("203.0.113.66:66"))
+            .expect("room");
+        answer.lifetime(3600).expect("room");
+        let size = answer.finish();
+        out[..size].to_vec()
+    };
+    let mut bench = Bench::new(config());
+    let mut peer = Peer::new("secret of ann", Families::V4);
+    let mut buffer = [0; 1500];
+    // The first request brings the challenge, the second has credentials.
+    let size = peer.client.poll(bench.now, &mut buffer).expect("a request");
+    let _ = bench.datagram(peer.path, &buffer[..size]);
+    let (_, challenge) = bench.transmits.pop().expect("a challenge");
+    let _ = peer.client.handle(bench.now, &challenge);
+    let size = peer.client.poll(bench.now, &mut buffer).expect("a request");
+    let _ = peer.client.handle(bench.now, &forge(&buffer[..size]));
+    assert_eq!(peer.client.poll_event(), None);
+    // The true answer still counts.
+    let _ = bench.datagram(peer.path, &buffer[..size]);
+    peer.settle(&mut bench);
+    let [ClientEvent::Allocated { relayed, .. }] = &peer.events[..] else {
+        panic!("{:?}", peer.events);
+    };
+    assert_eq!(relayed[0].ip(), address("198.51.100.1:1").ip());
+
+    let other = address("192.0.2.7:700");
+    assert!(peer.client.permit(bench.now, other));
+    let size = peer.client.poll(bench.now, &mut buffer).expect("a request");
+    let _ = peer.client.handle(bench.now, &forge(&buffer[..size]));
+    assert_eq!(
+        peer.client.permission(bench.now, other),
+        Permission::Asked,
+        "not granted"
+    );
+    let _ = bench.datagram(peer.path, &buffer[..size]);
+    peer.settle(&mut bench);
+    assert_eq!(
+        peer.client.permission(bench.now, other),
+        Permission::Granted
+    );
+}
+
+/// RFC 8656 section 9: a permission lasts for five minutes, and a peer without a channel has nothing else to renew it.
+#[test]
+fn a_permission_is_renewed_where_there_is_no_channel() {
+    let (mut bench, mut peer) = allocated(config());
+    let other = address("192.0.2.7:700");
+    assert!(peer.client.permit(bench.now, other));
+    peer.settle(&mut bench);
+    for _ in 0..20 {
+        peer.pass(&mut bench, Duration::from_secs(60));
+        assert_eq!(
+            peer.receive(&mut bench, other, b"too"),
+            Some((other, b"too".to_vec()))
+        );
+    }
+    assert!(!peer.requests.contains(&Method::CHANNEL_BIND));
 }

@@ -16,13 +16,13 @@ pub(crate) struct Fault {
     pub(crate) caught_by: Catcher,
 }
 
-/// Who notices a fault.
-pub(crate) enum Catcher {
-    /// A test: its package, its binary (`lib` for the tests inside the sources), its full name.
-    Test(&'static str, &'static str, &'static str),
-    /// Nobody, for this reason.
-    Nobody(&'static str),
-}
+/// The test that notices a fault: its package, its binary (`lib` for the tests inside the sources), its full name. A
+/// fault that no test notices asks for one, so that there is no other case.
+pub(crate) struct Catcher(
+    pub(crate) &'static str,
+    pub(crate) &'static str,
+    pub(crate) &'static str,
+);
 
 macro_rules! fault {
     ($name:literal, $about:literal, $([$file:literal, $from:literal => $to:literal]),+ ; $catcher:expr) => {
@@ -53,149 +53,149 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!("tie-break-reversed", "of two agents with one role, the one with the smaller tie-breaker keeps it",
         ["ice/src/agent/role.rs", "=> self.tie_breaker < theirs," => "=> (self.tie_breaker < theirs) != FAULT,"],
         ["ice/src/agent/role.rs", "=> self.tie_breaker >= theirs," => "=> (self.tie_breaker >= theirs) != FAULT,"];
-        Catcher::Test("nilas-ice", "hostile", "a_forged_check_flips_no_role")),
+        Catcher("nilas-ice", "hostile", "a_forged_check_flips_no_role")),
     fault!("tie-breaker-kept", "after a 487 the tie-breaker stays as it is",
         ["ice/src/agent/response.rs", "self.new_tie_breaker(shared);" => "if !FAULT { self.new_tie_breaker(shared); }"];
-        Catcher::Nobody("the conflict is healed before a second one could compare tie-breakers")),
+        Catcher("nilas-ice", "strange_peer", "after_a_role_conflict_the_tie_breaker_is_another")),
     fault!("candidate-priority", "the type of a candidate does not count in its priority",
         ["ice/src/candidate.rs", "(kind.preference() << 24)" => "((if FAULT { 100 } else { kind.preference() }) << 24)"];
-        Catcher::Test("nilas-ice", "lib", "candidate::tests::priorities_are_those_of_the_formulas")),
+        Catcher("nilas-ice", "lib", "candidate::tests::priorities_are_those_of_the_formulas")),
     fault!("pair-priority", "the greater priority of a pair's candidates counts first, not the smaller one",
         ["ice/src/candidate.rs", "(low << 32)" => "((if FAULT { high } else { low }) << 32)"];
-        Catcher::Test("nilas-ice", "lib", "candidate::tests::priorities_are_those_of_the_formulas")),
+        Catcher("nilas-ice", "lib", "candidate::tests::priorities_are_those_of_the_formulas")),
     fault!("pair-priority-role", "both sides take their own candidate for the controlling agent's",
         ["ice/src/agent/checklist.rs", "Role::Controlled => pair_priority(remote, local)," => "Role::Controlled if !FAULT => pair_priority(remote, local), Role::Controlled => pair_priority(local, remote),"];
-        Catcher::Nobody("it changes one bit of a priority, which only decides between pairs that are otherwise equal")),
+        Catcher("nilas-ice", "strange_peer", "pairs_that_are_equal_otherwise_go_by_the_controlling_sides_candidate")),
     fault!("consent-never-expires", "an agent goes on sending to a peer that is silent",
         ["ice/src/agent/consent.rs", "if consent.confirmed_at + EXPIRY <= now {" => "if !FAULT && consent.confirmed_at + EXPIRY <= now {"];
-        Catcher::Test("nilas-ice", "session", "a_peer_that_vanishes_is_disconnected_then_failed")),
+        Catcher("nilas-ice", "session", "a_peer_that_vanishes_is_disconnected_then_failed")),
     fault!("consent-unauthenticated", "a forged answer counts as consent",
         ["ice/src/agent/response.rs", "let key = self\n            .generation(generation)" => "if FAULT && let Purpose::Consent { pair, .. } = transaction.purpose { self.confirm_consent(generation, pair, now); }\n        let key = self\n            .generation(generation)"];
-        Catcher::Nobody("no test of the cores notices; a test is to be written")),
+        Catcher("nilas-ice", "strange_peer", "answers_that_anybody_could_have_made_are_no_consent")),
     fault!("consent-fixed-tick", "consent checks go out at a fixed interval",
         ["ice/src/shared.rs", "low + Duration::from_nanos(self.rng.next_u64() % span.max(1))" => "low + Duration::from_nanos(if FAULT { 0 } else { self.rng.next_u64() % span.max(1) })"];
-        Catcher::Test("nilas-ice", "session", "a_peer_that_vanishes_is_disconnected_then_failed")),
+        Catcher("nilas-ice", "session", "a_peer_that_vanishes_is_disconnected_then_failed")),
     fault!("revocation-ignored", "a peer that revokes its consent with 403 is sent to nevertheless",
         ["ice/src/agent/response.rs", "self.revoke_consent(shared, now, generation, pair);" => "if !FAULT { self.revoke_consent(shared, now, generation, pair); }"];
-        Catcher::Nobody("no peer of the suites answers 403; a test is to be written")),
+        Catcher("nilas-ice", "strange_peer", "a_peer_that_revokes_its_consent_is_sent_nothing_more")),
     fault!("replay-check-off", "a check that was caught and replayed from another address is taken in",
         ["ice/src/agent/request.rs", "return self.from[known] != from;" => "return self.from[known] != from && !FAULT;"];
-        Catcher::Test("nilas-ice", "hostile", "garbage_changes_nothing")),
+        Catcher("nilas-ice", "hostile", "garbage_changes_nothing")),
     fault!("nomination-by-controlled", "the controlling agent takes a nomination from its peer",
         ["ice/src/agent/request.rs", ".filter(|value| self.role == Role::Controlled && !stale(*value));" => ".filter(|value| (FAULT || self.role == Role::Controlled) && !stale(*value));"];
-        Catcher::Nobody("a peer that nominates as the controlled agent is met in the suites after the role conflict has been healed only; a test is to be written")),
+        Catcher("nilas-ice", "strange_peer", "a_nomination_by_the_controlled_peer_nominates_nothing")),
     fault!("forged-role-conflict", "a 487 without integrity changes the role",
         ["ice/src/agent/response.rs", "let code = error.code();\n                if let" => "let code = error.code(); if FAULT && code == ROLE_CONFLICT { self.switch_role(shared); }\n                if let"];
-        Catcher::Test("nilas-sim", "proofs", "hostile::forged_errors_with_the_right_transaction_id")),
+        Catcher("nilas-sim", "proofs", "hostile::forged_errors_with_the_right_transaction_id")),
     fault!("forged-rejection", "an error without integrity fails the pair",
         ["ice/src/agent/response.rs", "                    generation.rejected = Some(code);\n                }" => "                    generation.rejected = Some(code);\n                }\n if FAULT && let Purpose::Check { pair, .. } = transaction.purpose { self.check_failed(shared, now, pair, true); }"];
-        Catcher::Test("nilas-sim", "proofs", "hostile::forged_errors_with_the_right_transaction_id")),
+        Catcher("nilas-sim", "proofs", "hostile::forged_errors_with_the_right_transaction_id")),
     fault!("asymmetric-answer", "an answer that comes from another address than the check went to makes the pair valid",
         ["ice/src/agent/response.rs", "if !symmetric {\n            // RFC" => "if !symmetric && !FAULT {\n            // RFC"];
-        Catcher::Test("nilas-ice", "hostile", "an_asymmetric_response_fails_the_pair")),
+        Catcher("nilas-ice", "hostile", "an_asymmetric_response_fails_the_pair")),
     fault!("foreign-socket", "a check is taken in on a socket of another agent",
         ["ice/src/engine.rs", ".filter(|_| agent.owns(socket))" => ".filter(|_| FAULT || agent.owns(socket))"];
-        Catcher::Nobody("no test of the cores notices; a test is to be written")),
+        Catcher("nilas-ice", "strange_peer", "a_check_on_the_socket_of_another_agent_is_not_taken_in")),
     fault!("pacing-ignored", "an agent begins checks without waiting for Ta",
         ["ice/src/agent/check.rs", "self.pace_at = now + self.pacing();" => "if !FAULT { self.pace_at = now + self.pacing(); }"];
-        Catcher::Test("nilas-ice", "hostile", "new_transactions_are_paced")),
+        Catcher("nilas-ice", "hostile", "new_transactions_are_paced")),
     fault!("engine-pacing-ignored", "the agents of an engine do not share a pace",
         ["ice/src/agent/check.rs", "shared.pace_at = now + shared.config.pacing_floor;" => "if !FAULT { shared.pace_at = now + shared.config.pacing_floor; }"];
-        Catcher::Nobody("no test of the cores notices; a test is to be written")),
+        Catcher("nilas-ice", "strange_peer", "the_agents_of_an_engine_share_one_pace")),
     fault!("peer-pacing-ignored", "a peer that asks for slower checks is not heard",
         ["ice/src/agent/check.rs", "Some(remote) => own.max(remote.pacing)," => "Some(remote) => if FAULT { own } else { own.max(remote.pacing) },"];
-        Catcher::Test("nilas-ice", "hostile", "new_transactions_are_paced")),
+        Catcher("nilas-ice", "hostile", "new_transactions_are_paced")),
     fault!("no-triggered-check", "a check of the peer does not trigger one",
         ["ice/src/agent/request.rs", "self.current.trigger(id, false);" => "if !FAULT { self.current.trigger(id, false); }"];
-        Catcher::Nobody("an ordinary check or its repetition takes the place of the triggered one, later; a test of the order is to be written")),
+        Catcher("nilas-ice", "strange_peer", "a_check_of_the_peer_is_answered_by_one_of_our_own_at_once")),
     fault!("no-revival", "an agent that has failed does not listen to its peer's late checks",
         ["ice/src/agent/request.rs", "if self.state == State::Failed {\n            self.revive" => "if self.state == State::Failed && !FAULT {\n            self.revive"];
-        Catcher::Nobody("the state changes as soon as the triggered check is answered, so only the time in between would tell")),
+        Catcher("nilas-ice", "strange_peer", "a_late_check_takes_a_failed_session_up_again")),
     fault!("unknown-attribute-taken", "a check with an attribute that must be understood and is not is taken in",
         ["ice/src/agent/request.rs", "unknown_attributes(check) {" => "unknown_attributes(check).filter(|_| !FAULT) {"];
-        Catcher::Nobody("no peer of the suites sends one in an authenticated check; a test is to be written")),
+        Catcher("nilas-ice", "strange_peer", "a_check_with_an_attribute_that_must_be_understood_changes_nothing")),
     fault!("peer-reflexive-unbounded", "any number of addresses is learned from checks",
         ["ice/src/agent/request.rs", "if learned >= usize::from(self.settings.max_peer_reflexive) {" => "if !FAULT && learned >= usize::from(self.settings.max_peer_reflexive) {"];
-        Catcher::Test("nilas-ice", "hostile", "peer_reflexive_learning_is_bounded")),
+        Catcher("nilas-ice", "hostile", "peer_reflexive_learning_is_bounded")),
     fault!("pairs-unbounded", "any number of pairs is checked",
         ["ice/src/agent/checklist.rs", "if generation.pairs.len() >= usize::from(self.settings.max_pairs)" => "if !FAULT && generation.pairs.len() >= usize::from(self.settings.max_pairs)"];
-        Catcher::Test("nilas-sim", "proofs", "bounds::at_most_a_hundred_pairs")),
+        Catcher("nilas-sim", "proofs", "bounds::at_most_a_hundred_pairs")),
     fault!("lesser-nomination-stands", "of the pairs that an aggressive peer nominates, not the best one stands",
         ["ice/src/agent/nominate.rs", "(pair.is_trusted(), pair.nominated, pair.priority))" => "(pair.is_trusted(), pair.nominated, if FAULT { u64::MAX - pair.priority } else { pair.priority }))"];
-        Catcher::Test("nilas-ice", "hostile", "an_aggressive_peer_is_understood")),
+        Catcher("nilas-ice", "hostile", "an_aggressive_peer_is_understood")),
     fault!("mapped-address-ignored", "the mapped address of an answer is not looked at",
         ["ice/src/agent/response.rs", "let valid_local = self.local_of(socket, mapped);" => "let mapped = if FAULT { plain(self.sockets[usize::from(socket)].address) } else { mapped };\n        let valid_local = self.local_of(socket, mapped);"];
-        Catcher::Test("nilas-sim", "proofs", "first_path::behind_two_nats_the_first_path_comes_within_two_round_trips")),
+        Catcher("nilas-sim", "proofs", "first_path::behind_two_nats_the_first_path_comes_within_two_round_trips")),
     fault!("break-before-make", "a restart drops the path that works",
         ["ice/src/agent/restart.rs", "if old.selected.is_some() && !old.consent_lost() {" => "if !FAULT && old.selected.is_some() && !old.consent_lost() {"];
-        Catcher::Test("nilas-sim", "proofs", "restart::while_the_peer_takes_its_time_consent_goes_on_on_the_old_pair")),
+        Catcher("nilas-sim", "proofs", "restart::while_the_peer_takes_its_time_consent_goes_on_on_the_old_pair")),
     fault!("stale-candidate", "a candidate of another generation is taken in",
         ["ice/src/agent/trickle.rs", "&& *ufrag != *remote.ufrag" => "&& !FAULT && *ufrag != *remote.ufrag"];
-        Catcher::Test("nilas-sim", "proofs", "restart::candidates_of_the_old_generation_are_refused")),
+        Catcher("nilas-sim", "proofs", "restart::candidates_of_the_old_generation_are_refused")),
     fault!("impatient", "a session fails as soon as no pair is open",
         ["ice/src/agent/restart.rs", "Some(now + self.settings.patience);" => "Some(if FAULT { now } else { now + self.settings.patience });"];
-        Catcher::Test("nilas-sim", "proofs", "consent::consent_survives_loss_for_an_hour")),
+        Catcher("nilas-sim", "proofs", "consent::consent_survives_loss_for_an_hour")),
     fault!("no-thaw", "a success does not thaw the pairs of its foundation",
         ["ice/src/agent/response.rs", "self.current.thaw(foundation);" => "if !FAULT { self.current.thaw(foundation); }"];
-        Catcher::Nobody("frozen pairs are thawed by the end of the checks of their foundation, a little later")),
+        Catcher("nilas-ice", "strange_peer", "a_success_thaws_the_pairs_of_its_foundation")),
     fault!("no-retransmission", "a request is sent once",
         ["ice/src/agent/transaction.rs", "if self.transmissions >= self.limit {\n            return" => "if FAULT || self.transmissions >= self.limit {\n            return"];
-        Catcher::Test("nilas-ice", "session", "loss_delays_and_does_not_fail")),
+        Catcher("nilas-ice", "session", "loss_delays_and_does_not_fail")),
     fault!("permission-check-off", "the relay passes on what a peer without a permission sends",
         ["turn/src/server/relay.rs", ".is_ok_and(|place| self.permissions[place].expires > now)" => ".map_or(FAULT, |place| self.permissions[place].expires > now)"];
-        Catcher::Test("nilas-turn", "server_peers", "create_permission_is_all_or_nothing")),
+        Catcher("nilas-turn", "server_peers", "create_permission_is_all_or_nothing")),
     fault!("permission-never-expires", "a permission stays for ever",
         ["turn/src/server/relay.rs", "|place| self.permissions[place].expires > now)" => "|place| FAULT || self.permissions[place].expires > now)"];
-        Catcher::Test("nilas-turn", "server_peers", "permissions_are_by_address_and_last_five_minutes")),
+        Catcher("nilas-turn", "server_peers", "permissions_are_by_address_and_last_five_minutes")),
     fault!("channel-of-another-peer", "a channel that is bound is bound again to another peer",
         ["turn/src/server/relay.rs", "&& channel.expires + CHANNEL_QUARANTINE > now" => "&& !FAULT && channel.expires + CHANNEL_QUARANTINE > now"];
-        Catcher::Test("nilas-turn", "server_peers", "channel_bind_400")),
+        Catcher("nilas-turn", "server_peers", "channel_bind_400")),
     fault!("send-past-the-rule", "a Send indication reaches a port that the rule on peers refuses",
         ["turn/src/server/data.rs", "if self.config.peer_rule.check(peer).is_err() {" => "if !FAULT && self.config.peer_rule.check(peer).is_err() {"];
-        Catcher::Test("nilas-turn", "server_peers", "nothing_else_on_the_servers_own_address_is_a_peer")),
+        Catcher("nilas-turn", "server_peers", "nothing_else_on_the_servers_own_address_is_a_peer")),
     fault!("embedded-address", "an IPv4 address inside an IPv6 one is not judged",
         ["turn/src/server/peer_rule.rs", "let forms = [Some(peer), embedded];" => "let forms = [Some(peer), embedded.filter(|_| !FAULT)];"];
-        Catcher::Test("nilas-turn", "server_peers", "every_special_range_in_every_spelling_is_refused_by_default")),
+        Catcher("nilas-turn", "server_peers", "every_special_range_in_every_spelling_is_refused_by_default")),
     fault!("quota-not-returned", "an allocation that is gone still counts",
         ["turn/src/server/quota.rs", "self.usage.allocations.fetch_sub(1, Ordering::Relaxed) == 1" => "self.usage.allocations.fetch_sub(if FAULT { 0 } else { 1 }, Ordering::Relaxed) == 1"];
-        Catcher::Test("nilas-turn", "server_allocate", "no_port_is_508")),
+        Catcher("nilas-turn", "server_allocate", "no_port_is_508")),
     fault!("wrong-user", "a user refreshes and uses the allocation of another",
         ["turn/src/server/refresh.rs", "if allocation.credential.username != caller.credential.username {" => "if !FAULT && allocation.credential.username != caller.credential.username {"];
-        Catcher::Test("nilas-turn", "server_allocate", "another_user_on_the_same_5_tuple_is_441")),
+        Catcher("nilas-turn", "server_allocate", "another_user_on_the_same_5_tuple_is_441")),
     fault!("nonce-for-ever", "a nonce never becomes stale",
         ["turn/src/server/nonce.rs", "u64::from(age.max(0).cast_unsigned()) <= lifetime.as_secs()" => "(FAULT || u64::from(age.max(0).cast_unsigned()) <= lifetime.as_secs())"];
-        Catcher::Test("nilas-turn", "server_credentials", "a_nonce_goes_stale_and_the_new_one_is_good")),
+        Catcher("nilas-turn", "server_credentials", "a_nonce_goes_stale_and_the_new_one_is_good")),
     fault!("nonce-of-another", "a nonce is good for every client",
         ["turn/src/server/nonce.rs", "mac.update(&client.port().to_be_bytes());" => "if FAULT { return key.clone(); }\n    mac.update(&client.port().to_be_bytes());"];
-        Catcher::Test("nilas-turn", "server_credentials", "a_nonce_of_another_client_or_server_is_stale")),
+        Catcher("nilas-turn", "server_credentials", "a_nonce_of_another_client_or_server_is_stale")),
     fault!("amplification", "an answer to an unverified source may be longer than five times its request",
         ["turn/src/server/mod.rs", "&& size > longest" => "&& !FAULT && size > longest"];
-        Catcher::Test("nilas-turn", "server_security", "coturn_1588_no_answer_to_an_unverified_source_is_more_than_five_times_as_long")),
+        Catcher("nilas-turn", "server_security", "coturn_1588_no_answer_to_an_unverified_source_is_more_than_five_times_as_long")),
     fault!("errors-unlimited", "a source without credentials gets errors without end",
         ["turn/src/server/limiter.rs", "let mut allowed = false;" => "let mut allowed = FAULT;"];
-        Catcher::Test("nilas-turn", "server_security", "errors_to_one_source_are_limited_and_users_are_not")),
+        Catcher("nilas-turn", "server_security", "errors_to_one_source_are_limited_and_users_are_not")),
     fault!("release-ignored", "an allocation that is given back stays",
         ["turn/src/server/refresh.rs", "if asked == Some(0) {" => "if asked == Some(0) && !FAULT {"];
-        Catcher::Test("nilas-turn", "client", "a_release_leaves_nothing")),
+        Catcher("nilas-turn", "client", "a_release_leaves_nothing")),
     fault!("long-message-of-a-stranger", "a client without an allocation makes the server keep a long message",
         ["turn/src/server/stream.rs", "if !has_allocation && length > MAX_STRANGERS_MESSAGE {" => "if !FAULT && !has_allocation && length > MAX_STRANGERS_MESSAGE {"];
-        Catcher::Test("nilas-turn", "server_streams", "what_is_neither_stun_nor_channel_data_closes_the_stream")),
+        Catcher("nilas-turn", "server_streams", "what_is_neither_stun_nor_channel_data_closes_the_stream")),
     fault!("patient-with-silence", "a stream without an allocation stays open for a day",
         ["turn/src/server/stream.rs", "let deadline = now + self.config.stream_patience;" => "let deadline = now + if FAULT { core::time::Duration::from_secs(86_400) } else { self.config.stream_patience };"];
-        Catcher::Test("nilas-turn", "server_streams", "silent_and_slow_streams_are_closed")),
+        Catcher("nilas-turn", "server_streams", "silent_and_slow_streams_are_closed")),
     fault!("forged-answer-believed", "a TURN client believes an answer without integrity",
         ["turn/src/client/allocation.rs", "if !believed || response.method()" => "if (!believed && !FAULT) || response.method()"];
-        Catcher::Nobody("the client's test forges answers that fail for another reason, too; the fuzz target turn_client forges others")),
+        Catcher("nilas-turn", "client", "an_answer_without_integrity_allocates_refreshes_and_permits_nothing")),
     fault!("bid-down", "a TURN client does not notice that its server's list of algorithms was taken away",
         ["turn/src/client/auth.rs", "&& algorithms.is_none() {" => "&& algorithms.is_none() && !FAULT {"];
-        Catcher::Test("nilas-turn", "client", "a_challenge_that_somebody_weakened_is_not_answered")),
+        Catcher("nilas-turn", "client", "a_challenge_that_somebody_weakened_is_not_answered")),
     fault!("uninvited-data", "a TURN client takes data of a peer that it never let through",
         ["turn/src/client/relay.rs", "if !self\n            .peers\n            .iter()\n            .any(|known| known.address.ip() == peer.ip())" => "if !FAULT && !self\n            .peers\n            .iter()\n            .any(|known| known.address.ip() == peer.ip())"];
-        Catcher::Test("nilas-turn", "client", "garbage_and_forgeries_change_nothing")),
+        Catcher("nilas-turn", "client", "garbage_and_forgeries_change_nothing")),
     fault!("no-refresh", "a TURN client lets its allocation expire",
         ["turn/src/client/allocation.rs", "self.refresh_at = Some(now + (lifetime - margin));" => "self.refresh_at = if FAULT { None } else { Some(now + (lifetime - margin)) };"];
-        Catcher::Test("nilas-turn", "client", "an_idle_hour_keeps_the_allocation_the_permission_and_the_channel")),
+        Catcher("nilas-turn", "client", "an_idle_hour_keeps_the_allocation_the_permission_and_the_channel")),
     fault!("permission-not-renewed", "a TURN client lets its permissions expire",
         ["turn/src/client/peer.rs", ".then_some(now + PERMISSION_RENEWAL);" => ".then_some(now + PERMISSION_RENEWAL).filter(|_| !FAULT);"];
-        Catcher::Nobody("the channel to the same peer renews the permission, too")),
+        Catcher("nilas-turn", "client", "a_permission_is_renewed_where_there_is_no_channel")),
 ];

@@ -61,22 +61,18 @@ pub(crate) fn run(workspace: &Workspace, only: &[String], survey: bool) -> Resul
                 format!("caught by {}", caught.join(", "))
             }
         } else {
-            match &fault.caught_by {
-                Catcher::Nobody(reason) => format!("survives: {reason}"),
-                Catcher::Test(package, name, test) => {
-                    let binary = binaries
-                        .iter()
-                        .find(|binary| binary.package == *package && binary.name == *name)
-                        .ok_or_else(|| format!("{package} has no test binary {name}"))?;
-                    let passes = fails(binary, None, Some(test))?.is_empty();
-                    let caught = !fails(binary, Some(fault.name), Some(test))?.is_empty();
-                    good &= passes && caught;
-                    match (passes, caught) {
-                        (true, true) => format!("caught by {package} {name} {test}"),
-                        (true, false) => format!("NOT CAUGHT by {package} {name} {test}"),
-                        (false, _) => format!("{package} {name} {test} fails WITHOUT it"),
-                    }
-                }
+            let Catcher(package, name, test) = fault.caught_by;
+            let binary = binaries
+                .iter()
+                .find(|binary| binary.package == package && binary.name == name)
+                .ok_or_else(|| format!("{package} has no test binary {name}"))?;
+            let passes = fails(binary, None, Some(test))?.is_empty();
+            let caught = !fails(binary, Some(fault.name), Some(test))?.is_empty();
+            good &= passes && caught;
+            match (passes, caught) {
+                (true, true) => format!("caught by {package} {name} {test}"),
+                (true, false) => format!("NOT CAUGHT by {package} {name} {test}"),
+                (false, _) => format!("{package} {name} {test} fails WITHOUT it"),
             }
         };
         println!("{:28} {told}", fault.name);
@@ -97,13 +93,10 @@ fn page() -> String {
     let mut page = String::from(HEAD);
     for fault in FAULTS {
         let file = fault.edits[0].file;
-        let caught = match &fault.caught_by {
-            Catcher::Test(package, name, test) => format!("`{package}`, `{name}`: `{test}`"),
-            Catcher::Nobody(reason) => format!("**nobody**: {reason}"),
-        };
+        let Catcher(package, name, test) = fault.caught_by;
         let _ = writeln!(
             page,
-            "| `{}` | {} | `{file}` | {caught} |",
+            "| `{}` | {} | `{file}` | `{package}`, `{name}`: `{test}` |",
             fault.name, fault.about
         );
     }

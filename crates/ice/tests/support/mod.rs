@@ -10,6 +10,7 @@ use nilas_ice::{
     GatheringState, Handled, Input, Interface, Output, Parameters, Role, SocketId, State, Time,
     Via,
 };
+use nilas_stun::{Class, Key, MessageBuilder, Method, TransactionId};
 
 /// One side: an engine with one agent, and what it has told.
 pub struct Side {
@@ -337,4 +338,53 @@ impl Pair {
             }
         }
     }
+}
+
+/// A check as an attacker, or the peer, would build it.
+pub struct Check<'a> {
+    pub username: (&'a str, &'a str),
+    pub pwd: &'a str,
+    pub role: Role,
+    pub tie_breaker: u64,
+    pub use_candidate: bool,
+    pub id: u64,
+}
+
+impl Check<'_> {
+    pub fn build(&self) -> Vec<u8> {
+        let mut buffer = [0; 512];
+        let id = TransactionId::new(std::array::from_fn(|n| self.id.to_be_bytes()[n % 8]));
+        let mut message =
+            MessageBuilder::new(&mut buffer, Class::Request, Method::BINDING, id).expect("room");
+        message
+            .username_pair(self.username.0, self.username.1)
+            .expect("room");
+        message.priority(1_845_501_695).expect("room");
+        match self.role {
+            Role::Controlling => message.ice_controlling(self.tie_breaker),
+            Role::Controlled => message.ice_controlled(self.tie_breaker),
+        }
+        .expect("room");
+        if self.use_candidate {
+            message.use_candidate().expect("room");
+        }
+        message
+            .message_integrity(&Key::short_term(self.pwd).expect("a key"))
+            .expect("room");
+        message.fingerprint().expect("room");
+        let size = message.finish();
+        buffer[..size].to_vec()
+    }
+}
+
+pub fn give(side: &mut Side, now: Time, from: &str, bytes: &[u8]) -> Handled {
+    let remote: SocketAddr = from.parse().expect("an address");
+    side.engine.handle(
+        now,
+        Input::Datagram {
+            socket: SocketId(1),
+            remote,
+            payload: bytes,
+        },
+    )
 }
