@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `peer` | one process and its lines |
 //! | `pair` | two peers, the relaying between them, and what was seen |
+//! | `talk` | two peers that talk while the network changes, and for how long either hears nothing |
 //! | `server` | `nilas server` in the middle of a laboratory |
 //! | `scene` | a laboratory with a server in its middle, and the programs that meet there |
 //! | `coturn` | coturn on loopback, and certificates for it |
@@ -22,6 +23,7 @@ pub mod programs;
 pub mod relay_server;
 pub mod scene;
 pub mod server;
+pub mod talk;
 
 /// Longer than anything here takes: what is not there by then never comes. No test measures time by it.
 pub const HANG_GUARD: std::time::Duration = std::time::Duration::from_secs(60);

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::HANG_GUARD;
 use crate::peer::{Line, Peer};
+use crate::talk::Talk;
 
 /// What one side has said so far.
 #[derive(Debug, Default)]
@@ -264,6 +265,24 @@ impl Pair {
             }
         }
         Ok(())
+    }
+
+    /// The two begin to talk.
+    pub fn talk(&mut self) -> Talk<'_> {
+        Talk::new(self)
+    }
+
+    /// Hands over what comes until then.
+    pub(crate) fn relay_for(&mut self, until: Instant) -> Result<(), String> {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok((side, line)) => self
+                    .take(side, line)
+                    .map_err(|why| self.report("the session goes on", &why))?,
+                Err(_) => return Ok(()),
+            }
+        }
     }
 
     /// Records a line and hands it to the other side where signaling would.

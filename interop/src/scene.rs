@@ -2,16 +2,16 @@
 
 use std::process::Command;
 
-use nilas_lab::{Lab, Node, Topology};
+use nilas_lab::{Event, Lab, Node, SERVER_V4, Topology};
 use serde_json::{Value, json};
 
 use crate::programs;
-use crate::server::Server;
+use crate::server::{PASSWORD, Server, USER};
 
 /// A laboratory in which two agents can meet.
 pub struct Scene {
-    // Dropped first: the server lives in the laboratory.
-    _server: Server,
+    // Dropped first: the servers live in the laboratory.
+    servers: Vec<Server>,
     lab: Lab,
 }
 
@@ -21,12 +21,38 @@ impl Scene {
     /// # Errors
     /// A sentence that says what is wrong or missing.
     pub fn build(kinds: &str) -> Result<Self, String> {
-        let topology: Topology = kinds.parse().map_err(|error| format!("{error}"))?;
-        let lab = Lab::build(&topology).map_err(|error| error.to_string())?;
+        let lab = laboratory(kinds)?;
         Ok(Self {
-            _server: Server::start(&lab)?,
+            servers: vec![Server::start(&lab)?],
             lab,
         })
+    }
+
+    /// Builds the laboratory and starts two relays, each on an address of its own.
+    ///
+    /// # Errors
+    /// As `build`.
+    pub fn with_relays(kinds: &str) -> Result<Self, String> {
+        let lab = laboratory(kinds)?;
+        let relays = SERVER_V4.map(|address| Server::start_relay(&lab, address));
+        Ok(Self {
+            servers: relays.into_iter().collect::<Result<_, _>>()?,
+            lab,
+        })
+    }
+
+    /// The servers.
+    pub fn servers(&mut self) -> &mut [Server] {
+        &mut self.servers
+    }
+
+    /// Makes something happen to the network, such as `flush na`.
+    ///
+    /// # Errors
+    /// A sentence that says why it cannot.
+    pub fn happen(&self, event: &str) -> Result<(), String> {
+        let event: Event = event.parse().map_err(|error| format!("{error}"))?;
+        self.lab.event(event).map_err(|error| error.to_string())
     }
 
     /// `nilas agent` on a machine.
@@ -68,6 +94,20 @@ impl Scene {
             .command(node, program)
             .map_err(|error| error.to_string())
     }
+}
+
+fn laboratory(kinds: &str) -> Result<Lab, String> {
+    let topology: Topology = kinds.parse().map_err(|error| format!("{error}"))?;
+    Lab::build(&topology).map_err(|error| error.to_string())
+}
+
+/// The command that starts an agent with both relays of a scene, in this order.
+#[must_use]
+pub fn start_relayed(controlling: bool) -> Value {
+    let servers = SERVER_V4.map(|address| {
+        json!({"urls": [format!("turn:{address}:3478?transport=udp")], "username": USER, "credential": PASSWORD})
+    });
+    json!({"cmd": "start", "controlling": controlling, "iceServers": servers, "relayOnly": false})
 }
 
 /// The command that starts an agent with the scene's STUN server.

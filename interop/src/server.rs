@@ -1,13 +1,19 @@
 //! `nilas server` in the middle of a laboratory.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::net::Ipv4Addr;
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::thread;
 
 use nilas_lab::{Lab, Node, SERVER_V4, SERVER_V6};
 
 use crate::{HANG_GUARD, programs};
+
+/// A user of the relays.
+pub const USER: &str = "lab";
+/// The user's password.
+pub const PASSWORD: &str = "lab";
 
 /// A running server. Dropped, it is killed.
 #[derive(Debug)]
@@ -33,16 +39,68 @@ impl Server {
     /// # Errors
     /// A sentence, when it ends before that or does not start.
     pub fn start(lab: &Lab) -> Result<Self, String> {
+        Self::start_with(
+            lab,
+            &["--listen", &Self::stun_v4(), "--listen", &Self::stun_v6()],
+        )
+    }
+
+    /// Starts a relay at one of the server's addresses, which relays between all machines of the laboratory and takes
+    /// [`USER`] with [`PASSWORD`]. Told to end, it does so a second later at the latest.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn start_relay(lab: &Lab, address: Ipv4Addr) -> Result<Self, String> {
+        let address = address.to_string();
+        Self::start_with(
+            lab,
+            &[
+                "--listen",
+                &format!("{address}:3478"),
+                "--signal-listen",
+                &format!("{address}:3480"),
+                "--user",
+                &format!("{USER}:{PASSWORD}"),
+                "--relay-address",
+                &address,
+                "--allow-peer",
+                "198.51.100.0/24",
+                "--allow-peer",
+                "203.0.113.0/24",
+                "--drain-time",
+                "1s",
+            ],
+        )
+    }
+
+    /// Asks it to end, as an operator does before maintenance.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn drain(&self) -> std::io::Result<()> {
+        let mut kill = Command::new("kill");
+        let told = kill
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()?;
+        match told.success() {
+            true => Ok(()),
+            false => Err(std::io::Error::other("kill failed")),
+        }
+    }
+
+    /// Whether it has ended.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn has_ended(&mut self) -> std::io::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    fn start_with(lab: &Lab, arguments: &[&str]) -> Result<Self, String> {
         let mut command = lab
             .command(Node::Server, programs::nilas()?)
             .map_err(|error| error.to_string())?;
-        command.args([
-            "server",
-            "--listen",
-            &Self::stun_v4(),
-            "--listen",
-            &Self::stun_v6(),
-        ]);
+        command.arg("server").args(arguments);
         let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let mut child = spawned.map_err(|error| format!("nilas server does not start: {error}"))?;
         let output = child.stdout.take();

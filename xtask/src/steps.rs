@@ -172,7 +172,7 @@ static STEPS: [Step; 20] = [
     },
     Step {
         name: "rows",
-        about: "nilas demo behind each row of NATs: the expected kind of path, data both ways",
+        about: "behind each row of NATs the expected kind of path; a session lives while its network changes",
         needs: prerequisites::LABORATORY,
         gate: false,
         work: Work::Commands(rows),
@@ -275,7 +275,7 @@ fn cli(workspace: &Workspace) -> Vec<Command> {
 }
 
 fn rows(workspace: &Workspace) -> Vec<Command> {
-    interop(workspace, &["--test", "lab_rows"])
+    interop(workspace, &["--test", "lab_rows", "--test", "lab_events"])
 }
 
 fn peers(workspace: &Workspace) -> Vec<Command> {
