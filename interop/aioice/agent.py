@@ -64,6 +64,7 @@ class Agent:
             return
         self.connection.remote_username = fields["ufrag"]
         self.connection.remote_password = fields["pwd"]
+        self.connection.remote_is_lite = fields.get("lite", False)
         self.connecting = asyncio.create_task(self.connect())
 
     async def on_candidate(self, fields):

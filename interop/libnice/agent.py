@@ -44,7 +44,7 @@ DONE = ctypes.CFUNCTYPE(None, POINTER, UINT, POINTER)
 STATE = ctypes.CFUNCTYPE(None, POINTER, UINT, UINT, UINT, POINTER)
 SELECTED = ctypes.CFUNCTYPE(None, POINTER, UINT, UINT, POINTER, POINTER, POINTER)
 
-RFC5245, REGULAR_NOMINATION, TRICKLE, CONSENT_FRESHNESS = 0, 1, 8, 32
+RFC5245, REGULAR_NOMINATION, LITE_MODE, TRICKLE, CONSENT_FRESHNESS = 0, 1, 4, 8, 32
 # Without the flag libnice nominates aggressively, as RFC 5245 allowed.
 NOMINATION = 0 if "--aggressive" in sys.argv else REGULAR_NOMINATION
 STATES = {2: "checking", 3: "connected", 4: "completed", 5: "failed"}
@@ -84,11 +84,13 @@ class Agent:
         gobject.g_object_set(POINTER(self.agent), TEXT(name), UINT(value), POINTER())
 
     def on_start(self, fields):
-        for option in ("turn", "relayOnly", "iceServers", "lite", "mdns", "tcp", "interfaces"):
+        for option in ("turn", "relayOnly", "iceServers", "mdns", "tcp", "interfaces"):
             if fields.get(option):
                 say("error", msg=f"this driver of libnice has no {option}")
         context = glib.g_main_context_default()
-        self.agent = nice.nice_agent_new_full(context, RFC5245, NOMINATION | TRICKLE | CONSENT_FRESHNESS)
+        self.lite = bool(fields.get("lite"))
+        options = NOMINATION | TRICKLE | CONSENT_FRESHNESS | (LITE_MODE if self.lite else 0)
+        self.agent = nice.nice_agent_new_full(context, RFC5245, options)
         self.set_number(b"controlling-mode", int(fields["controlling"]))
         self.set_number(b"upnp", 0)
         self.set_number(b"ice-tcp", 0)
@@ -115,7 +117,8 @@ class Agent:
         ufrag, pwd = POINTER(), POINTER()
         nice.nice_agent_get_local_credentials(self.agent, STREAM, ctypes.byref(ufrag), ctypes.byref(pwd))
         self.ufrag = take_text(ufrag.value)
-        say("params", ufrag=self.ufrag, pwd=take_text(pwd.value))
+        lite = {"lite": True} if self.lite else {}
+        say("params", ufrag=self.ufrag, pwd=take_text(pwd.value), **lite)
 
     def on_remote(self, fields):
         # libnice leaves it to the application to answer the peer's restart with one of its own.

@@ -115,3 +115,9 @@ pub fn start_relayed(controlling: bool) -> Value {
 pub fn start(controlling: bool) -> Value {
     json!({"cmd": "start", "controlling": controlling, "stun": Server::stun_v4(), "turn": null, "relayOnly": false})
 }
+
+/// The command that starts a lite agent.
+#[must_use]
+pub fn lite(controlling: bool) -> Value {
+    json!({"cmd": "start", "controlling": controlling, "stun": null, "turn": null, "relayOnly": false, "lite": true})
+}

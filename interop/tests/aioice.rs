@@ -1,7 +1,7 @@
 //! `nilas agent` and aioice, each in a network namespace of its own, in both roles, with data both ways.
 
 use nilas_interop::pair::Pair;
-use nilas_interop::scene::{Scene, start};
+use nilas_interop::scene::{Scene, lite, start};
 use nilas_lab::Node;
 
 /// Who starts as controlling.
@@ -65,6 +65,18 @@ fn both_start_as_controlling_behind_nats() {
 #[test]
 fn both_start_as_controlled_behind_nats() {
     connects("eim-apdf,eim-adf", NEITHER);
+}
+
+#[test]
+fn nilas_is_lite() {
+    for aioice in [true, false] {
+        let run = || {
+            let scene = Scene::build("open,plain")?;
+            let peers = [scene.nilas(Node::A)?, scene.aioice(Node::B)?];
+            Pair::start(peers, [lite(false), start(aioice)])?.live(20)
+        };
+        run().unwrap_or_else(|report: String| panic!("aioice controls: {aioice}: {report}"));
+    }
 }
 
 /// Without `nilas agent`: when this fails, the laboratory, the driver or the runner is to blame.

@@ -1,7 +1,7 @@
 //! `nilas agent` and libnice, each in a network namespace of its own: both roles, both ways to nominate, restarts.
 
 use nilas_interop::pair::Pair;
-use nilas_interop::scene::{Scene, start};
+use nilas_interop::scene::{Scene, lite, start};
 use nilas_lab::Node;
 
 /// How libnice nominates when it controls: RFC 8445 knows the first way only, older peers use the second.
@@ -53,6 +53,29 @@ fn libnice_restarts() {
         pair.restart(&[1], 5)?;
         pair.close()
     });
+}
+
+#[test]
+fn nilas_is_lite() {
+    for aggressive in [REGULAR, AGGRESSIVE] {
+        let run = || {
+            let scene = Scene::build("open,open")?;
+            let peers = [scene.nilas(Node::A)?, scene.libnice(Node::B, aggressive)?];
+            Pair::start(peers, [lite(false), start(true)])?.live(20)
+        };
+        run().unwrap_or_else(|report: String| panic!("aggressive: {aggressive}: {report}"));
+    }
+}
+
+#[test]
+fn libnice_is_lite() {
+    let run = || {
+        let scene = Scene::build("plain,open")?;
+        let peers = [scene.nilas(Node::A)?, scene.libnice(Node::B, REGULAR)?];
+        // The first guess is wrong: the full side controls (RFC 8445 section 6.1.1).
+        Pair::start(peers, [start(false), lite(false)])?.live(20)
+    };
+    run().unwrap_or_else(|report: String| panic!("{report}"));
 }
 
 /// Without `nilas agent`: when this fails, the laboratory, the driver or the runner is to blame.

@@ -30,6 +30,7 @@ pub(crate) struct Start {
     pub(crate) controlling: bool,
     pub(crate) servers: Vec<Server>,
     pub(crate) relay_only: bool,
+    pub(crate) lite: bool,
     /// Interfaces by name; empty means all.
     pub(crate) interfaces: Vec<String>,
     /// A sentence for each option that is not carried out.
@@ -107,7 +108,8 @@ impl Start {
                 "interfaces" => start.interfaces = strings(key, value)?,
                 "turn" => start.take_turn(value)?,
                 "relayOnly" => start.relay_only = boolean(key, value)?,
-                "lite" | "mdns" | "tcp" => {
+                "lite" => start.lite = boolean(key, value)?,
+                "mdns" | "tcp" => {
                     if boolean(key, value)? {
                         start.refuse(format!("{key}: this build does not have it"));
                     }
@@ -115,7 +117,23 @@ impl Start {
                 _ => start.refuse(format!("{key}: this build does not know the option")),
             }
         }
+        start.leave_out_what_lite_has_not();
         Ok(start)
+    }
+
+    /// RFC 8445 section 5.2: a lite agent has host candidates only.
+    fn leave_out_what_lite_has_not(&mut self) {
+        if !self.lite {
+            return;
+        }
+        if !self.servers.is_empty() {
+            self.servers.clear();
+            self.refuse("lite: a lite agent has neither STUN nor TURN servers");
+        }
+        if self.relay_only {
+            self.relay_only = false;
+            self.refuse("relayOnly: a lite agent has no relay");
+        }
     }
 
     fn refuse(&mut self, reason: impl Into<String>) {
@@ -281,7 +299,7 @@ mod tests {
             }
         );
         let everything = r#"{"cmd":"start","controlling":false,"stun":null,
-            "turn":{"host":"2001:db8::2","port":443,"transport":"tls","user":"u","pass":"p"},"relayOnly":true,"lite":true,"mdns":true,
+            "turn":{"host":"2001:db8::2","port":443,"transport":"tls","user":"u","pass":"p"},"relayOnly":true,"lite":false,"mdns":true,
             "tcp":false,"interfaces":["eth0"],"colour":"red",
             "iceServers":[{"urls":"stun:[2001:db8::1]:5"},{"urls":["stuns:a.example","turn:b.example"],"username":"u","credential":"p"},
                 {"urls":"turn:c.example"}]}"#;
@@ -300,7 +318,6 @@ mod tests {
         assert!(start.relay_only);
         assert_eq!(start.interfaces, ["eth0"]);
         for option in [
-            "lite:",
             "mdns:",
             "colour:",
             "iceServers: \"stuns:a.example\"",
@@ -317,7 +334,15 @@ mod tests {
                 start.refused
             );
         }
-        assert_eq!(start.refused.len(), 5);
+        assert_eq!(start.refused.len(), 4);
+    }
+
+    #[test]
+    fn a_lite_agent_is_started_without_servers() {
+        let line = r#"{"cmd":"start","lite":true,"relayOnly":true,"stun":"192.0.2.1:3478"}"#;
+        let start = start(line);
+        assert!(start.lite && !start.relay_only && start.servers.is_empty());
+        assert_eq!(start.refused.len(), 2, "{:?}", start.refused);
     }
 
     #[test]

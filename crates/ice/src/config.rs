@@ -31,10 +31,26 @@ impl Default for EngineConfig {
     }
 }
 
+/// How much of ICE an agent does (RFC 8445 section 2.5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// All of it. The right choice for everything that may be behind a NAT or a firewall.
+    #[default]
+    Full,
+    /// It only answers the checks of a full peer: for servers with a public address. It has host candidates only, and
+    /// connects with another lite agent only where both can be reached directly, without asking whether the peer is there.
+    ///
+    /// RFC 8445 section 5.2 does not recommend more than one address of a family, because two lite agents could
+    /// not find out which of them work. A full peer does find out, so all that the filter admits are offered.
+    Lite,
+}
+
 /// What an agent is to be.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AgentConfig {
+    /// Whether it is full or lite.
+    pub mode: Mode,
     /// A first guess; a role conflict is healed by the protocol (RFC 8445 section 7.3.1.1).
     pub role: Role,
     /// STUN servers that tell server-reflexive candidates.
@@ -69,6 +85,7 @@ impl AgentConfig {
     /// The defaults, for this role.
     pub fn new(role: Role) -> Self {
         Self {
+            mode: Mode::Full,
             role,
             stun_servers: Vec::new(),
             turn_servers: Vec::new(),

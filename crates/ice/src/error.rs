@@ -14,6 +14,8 @@ pub enum AgentError {
     TooManyAgents,
     /// Another agent of this engine has the same username fragment.
     UfragInUse,
+    /// A lite agent has neither STUN nor TURN servers (RFC 8445 section 5.2).
+    LiteHasHostsOnly,
     /// The parameters break the grammar.
     Parameters(ParametersError),
     /// The peer's parameters changed only in part: a restart needs a new ufrag and a new password.
@@ -35,6 +37,9 @@ impl fmt::Display for AgentError {
             Self::UnknownAgent => "there is no such agent, or it was closed",
             Self::TooManyAgents => "the engine has as many agents as its configuration allows",
             Self::UfragInUse => "another agent of this engine has the same ufrag: choose another, or let the agent make one",
+            Self::LiteHasHostsOnly => {
+                "a lite agent has host candidates only: leave out its STUN and TURN servers, and relay-only"
+            }
             Self::Parameters(error) => return error.fmt(f),
             Self::PartialRestart => "ufrag and pwd must both change in a restart",
             Self::StaleCandidate => "the candidate belongs to another generation (ufrag) of the session",

@@ -79,7 +79,7 @@ pub use candidate::{
 };
 pub use candidate_line::CandidateError as CandidateLineError;
 pub use config::{
-    AgentConfig, EngineConfig, InterfaceFilter, StunServer, TurnServer, TurnTransport,
+    AgentConfig, EngineConfig, InterfaceFilter, Mode, StunServer, TurnServer, TurnTransport,
 };
 pub use counters::Counters;
 pub use engine::{AgentMut, Engine};

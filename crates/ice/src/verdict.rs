@@ -42,7 +42,9 @@ pub enum Verdict {
         /// The STUN error code of the last answer.
         code: u16,
     },
-    /// The peer stopped answering consent checks (RFC 7675).
+    /// This agent is lite, and no check of the peer has nominated a pair.
+    NotChecked,
+    /// The peer stopped answering consent checks (RFC 7675), or sending them to a lite agent.
     ConsentExpired,
 }
 
@@ -80,6 +82,9 @@ impl fmt::Display for Verdict {
             Self::Rejected { code } => write!(
                 f,
                 "the peer answered with error {code}: the two descriptions do not belong to the same session",
+            ),
+            Self::NotChecked => f.write_str(
+                "this agent is lite and waits for checks, but the peer nominated no pair: the peer's packets do not arrive, or this side's candidates do not reach it",
             ),
             Self::ConsentExpired => f.write_str(
                 "the peer stopped answering: it is gone, or the path to it is broken; restart to look for another",

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nilas_ice::{AgentConfig, Role};
+use nilas_ice::{AgentConfig, Mode, Role};
 use nilas_net::ice_servers::{self, IceServer};
 use nilas_net::stream::{ClientTls, Proxy};
 
@@ -147,6 +147,14 @@ impl Config {
     #[must_use]
     pub fn trust(mut self, roots: ClientTls) -> Self {
         self.connector().tls = Some(roots);
+        self
+    }
+
+    /// Whether the agent is lite (RFC 8445 section 2.5): it answers checks and sends none. That is for servers with
+    /// a public address; a lite agent can have neither STUN nor TURN servers.
+    #[must_use]
+    pub fn lite(mut self, lite: bool) -> Self {
+        self.agent.mode = if lite { Mode::Lite } else { Mode::Full };
         self
     }
 

@@ -68,7 +68,7 @@ impl Session {
         for server in &start.servers {
             config = server.add_to(config).map_err(Failure::internal)?;
         }
-        config = config.relay_only(start.relay_only);
+        config = config.relay_only(start.relay_only).lite(start.lite);
         let agent = Agent::new(config).await.map_err(Failure::internal)?;
         let connection = agent.connection().map_err(Failure::internal)?;
         let events = agent.events();

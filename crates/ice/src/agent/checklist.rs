@@ -13,6 +13,10 @@ use crate::stats::PairState;
 impl Agent {
     /// Pairs a new socket with all remote candidates.
     pub(super) fn pair_socket(&mut self, socket: u16, counters: &mut Counters) {
+        // Before the peer's parameters are known nothing is paired: they may make the candidates stale.
+        if self.current.remote.is_none() || !self.pairs_by_itself() {
+            return;
+        }
         for remote in 0..self.current.remotes.len() as u16 {
             self.form_pair(socket, remote, counters);
         }
@@ -20,6 +24,9 @@ impl Agent {
 
     /// Pairs a new remote candidate with all sockets.
     pub(super) fn pair_remote(&mut self, remote: u16, counters: &mut Counters) {
+        if !self.pairs_by_itself() {
+            return;
+        }
         for socket in 0..self.sockets.len() as u16 {
             self.form_pair(socket, remote, counters);
         }

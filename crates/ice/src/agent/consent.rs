@@ -33,12 +33,14 @@ const GREATEST_PROBE: Duration = Duration::from_secs(4);
 /// The state of consent on a generation's selected pair.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Consent {
-    confirmed_at: Time,
-    next_request: Time,
+    pub(super) confirmed_at: Time,
+    pub(super) next_request: Time,
     /// When the path is probed, unless an answer comes first.
     probe_at: Option<Time>,
     probe_interval: Duration,
     lost: bool,
+    /// How often the peer of a lite agent has renewed its own consent.
+    pub(super) renewals: u8,
 }
 
 impl Consent {
@@ -56,13 +58,17 @@ impl Generation {
 impl Agent {
     /// Begins to watch a pair that was just found to answer.
     pub(super) fn watch(&mut self, shared: &mut Shared, now: Time) {
-        let next_request = now + shared.between(LEAST_INTERVAL, GREATEST_INTERVAL);
+        let next_request = match self.settings.lite {
+            true => now + super::lite::KEEPALIVE,
+            false => now + shared.between(LEAST_INTERVAL, GREATEST_INTERVAL),
+        };
         self.current.consent = Some(Consent {
             confirmed_at: now,
             next_request,
             probe_at: None,
             probe_interval: RTO,
             lost: false,
+            renewals: 0,
         });
     }
 
@@ -106,6 +112,9 @@ impl Agent {
         now: Time,
         buffer: &mut [u8],
     ) -> Option<Departure> {
+        if self.settings.lite {
+            return self.fire_lite(shared, now, buffer);
+        }
         let generation = self.carrier()?;
         let (number, id) = (generation.number, generation.selected?);
         let consent = generation.consent?;
@@ -143,6 +152,9 @@ impl Agent {
     }
 
     pub(super) fn consent_deadline(&self) -> Option<Time> {
+        if self.settings.lite {
+            return self.lite_deadline();
+        }
         let generation = self.carrier()?;
         let consent = generation.consent.filter(|consent| !consent.lost)?;
         let mut at = consent.next_request.min(consent.confirmed_at + EXPIRY);

@@ -73,6 +73,7 @@ pub(super) struct RemoteCredentials {
     pub(super) pacing: Duration,
     /// Whether the peer offers renomination, too.
     pub(super) renomination: bool,
+    pub(super) lite: bool,
     pub(super) key: Key,
     pub(super) ufrag: Ufrag,
 }
@@ -147,14 +148,15 @@ impl Generation {
         }
     }
 
-    pub(super) fn parameters(&self, pacing: Duration) -> Parameters {
+    pub(super) fn parameters(&self, pacing: Duration, lite: bool) -> Parameters {
         Parameters {
             ufrag: (*self.local.ufrag).into(),
             pwd: self.local.pwd.as_ref().into(),
             // RFC 8445 section 10 and RFC 8838 section 3.
             options: vec!["ice2".into(), "trickle".into(), RENOMINATION.into()],
-            pacing: Some(pacing.as_millis() as u32),
-            lite: false,
+            // RFC 8839 section 4.3.1: a lite agent sends no checks to be paced.
+            pacing: (!lite).then_some(pacing.as_millis() as u32),
+            lite,
         }
     }
 

@@ -12,6 +12,7 @@
 //! | [`nominate`] | the best pair is settled | 8445 section 8 |
 //! | [`consent`] | the path is watched | 7675 |
 //! | [`standby`] | another path takes over | |
+//! | [`lite`] | an agent that only answers | 8445 sections 2.5, 8.2 |
 //! | [`mobility`] | the machine's addresses change | 8445 section 9 |
 //! | [`generation`], [`restart`] | what a restart replaces, and how | 8445 section 9 |
 //! | [`state`] | W3C states, patience | 8863 |
@@ -28,7 +29,7 @@ use self::generation::{Generation, LocalCredentials};
 use self::transaction::Transaction;
 use self::ufrag::Ufrag;
 use crate::candidate::CandidateType;
-use crate::config::{AgentConfig, InterfaceFilter};
+use crate::config::{AgentConfig, InterfaceFilter, Mode};
 use crate::error::AgentError;
 use crate::event::{Event, GatheringState, Role, State};
 use crate::ids::{AgentId, RequestId, SocketId};
@@ -43,6 +44,7 @@ mod checklist;
 mod consent;
 mod gather;
 mod generation;
+mod lite;
 mod mobility;
 mod nominate;
 mod pair;
@@ -151,6 +153,7 @@ struct Settings {
     max_peer_reflexive: u16,
     relay_only: bool,
     restarts_alone: bool,
+    lite: bool,
 }
 
 /// A bound local socket, or one that is a relayed transport address: the base of candidates.
@@ -197,6 +200,11 @@ impl Agent {
         config: AgentConfig,
         shared: &mut Shared,
     ) -> Result<Self, AgentError> {
+        let lite = config.mode == Mode::Lite;
+        let with_servers = !config.stun_servers.is_empty() || !config.turn_servers.is_empty();
+        if lite && (with_servers || config.relay_only) {
+            return Err(AgentError::LiteHasHostsOnly);
+        }
         let local = match &config.credentials {
             Some(given) => {
                 given.check()?;
@@ -255,6 +263,7 @@ impl Agent {
                 max_peer_reflexive: config.max_peer_reflexive,
                 relay_only: config.relay_only,
                 restarts_alone: config.restarts_alone,
+                lite,
             },
         })
     }

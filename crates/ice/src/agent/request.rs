@@ -119,6 +119,9 @@ impl Agent {
         if answer != Answer::Success {
             return answer;
         }
+        if self.settings.lite {
+            self.peer_is_alive(shared, now, generation, socket, remote);
+        }
         // A check of the generation before is answered, and that is all there is to it.
         if generation != self.current.number {
             return Answer::Success;
@@ -229,6 +232,12 @@ impl Agent {
         let nominates = nomination.is_some();
         pair.nomination = pair.nomination.max(nomination.unwrap_or(0));
         self.current.nominations = nominations.max(pair.nomination);
+        if self.settings.lite {
+            if nominates {
+                self.nominated_by_peer(shared, now, id);
+            }
+            return;
+        }
         match pair.state {
             // RFC 8445 section 7.3.1.5: a valid pair is nominated at once.
             PairState::Succeeded => {

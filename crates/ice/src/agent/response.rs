@@ -182,7 +182,7 @@ impl Agent {
     }
 
     /// The local candidate of a mapped address; a new one is peer-reflexive.
-    fn local_of(&mut self, socket: u16, mapped: SocketAddr) -> u16 {
+    pub(super) fn local_of(&mut self, socket: u16, mapped: SocketAddr) -> u16 {
         let base = plain(self.sockets[usize::from(socket)].address);
         let mut fallback = 0;
         for (index, local) in self.current.locals.iter().enumerate() {

@@ -16,7 +16,8 @@ use nilas_turn::Time;
 
 impl Agent {
     pub(crate) fn local_parameters(&self) -> Parameters {
-        self.current.parameters(self.settings.pacing)
+        self.current
+            .parameters(self.settings.pacing, self.settings.lite)
     }
 
     /// The peer's parameters came: the first, the same again, or those of a restart.
@@ -64,9 +65,16 @@ impl Agent {
             key,
             pacing: parameters.pacing(),
             renomination: parameters.has_option(RENOMINATION),
+            lite: parameters.lite,
         });
-        // RFC 8445 section 6.1.1: beside a lite agent, which sends no checks, the full one controls.
-        if parameters.lite && self.role == Role::Controlled {
+        // RFC 8445 section 6.1.1: beside a lite agent, which sends no checks, the full one controls. Of two lite ones
+        // each keeps the role it was given.
+        let controlling = match (self.settings.lite, parameters.lite) {
+            (false, true) => Role::Controlling,
+            (true, false) => Role::Controlled,
+            _ => self.role,
+        };
+        if self.role != controlling {
             self.switch_role(shared);
         }
         // RFC 8863 section 4: both sides' values are known, so checks begin.
@@ -99,10 +107,7 @@ impl Agent {
 
     /// Tells the current generation's parameters and candidates once more; a peer that knows them changes nothing.
     fn tell_again(&self, shared: &mut Shared) {
-        self.emit(
-            shared,
-            Event::LocalParameters(self.current.parameters(self.settings.pacing)),
-        );
+        self.emit(shared, Event::LocalParameters(self.local_parameters()));
         for local in &self.current.locals {
             // What a check has taught is not told.
             if local.kind != CandidateType::Prflx {
@@ -150,10 +155,7 @@ impl Agent {
             previous.jobs = Vec::new();
         }
         self.verdict = None;
-        self.emit(
-            shared,
-            Event::LocalParameters(self.current.parameters(self.settings.pacing)),
-        );
+        self.emit(shared, Event::LocalParameters(self.local_parameters()));
         if self.gathering != GatheringState::New {
             self.gathering = GatheringState::New;
             self.gather(shared);

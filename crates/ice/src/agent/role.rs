@@ -20,6 +20,9 @@ impl Agent {
         else {
             return Answer::BadRequest;
         };
+        if self.settings.lite {
+            return self.examine_role_of_full_peer(shared, controlling, controlled);
+        }
         let switches = match (self.role, controlling, controlled) {
             (Role::Controlling, Some(theirs), None) => self.tie_breaker < theirs,
             (Role::Controlled, None, Some(theirs)) => self.tie_breaker >= theirs,
@@ -32,6 +35,26 @@ impl Agent {
         }
         self.switch_role(shared);
         Answer::Success
+    }
+
+    /// RFC 8445 section 6.1.1: whoever sends checks is full, and controls beside a lite agent, whatever the
+    /// tie-breakers are.
+    fn examine_role_of_full_peer(
+        &mut self,
+        shared: &mut Shared,
+        controlling: Option<u64>,
+        controlled: Option<u64>,
+    ) -> Answer {
+        match (controlling, controlled) {
+            (Some(_), None) => {
+                if self.role == Role::Controlling {
+                    self.switch_role(shared);
+                }
+                Answer::Success
+            }
+            (None, Some(_)) => Answer::RoleConflict,
+            _ => Answer::BadRequest,
+        }
     }
 
     /// The tie-breaker of a check of this role. One that is sent again is the same again: with the tie-breaker of

@@ -170,6 +170,10 @@ impl Generation {
 impl Agent {
     /// When `fire_watch` has something to do.
     pub(super) fn watch_deadline(&self) -> Option<Time> {
+        // A lite agent has no means to ask.
+        if self.settings.lite {
+            return None;
+        }
         self.current.selected?;
         self.current.watch.deadline()
     }

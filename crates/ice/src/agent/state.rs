@@ -23,7 +23,7 @@ impl Agent {
             self.set_state(shared, State::Connected, None);
         }
         if state != self.state {
-            let verdict = if state == State::Disconnected {
+            let verdict = if matches!(state, State::Disconnected | State::Failed) {
                 Some(Verdict::ConsentExpired)
             } else {
                 None
@@ -39,6 +39,9 @@ impl Agent {
         }
         if generation.abandoned && generation.remote.is_none() {
             return State::Failed;
+        }
+        if self.settings.lite {
+            return self.lite_state(now);
         }
         // Only a restart, or a check of the peer, leads out of failure: see `revive`.
         if self.state == State::Failed && generation.patience_ends.is_some() && !self.is_revived() {
@@ -89,8 +92,11 @@ impl Agent {
         }
         self.state = state;
         self.verdict = verdict;
-        if state == State::Failed && verdict != Some(Verdict::ConsentExpired) {
-            self.path.publish(Err(NoPath::Failed));
+        if state == State::Failed {
+            self.path.publish(Err(match verdict {
+                Some(Verdict::ConsentExpired) => NoPath::ConsentExpired,
+                _ => NoPath::Failed,
+            }));
         }
         self.emit(shared, Event::StateChange { state, verdict });
     }
@@ -117,10 +123,11 @@ impl Agent {
         let generation = &self.current;
         let hopeful = self.state == State::Failed
             || self.carrier().is_some()
-            || generation
-                .pairs
-                .iter()
-                .any(|(_, pair)| pair.is_open() || pair.is_queued());
+            || !self.settings.lite
+                && generation
+                    .pairs
+                    .iter()
+                    .any(|(_, pair)| pair.is_open() || pair.is_queued());
         if hopeful {
             None
         } else {
@@ -142,6 +149,9 @@ impl Agent {
         }
         if generation.locals.is_empty() {
             return Verdict::NoLocalCandidates;
+        }
+        if self.waits_for_checks() {
+            return Verdict::NotChecked;
         }
         if generation.remotes.is_empty() {
             return Verdict::NoRemoteCandidates;

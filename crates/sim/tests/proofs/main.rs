@@ -8,6 +8,7 @@ mod defects;
 mod first_path;
 mod hostile;
 mod late_peer;
+mod lite;
 mod loss;
 mod mobility;
 mod nat;
