@@ -13,8 +13,8 @@
 //! | `coturn` | coturn on loopback, and certificates for it |
 //! | `relay_server` | our own relay on loopback, for others to judge |
 //! | `programs` | where the programs are that take part |
-//! | `aioice/`, `libnice/` | the peers' drivers, in Python |
-//! | `tests/` | the suites: coturn, aioice, libnice, agents among themselves, the rows of NATs, the program's own words |
+//! | `aioice/`, `libnice/`, `chromium/` | the peers' drivers, in Python |
+//! | `tests/` | the suites: coturn, aioice, libnice, Chromium, agents among themselves, the rows of NATs, the program's own words |
 
 pub mod coturn;
 pub mod pair;

@@ -185,6 +185,27 @@ impl Pair {
         self.exchange(count)
     }
 
+    /// One side restarts; both have a pair again, with new credentials each. A peer that is connected all the time need
+    /// not say so again.
+    ///
+    /// # Errors
+    /// As `relay_until`.
+    pub fn renew(&mut self, side: usize) -> Result<(), String> {
+        let before = self
+            .seen
+            .each_ref()
+            .map(|seen| (seen.generations, seen.selected.len()));
+        self.send(side, &json!({"cmd": "restart"}));
+        self.relay_until("both sides have a pair of a new generation", |seen| {
+            seen.iter()
+                .zip(before)
+                .all(|(seen, (generations, selected))| {
+                    let again = seen.selected.len() > selected;
+                    seen.generations > generations && again && seen.is_connected()
+                })
+        })
+    }
+
     /// Sends `count` messages each way and waits until every one of them has arrived.
     ///
     /// # Errors

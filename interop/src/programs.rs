@@ -47,6 +47,15 @@ pub fn libnice() -> (PathBuf, PathBuf) {
     )
 }
 
+/// `interop/chromium/agent.py`, as program and argument. Any Python will do; the browser is Debian's `chromium`.
+#[must_use]
+pub fn chromium() -> (PathBuf, PathBuf) {
+    (
+        "python3".into(),
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("chromium/agent.py"),
+    )
+}
+
 /// What a program that ran to its end has said.
 #[derive(Debug)]
 pub struct Said {

@@ -89,6 +89,17 @@ impl Scene {
         Ok(command)
     }
 
+    /// Chromium on a machine. It carries no data: only ICE takes part.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong.
+    pub fn chromium(&self, node: Node) -> Result<Command, String> {
+        let (python, script) = programs::chromium();
+        let mut command = self.on(node, python)?;
+        command.arg(script);
+        Ok(command)
+    }
+
     fn on(&self, node: Node, program: impl AsRef<std::ffi::OsStr>) -> Result<Command, String> {
         self.lab
             .command(node, program)

@@ -64,6 +64,10 @@ pub(crate) const PEERS: &[Need] = &[
         program: "turnserver",
         package: "coturn",
     },
+    Need::Program {
+        program: "chromium",
+        package: "chromium",
+    },
     Need::Library {
         file: "libnice.so.10",
         package: "libnice10",

@@ -179,7 +179,7 @@ static STEPS: [Step; 20] = [
     },
     Step {
         name: "peers",
-        about: "nilas agent connects with aioice and with libnice, in both roles",
+        about: "nilas agent connects with aioice, libnice and Chromium, in both roles",
         needs: prerequisites::PEERS,
         gate: false,
         work: Work::Commands(peers),
@@ -286,6 +286,8 @@ fn peers(workspace: &Workspace) -> Vec<Command> {
             "aioice",
             "--test",
             "libnice",
+            "--test",
+            "chromium",
             "--test",
             "coturn_client",
         ],

@@ -1,0 +1,102 @@
+//! `nilas agent` and Chromium, each in a network namespace of its own: both roles, restarts, the relay, hidden names.
+//!
+//! Chromium carries no data here, since only ICE takes part; that checks pass both ways and both sides select is what
+//! each test shows.
+
+use nilas_interop::pair::{Pair, candidate_type};
+use nilas_interop::scene::{Scene, start, start_relayed};
+use nilas_lab::Node;
+use serde_json::Value;
+
+const NATS: &str = "plain,plain";
+
+#[test]
+fn nilas_controls() {
+    meet(NATS, [start(true), start(false)], |pair| pair.close());
+}
+
+#[test]
+fn chromium_controls() {
+    meet(NATS, [start(false), start(true)], |pair| pair.close());
+}
+
+#[test]
+fn both_start_as_controlling() {
+    meet(NATS, [start(true), start(true)], |pair| pair.close());
+}
+
+#[test]
+fn nilas_restarts() {
+    meet(NATS, [start(true), start(false)], |mut pair| {
+        pair.renew(0)?;
+        pair.renew(0)?;
+        pair.close()
+    });
+}
+
+#[test]
+fn chromium_restarts() {
+    meet(NATS, [start(true), start(false)], |mut pair| {
+        pair.renew(1)?;
+        pair.close()
+    });
+}
+
+#[test]
+fn chromium_restarts_as_the_one_that_controls() {
+    meet(NATS, [start(false), start(true)], |mut pair| {
+        pair.renew(1)?;
+        pair.close()
+    });
+}
+
+/// Chromium tells a name that only multicast resolves, and not its address: it is learned from its checks.
+#[test]
+fn chromium_hides_its_addresses() {
+    let hidden = |controlling| with(start(controlling), "mdns", true.into());
+    meet("open,open", [start(false), hidden(true)], |pair| {
+        let names = &pair.seen(1).candidates;
+        assert!(
+            names.iter().any(|line| line.contains(".local ")),
+            "{names:?}"
+        );
+        pair.close()
+    });
+}
+
+/// Both find the other only through the relay.
+#[test]
+fn a_relay_where_nothing_direct_works() {
+    let scene = Scene::with_relays("sym,sym");
+    run(scene, [start_relayed(true), start_relayed(false)], |pair| {
+        let (local, remote) = pair.seen(0).selected.last().expect("a pair is selected");
+        let types = [local, remote].map(|line| candidate_type(line));
+        assert!(types.contains(&Some("relay")), "{types:?}");
+        pair.close()
+    });
+}
+
+fn with(mut start: Value, key: &str, value: Value) -> Value {
+    start[key] = value;
+    start
+}
+
+/// nilas, then Chromium, each with its `start`.
+fn meet(kinds: &str, starts: [Value; 2], judge: impl FnOnce(Pair) -> Result<(), String>) {
+    run(Scene::build(kinds), starts, judge);
+}
+
+fn run(
+    scene: Result<Scene, String>,
+    starts: [Value; 2],
+    judge: impl FnOnce(Pair) -> Result<(), String>,
+) {
+    let run = || {
+        let scene = scene?;
+        let peers = [scene.nilas(Node::A)?, scene.chromium(Node::B)?];
+        let mut pair = Pair::start(peers, starts)?;
+        pair.connect()?;
+        judge(pair)
+    };
+    run().unwrap_or_else(|report: String| panic!("{report}"));
+}
