@@ -319,6 +319,57 @@ fn an_allocation_that_the_server_forgot_is_made_anew() {
     );
 }
 
+/// RFC 8656 section 5: 437 says that the server does not know the allocation, whatever was asked of it.
+#[test]
+fn whichever_request_finds_the_allocation_gone_another_is_made_at_once() {
+    let other = address("192.0.2.7:700");
+    for method in [
+        Method::REFRESH,
+        Method::CREATE_PERMISSION,
+        Method::CHANNEL_BIND,
+    ] {
+        let (mut bench, mut peer) = allocated(config());
+        peer.client.permit(bench.now, other);
+        peer.settle(&mut bench);
+        let now = bench.now;
+        bench = Bench::new(config());
+        bench.now = now;
+        peer.events.clear();
+        peer.requests.clear();
+        match method {
+            Method::REFRESH => peer.client.refresh(now),
+            Method::CREATE_PERMISSION => {
+                peer.client.permit(now, address("192.0.2.8:800"));
+            }
+            _ => {
+                peer.client.bind(now, other);
+            }
+        }
+        peer.settle(&mut bench);
+        // Then come the peers that mattered.
+        assert_eq!(
+            peer.requests[..2],
+            [method, Method::ALLOCATE],
+            "{:?}",
+            peer.requests
+        );
+        assert!(
+            matches!(
+                peer.events[..2],
+                [ClientEvent::Lost, ClientEvent::Allocated { .. }]
+            ),
+            "{method:?}: {:?}",
+            peer.events
+        );
+        assert_eq!(
+            peer.send(&mut bench, other, b"as before"),
+            Some((other, b"as before".to_vec())),
+            "{method:?}"
+        );
+        assert_eq!(bench.now, now, "no time has passed");
+    }
+}
+
 #[test]
 fn a_silent_server_is_given_up_after_five_seconds() {
     let mut bench = Bench::new(config());

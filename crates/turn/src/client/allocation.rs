@@ -202,11 +202,11 @@ impl Client {
     fn refused(&mut self, now: Time, transaction: &Transaction, response: &Message<'_>, code: u16) {
         match (transaction.purpose, code) {
             (Purpose::Permit { ip }, code) => self.permission_failed(now, ip, Some(code)),
-            (Purpose::Bind { peer, .. }, _) => self.channel_failed(now, peer),
             // RFC 8656 section 8.3: the allocation is gone already, which is what was wanted.
             (Purpose::Release, _) => self.end(ClientEvent::Released),
             // RFC 8656 section 5: the server does not know the allocation any more.
-            (Purpose::Refresh, ALLOCATION_MISMATCH) => self.lose(now),
+            (Purpose::Refresh | Purpose::Bind { .. }, ALLOCATION_MISMATCH) => self.lose(now),
+            (Purpose::Bind { peer, .. }, _) => self.channel_failed(now, peer),
             (Purpose::Refresh, _) => {
                 // Another try in a while, until it expires.
                 self.refresh_at = Some(now + Duration::from_secs(5));
