@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use nilas_ice::{
-    AgentConfig, CandidateType, Credentials, Event, Role, State, StreamTransport,
+    AgentConfig, CandidateType, Credentials, Event, GatheringState, Role, State, StreamTransport,
     TurnServer as Server, TurnTransport, Verdict,
 };
 use nilas_sim::{Access, Dependence, Link, Nat, NodeId, Realm, Side, Signaling, TurnServer, World};
+use nilas_turn::server::{AlternateServer, ServerConfig};
 
 use crate::common::{MINUTE, Peers, address, ip, ms, quarter, with_stun};
 
@@ -286,5 +287,109 @@ fn goes_through_the_relay(word: &str, port: u16, transport: TurnTransport) {
         peers.world.run_for(MINUTE);
         let counters = peers.world.turn_counters(server);
         assert_eq!((counters.streams, counters.allocations), (0, 0), "{word}");
+    }
+}
+
+/// A server that sends everybody to another one.
+fn elsewhere(to: &str) -> TurnServer {
+    let mut config = ServerConfig::new("sim.example").expect("good words");
+    config.add_user("ann", "secret").expect("good words");
+    config.redirect = true;
+    config.alternate_servers = vec![AlternateServer {
+        address: address(to),
+        domain: None,
+    }];
+    TurnServer::with_config(config)
+}
+
+/// Two peers behind symmetric NATs whose only server is 198.51.100.1, reached in this way.
+fn sent_elsewhere(transport: TurnTransport, mut world: World, loss: f64) -> Peers {
+    let [a, b] = [0, 1].map(|n: usize| {
+        let outside = ip(&format!("203.0.113.{}", n + 1));
+        let link = quarter(ms(50)).with_loss(loss);
+        let (_, home) = world.add_nat(Realm::INTERNET, outside, link, SYMMETRIC);
+        let host = world.add_host(home, &[ip(&format!("10.0.{n}.2"))], Link::default());
+        let mut config = with_turn([Role::Controlling, Role::Controlled][n], "secret");
+        config.turn_servers[0].transport = transport;
+        world.add_agent(host, config).expect("room")
+    });
+    let mut peers = Peers { world, a, b };
+    peers.introduce(Signaling::trickled(ms(25)));
+    peers
+}
+
+const WAYS: [TurnTransport; 2] = [
+    TurnTransport::Udp,
+    TurnTransport::Stream(StreamTransport::Tcp),
+];
+
+/// RFC 8489 section 10.
+#[test]
+fn a_server_that_sends_its_clients_elsewhere_is_followed() {
+    for transport in WAYS {
+        for loss in [0.0, 0.05] {
+            let mut world = World::new(1);
+            let here = [ip("198.51.100.1")];
+            let link = quarter(ms(50));
+            let to = elsewhere("198.51.100.2:3478");
+            let first = world.add_turn_server(Realm::INTERNET, &here, link, to);
+            let there = [ip("198.51.100.2")];
+            let server = TurnServer::new("ann", "secret").expect("good words");
+            let second = world.add_turn_server(Realm::INTERNET, &there, link, server);
+            let mut peers = sent_elsewhere(transport, world, loss);
+            let up = peers.run_until_up(MINUTE);
+            assert!(up.is_some(), "{transport:?}:\n{}", peers.world.trace());
+            peers.world.run_for(MINUTE);
+            peers.assert_data_both_ways();
+            let [first, second] = [first, second].map(|node| peers.world.turn_counters(node));
+            assert_eq!((first.allocations_made, second.allocations_made), (0, 2));
+            assert!(first.redirected >= 2, "{first:?}");
+        }
+    }
+}
+
+#[test]
+fn servers_that_send_their_clients_around_are_not_followed_for_ever() {
+    for transport in WAYS {
+        let mut world = World::new(1);
+        let link = quarter(ms(50));
+        // The one sends to the other, and the other back.
+        let nodes = [
+            ("198.51.100.1", "198.51.100.2"),
+            ("198.51.100.2", "198.51.100.1"),
+        ]
+        .map(|(at, to)| {
+            let to = elsewhere(&format!("{to}:3478"));
+            world.add_turn_server(Realm::INTERNET, &[ip(at)], link, to)
+        });
+        let mut peers = sent_elsewhere(transport, world, 0.0);
+        peers.world.run_for(MINUTE);
+        for agent in peers.both() {
+            let errors: Vec<_> = peers
+                .world
+                .events(agent)
+                .iter()
+                .filter_map(|(_, event)| match event {
+                    Event::CandidateError(error) => Some((error.error_code, &*error.error_text)),
+                    _ => None,
+                })
+                .collect();
+            let text = "the servers send each other's clients around";
+            assert_eq!(errors, [(300, text)], "{transport:?}");
+            let told = peers.world.events(agent);
+            assert!(
+                told.iter().any(|(_, event)| matches!(
+                    event,
+                    Event::GatheringStateChange(GatheringState::Complete)
+                )),
+                "nobody waits for them: {told:?}"
+            );
+        }
+        // Each agent asked the first server and four others.
+        let redirected: u64 = nodes
+            .iter()
+            .map(|node| peers.world.turn_counters(*node).redirected)
+            .sum();
+        assert_eq!(redirected, 10, "{transport:?}");
     }
 }
