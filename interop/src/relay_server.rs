@@ -122,6 +122,8 @@ fn config([port, tls_port, other_port]: [u16; 3], certificates: &Certificates) -
         .iter()
         .filter_map(|network| network.parse().ok())
         .collect();
+    // All of them come from one address, and each brings many connections.
+    config.max_stun_connections_per_source = 1_000;
     config.discovery = Some(DiscoveryAddresses::new(
         here[0],
         SocketAddr::from(([127, 0, 0, 2], other_port)),

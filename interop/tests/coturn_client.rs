@@ -4,12 +4,14 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nilas_interop::HANG_GUARD;
 use nilas_interop::coturn::{Coturn, PASSWORD, USER};
 use nilas_interop::programs::{self, Said};
+use nilas_net::creds::{CredentialHash, time_limited};
 use nilas_net::relay::{Credentials, Relay, RelayRequest, TurnClient};
+use nilas_net::stream::ClientTls;
 use serde_json::Value;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
@@ -90,15 +92,25 @@ fn time_limited_credentials_are_made_and_taken() {
         "--allow-loopback-peers",
     ])
     .unwrap();
-    let url = format!("{}?transport=udp", coturn.url());
+    let authority = coturn.authority();
+    let authority = authority.to_str().expect("text");
     let said = nilas(&[
-        "turn", "test", &url, "--secret", "north", "--user", "anna", "--json",
+        "turn",
+        "test",
+        &coturn.url(),
+        "--secret",
+        "north",
+        "--user",
+        "anna",
+        "--ca",
+        authority,
+        "--json",
     ]);
     assert_eq!(said.code, Some(0), "{said:?}");
-    assert_eq!(
-        outcomes(&report(&said)),
-        [("udp".to_owned(), "works".to_owned())]
-    );
+    let expected = ["udp", "tcp", "tls", "dtls"].map(|name| (name.to_owned(), "works".to_owned()));
+    assert_eq!(outcomes(&report(&said)), expected);
+
+    let url = format!("{}?transport=udp", coturn.url());
 
     let said = nilas(&["turn", "test", &url, "--secret", "south"]);
     assert_eq!(said.code, Some(1), "{said:?}");
@@ -199,18 +211,35 @@ fn a_load_is_carried_and_counted() {
     }
 }
 
-/// An allocation over UDP, and a socket that it may send to, with a channel.
-async fn bound(coturn: &Coturn) -> (Relay, UdpSocket) {
-    let client = TurnClient::new().unwrap();
-    let request = RelayRequest::new(Credentials {
-        username: USER.to_owned(),
-        password: PASSWORD.to_owned(),
-    });
-    let uri = format!("{}?transport=udp", coturn.url()).parse().unwrap();
-    let relay = client.allocate(&uri, &request).await.unwrap();
+/// The ways to coturn that a firewall may leave open: UDP, TCP and TLS.
+const WAYS: [(&str, &str); 3] = [("turn", "udp"), ("turn", "tcp"), ("turns", "tcp")];
+
+/// An allocation, and a socket that it may send to, with a channel.
+async fn bound(
+    coturn: &Coturn,
+    (scheme, transport): (&str, &str),
+    credentials: Credentials,
+) -> (Relay, UdpSocket) {
+    let pem = std::fs::read(coturn.authority()).unwrap();
+    let client = TurnClient::new()
+        .unwrap()
+        .trusting(ClientTls::from_pem(&pem).unwrap());
+    let request = RelayRequest::new(credentials);
+    let uri = format!("{scheme}:127.0.0.1:{}?transport={transport}", coturn.port());
+    let relay = client
+        .allocate(&uri.parse().unwrap(), &request)
+        .await
+        .unwrap();
     let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     relay.bind(peer.local_addr().unwrap()).await.unwrap();
     (relay, peer)
+}
+
+fn ann() -> Credentials {
+    Credentials {
+        username: USER.to_owned(),
+        password: PASSWORD.to_owned(),
+    }
 }
 
 /// One datagram to the peer and one back.
@@ -230,20 +259,58 @@ async fn exchange(relay: &mut Relay, peer: &UdpSocket, text: &str) {
     );
 }
 
+/// Refreshed every second, with a nonce that is stale at every second refresh: longer than the server would keep it.
+async fn lives_on(coturn: &Coturn, way: (&str, &str), credentials: Credentials) {
+    let (mut relay, peer) = bound(coturn, way, credentials).await;
+    let relayed = relay.relayed();
+    for second in 0..7 {
+        exchange(&mut relay, &peer, &format!("second {second}")).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    exchange(&mut relay, &peer, "at the end").await;
+    assert_eq!(
+        (relay.allocations(), relay.relayed()),
+        (1, relayed),
+        "{way:?}"
+    );
+    relay.release().await;
+}
+
 #[tokio::test]
 async fn an_allocation_outlives_many_short_lifetimes_and_stale_nonces() {
     let test = async {
-        // Refreshed every second, with a nonce that is stale at every second refresh.
         let coturn = Coturn::with_user(&["--max-allocate-lifetime=2", "--stale-nonce=1"]).unwrap();
-        let (mut relay, peer) = bound(&coturn).await;
-        let relayed = relay.relayed();
-        for second in 0..7 {
-            exchange(&mut relay, &peer, &format!("second {second}")).await;
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-        exchange(&mut relay, &peer, "at the end").await;
-        assert_eq!((relay.allocations(), relay.relayed()), (1, relayed));
-        relay.release().await;
+        let [udp, tcp, tls] = WAYS.map(|way| lives_on(&coturn, way, ann()));
+        tokio::join!(udp, tcp, tls);
+    };
+    timeout(HANG_GUARD, test).await.expect("it does not hang");
+}
+
+#[tokio::test]
+async fn so_does_one_of_time_limited_credentials() {
+    let test = async {
+        let coturn = Coturn::start(&[
+            "--use-auth-secret",
+            "--static-auth-secret=north",
+            "--allow-loopback-peers",
+            "--max-allocate-lifetime=2",
+            "--stale-nonce=1",
+        ])
+        .unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let (username, password) = time_limited(
+            b"north",
+            "anna",
+            Duration::from_secs(600),
+            now,
+            CredentialHash::Sha1,
+        );
+        let credentials = || Credentials {
+            username: username.clone(),
+            password: password.clone(),
+        };
+        let [udp, tcp, tls] = WAYS.map(|way| lives_on(&coturn, way, credentials()));
+        tokio::join!(udp, tcp, tls);
     };
     timeout(HANG_GUARD, test).await.expect("it does not hang");
 }
@@ -251,13 +318,15 @@ async fn an_allocation_outlives_many_short_lifetimes_and_stale_nonces() {
 #[tokio::test]
 async fn an_allocation_that_the_server_forgot_is_made_anew_with_its_channel() {
     let test = async {
-        let mut coturn = Coturn::with_user(&["--max-allocate-lifetime=2"]).unwrap();
-        let (mut relay, peer) = bound(&coturn).await;
-        exchange(&mut relay, &peer, "before").await;
-        coturn.restart().unwrap();
-        relay.reallocated(2).await.unwrap();
-        relay.bind(peer.local_addr().unwrap()).await.unwrap();
-        exchange(&mut relay, &peer, "after").await;
+        for way in WAYS {
+            let mut coturn = Coturn::with_user(&["--max-allocate-lifetime=2"]).unwrap();
+            let (mut relay, peer) = bound(&coturn, way, ann()).await;
+            exchange(&mut relay, &peer, "before").await;
+            coturn.restart().unwrap();
+            relay.reallocated(2).await.unwrap();
+            relay.bind(peer.local_addr().unwrap()).await.unwrap();
+            exchange(&mut relay, &peer, "after").await;
+        }
     };
     timeout(HANG_GUARD, test).await.expect("it does not hang");
 }

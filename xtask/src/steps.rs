@@ -179,7 +179,7 @@ static STEPS: [Step; 20] = [
     },
     Step {
         name: "peers",
-        about: "nilas agent connects with aioice, libnice and Chromium, in both roles",
+        about: "aioice, libnice and Chromium, in both roles; coturn as server and as judge of ours",
         needs: prerequisites::PEERS,
         gate: false,
         work: Work::Commands(peers),
@@ -290,6 +290,8 @@ fn peers(workspace: &Workspace) -> Vec<Command> {
             "chromium",
             "--test",
             "coturn_client",
+            "--test",
+            "coturn_judges",
         ],
     )
 }
