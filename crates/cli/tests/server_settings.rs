@@ -10,7 +10,10 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nilas_net::relay::{Credentials, RelayRequest, TurnClient};
 use nilas_server::settings::SETTINGS;
+use nilas_stun::uri::TurnUri;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::Value;
 use support::{GUARD, Running, complaint, nilas, run, run_with};
 
@@ -221,6 +224,139 @@ fn metrics_and_health_are_served_to_operators() {
     assert!(get(address, "/health").starts_with("HTTP/1.1 200"));
     assert!(get(address, "/").starts_with("HTTP/1.1 404"));
     drop(server);
+}
+
+/// What a client's allocation costs a server that is to end: it waits for it, and says so to who asks.
+#[test]
+fn a_server_that_was_told_to_end_waits_for_its_last_client_and_says_so() {
+    let (server, ready) = start(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--signal-listen",
+        "127.0.0.1:0",
+        "--metrics",
+        "127.0.0.1:0",
+        "--user",
+        "ann:x",
+        "--relay-address",
+        "127.0.0.1",
+    ]);
+    let text = |value: &Value| value.as_str().expect("an address").to_owned();
+    let operators = text(&ready["metrics"]);
+    let rendezvous = text(&ready["rendezvous"][0]).replace("ws://", "");
+    let uri: TurnUri = format!("turn:{}?transport=udp", text(&ready["stun_udp"][0]))
+        .parse()
+        .expect("a URI");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let client = TurnClient::new().expect("a resolver");
+    let allocate = || async {
+        let credentials = Credentials {
+            username: "ann".to_owned(),
+            password: "x".to_owned(),
+        };
+        client.allocate(&uri, &RelayRequest::new(credentials)).await
+    };
+    runtime.block_on(async {
+        let relay = allocate().await.expect("an allocation");
+        assert!(get(&operators, "/health").starts_with("HTTP/1.1 200"));
+        signal(&server, "-TERM");
+        server.json(|value| value["event"] == "draining");
+        // Both listeners tell load balancers to look elsewhere.
+        for address in [&operators, &rendezvous] {
+            let answer = get(address, "/health");
+            assert!(
+                answer.starts_with("HTTP/1.1 503") && answer.contains("\"ok\":false"),
+                "{answer}"
+            );
+        }
+        let page = get(&operators, "/metrics");
+        assert!(page.contains("\nnilas_draining 1\n"), "{page}");
+        assert!(page.contains("\nnilas_turn_allocations 1\n"), "{page}");
+        // RFC 8656 section 7.2: 508 (Insufficient Capacity), as there is no other server to send clients to.
+        let refused = allocate().await.expect_err("it takes nobody new");
+        assert!(refused.to_string().contains("508"), "{refused}");
+        // Whoever is there is served until it leaves.
+        let peer = tokio::net::UdpSocket::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
+        let to = peer.local_addr().expect("it is bound");
+        relay.permit(to).await.expect("a request is answered");
+        relay.try_send(to, b"still served").expect("it leaves");
+        let mut buffer = [0; 100];
+        let length = peer.recv(&mut buffer).await.expect("it arrives");
+        assert_eq!(&buffer[..length], b"still served");
+        relay.release().await;
+    });
+    server.json(|value| value["event"] == "stopped");
+    assert_eq!(server.exit_code(), Some(0));
+}
+
+#[test]
+fn tls_and_dtls_are_served_with_a_certificate_from_files() {
+    let folder = Folder::new("tls");
+    let mut params = CertificateParams::new(Vec::new()).expect("no names");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"))
+        .expect("an authority");
+    let key = KeyPair::generate().expect("a key");
+    let names = ["localhost", "127.0.0.1"].map(str::to_owned);
+    let certificate = CertificateParams::new(names)
+        .and_then(|params| params.signed_by(&key, &issuer))
+        .expect("a certificate");
+    let authority = folder.file("authority.pem", &issuer.pem());
+    let certificate = folder.file("certificate.pem", &certificate.pem());
+    let key = folder.file("key.pem", &key.serialize_pem());
+    let (_server, ready) = start(
+        &[
+            &LISTEN[..],
+            &["--tls-listen", "127.0.0.1:0", "--cert", &certificate],
+            &["--key", &key, "--user", "ann:x"],
+            &[
+                "--relay-address",
+                "127.0.0.1",
+                "--allow-peer",
+                "127.0.0.0/8",
+            ],
+        ]
+        .concat(),
+    );
+    let address = ready["tls"][0].as_str().expect("an address");
+    let port = address.rsplit(':').next().expect("a port");
+    let test = |transport: &str, more: &[&str]| {
+        let url = format!("turns:127.0.0.1:{port}{transport}");
+        let account = ["--user", "ann", "--password", "x", "--json"];
+        run(&[&["turn", "test", &url], &account[..], more].concat())
+    };
+    let tested = test("", &["--ca", &authority]);
+    assert_eq!(tested.status.code(), Some(0), "{}", complaint(&tested));
+    let verdict: Value = serde_json::from_slice(&tested.stdout).expect("one object");
+    let ways: Vec<_> = verdict["servers"][0]["transports"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|way| {
+            let received = way["relays"][0]["received"].as_u64();
+            (&way["transport"], &way["outcome"], received > Some(0))
+        })
+        .collect();
+    let works = Value::from("works");
+    // On the same port what is not encrypted is understood as well.
+    let expected = ["tls", "dtls", "udp", "tcp"].map(Value::from);
+    let expected: Vec<_> = expected.iter().map(|way| (way, &works, true)).collect();
+    assert_eq!(ways, expected, "{verdict}");
+    // Whoever does not trust the authority gets nothing, and is told why.
+    let distrusting = test("?transport=tcp", &[]);
+    assert_eq!(distrusting.status.code(), Some(1));
+    let verdict: Value = serde_json::from_slice(&distrusting.stdout).expect("one object");
+    assert!(
+        verdict["verdict"]
+            .as_str()
+            .is_some_and(|text| text.contains("certificate")),
+        "{verdict}"
+    );
 }
 
 #[test]
