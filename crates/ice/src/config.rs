@@ -20,6 +20,13 @@ pub struct EngineConfig {
     pub pacing_floor: Duration,
     /// The most agents there can be.
     pub max_agents: u32,
+    /// All agents share one UDP socket for each local address, on this port (0: any that is free). By default each agent has
+    /// sockets of its own.
+    ///
+    /// Who meets a peer's address that another agent has met on the same socket gets another socket, because data from
+    /// there could not be told apart; so does whoever asks a TURN server that another one has asked, because a server
+    /// knows its clients by their address (RFC 8656 section 3).
+    pub shared_port: Option<u16>,
 }
 
 impl Default for EngineConfig {
@@ -27,6 +34,7 @@ impl Default for EngineConfig {
         Self {
             pacing_floor: Duration::from_millis(5),
             max_agents: 1 << 20,
+            shared_port: None,
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::counters::Counters;
 use crate::demux::Allocation;
 use crate::error::AgentError;
 use crate::event::{GatheringState, Role, State};
-use crate::ids::{AgentId, SocketId, StreamId};
+use crate::ids::{AgentId, RequestId, SocketId, StreamId};
 use crate::io::{
     Application, BindError, Command, Handled, Input, Output, SelectedPair, SendError,
     StreamTransmit, Transmit,
@@ -93,20 +93,19 @@ impl Engine {
                 payload,
             } => self.handle_datagram(now, socket, remote, payload),
             Input::Bound { request, result } => {
-                let slot = request.slot();
                 // Those numbers are the engine's own.
                 let result = result.and_then(|bound| match bound.0.is_relay() {
                     true => Err(BindError::Other),
                     false => Ok(bound),
                 });
-                let agent = self.agents.by_slot_mut(slot);
-                let taken =
-                    agent.is_some_and(|agent| agent.bound(&mut self.shared, request, result));
-                if let (false, Ok((socket, _))) = (taken, result) {
-                    // Whoever asked is gone.
-                    self.shared.command(Command::CloseSocket(socket));
+                match self.shared.mux.bound(request, result) {
+                    Some(waiting) => {
+                        for request in waiting {
+                            self.bound(request, result);
+                        }
+                    }
+                    None => self.bound(request, result),
                 }
-                self.rearm(slot);
                 Handled::Consumed
             }
             Input::Resolved { request, result } => {
@@ -176,6 +175,7 @@ impl Engine {
                 match queued {
                     Queued::Event(agent, event) => return Output::Event(agent, event),
                     Queued::Command(command) => return Output::Command(command),
+                    Queued::Bound(request, id, address) => self.bound(request, Ok((id, address))),
                     Queued::Response(response) => {
                         if let Some(departure) = self.write_response(now, &response, buffer) {
                             return departure.into();
@@ -221,6 +221,18 @@ impl Engine {
             .into_iter()
             .chain(slot)
             .min()
+    }
+
+    /// An agent gets the socket that it asked for, or the reason why there is none.
+    fn bound(&mut self, request: RequestId, result: Result<(SocketId, SocketAddr), BindError>) {
+        let slot = request.slot();
+        let agent = self.agents.by_slot_mut(slot);
+        let taken = agent.is_some_and(|agent| agent.bound(&mut self.shared, request, result));
+        if let (false, Ok((socket, _))) = (taken, result) {
+            // Whoever asked is gone.
+            self.shared.close_socket(socket);
+        }
+        self.rearm(slot);
     }
 
     /// The system refuses to send on a path.

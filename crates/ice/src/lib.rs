@@ -40,7 +40,7 @@
 //!
 //! | room | what lives there |
 //! |---|---|
-//! | `engine`, `shared`, `demux` | many agents: owners of packets, timers, pacing, queues |
+//! | `engine`, `shared`, `demux`, `mux` | many agents: owners of packets, timers, pacing, queues, shared sockets |
 //! | `agent/` | one session's state machine, one file for each concept of the RFCs |
 //! | `candidate`, `candidate_line`, `sdp`, `json`, `parameters` | what signaling carries, in and out |
 //! | `io`, `event`, `verdict`, `stats`, `counters` | what the engine is given and what it tells |
@@ -67,6 +67,7 @@ mod event;
 mod ids;
 mod io;
 mod json;
+mod mux;
 mod parameters;
 mod path;
 mod sdp;

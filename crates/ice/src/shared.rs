@@ -14,6 +14,7 @@ use crate::demux::Demux;
 use crate::event::Event;
 use crate::ids::{AgentId, RequestId, SocketId};
 use crate::io::{Command, Interface};
+use crate::mux::{Joined, Mux};
 use nilas_turn::Time;
 
 /// More responses than this are not kept waiting for the driver to poll.
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) demux: Demux,
     pub(crate) interfaces: Option<Vec<Interface>>,
     pub(crate) counters: Counters,
+    pub(crate) mux: Mux,
     outbox: VecDeque<Queued>,
     responses: usize,
     next_request: u32,
@@ -43,6 +45,8 @@ pub(crate) struct Shared {
 pub(crate) enum Queued {
     Event(AgentId, Event),
     Command(Command),
+    /// A shared socket that is bound already, for the agent that asked.
+    Bound(RequestId, SocketId, SocketAddr),
     Response(Response),
 }
 
@@ -78,6 +82,7 @@ impl Shared {
             demux,
             interfaces: None,
             counters: Counters::default(),
+            mux: Mux::default(),
             outbox: VecDeque::new(),
             responses: 0,
             next_request: 0,
@@ -92,6 +97,33 @@ impl Shared {
 
     pub(crate) fn command(&mut self, command: Command) {
         self.outbox.push_back(Queued::Command(command));
+    }
+
+    /// Asks for a socket that other agents may have as well, if the engine is to share them.
+    pub(crate) fn bind(&mut self, request: RequestId, mut address: SocketAddr) {
+        let Some(port) = self.config.shared_port else {
+            return self.bind_alone(request, address);
+        };
+        address.set_port(port);
+        match self.mux.join(request, address) {
+            Joined::First => self.command(Command::Bind { request, address }),
+            Joined::Waits => {}
+            Joined::Bound(id, address) => {
+                self.outbox.push_back(Queued::Bound(request, id, address));
+            }
+        }
+    }
+
+    /// Asks for a socket that no other agent has.
+    pub(crate) fn bind_alone(&mut self, request: RequestId, address: SocketAddr) {
+        self.command(Command::Bind { request, address });
+    }
+
+    /// An agent needs a socket no more.
+    pub(crate) fn close_socket(&mut self, socket: SocketId) {
+        if self.mux.leave(socket) {
+            self.command(Command::CloseSocket(socket));
+        }
     }
 
     pub(crate) fn respond(&mut self, response: Response) {

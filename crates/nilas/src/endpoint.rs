@@ -51,7 +51,19 @@ impl Endpoint {
         Self::with_config(EngineConfig::default())
     }
 
-    /// An endpoint whose engine is configured so.
+    /// An endpoint whose engine is configured so: with a [`shared_port`](EngineConfig::shared_port), all its agents share
+    /// one UDP socket for each local address.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), nilas::Error> {
+    /// let mut config = nilas::ice::EngineConfig::default();
+    /// config.shared_port = Some(0); // any that is free; a firewall wants to know which
+    /// let endpoint = nilas::Endpoint::with_config(config)?;
+    /// # drop(endpoint);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As of [`new`](Self::new).

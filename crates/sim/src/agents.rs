@@ -1,7 +1,10 @@
 //! What a world can do with an agent of one of its hosts.
 
+use core::net::SocketAddr;
+
 use nilas_ice::{
-    AgentConfig, AgentError, AgentId, AgentMut, Event, NoPath, SelectedPair, State, Time, Via,
+    AgentConfig, AgentError, AgentId, AgentMut, EngineConfig, Event, NoPath, SelectedPair, State,
+    Time, Via,
 };
 
 use nilas_stun::TransactionId;
@@ -21,6 +24,20 @@ pub struct Agent {
 }
 
 impl World {
+    /// Configures the engine of a host, before it has agents.
+    ///
+    /// # Panics
+    /// If it has one already.
+    pub fn configure_engine(&mut self, node: NodeId, config: EngineConfig) {
+        self.host_mut(node).configure(config);
+        self.tell_interfaces(node);
+    }
+
+    /// The sockets that the engine of a host has open.
+    pub fn engine_sockets(&self, node: NodeId) -> Vec<SocketAddr> {
+        self.host(node).addresses.values().copied().collect()
+    }
+
     /// A new agent on a host. It does nothing until [`gather`](Self::gather).
     ///
     /// # Errors

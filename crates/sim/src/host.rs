@@ -14,6 +14,7 @@ use crate::streams::Streams;
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) engine: Engine,
+    seed: [u8; 32],
     /// When the engine wants to be woken.
     pub(crate) wake: Option<Time>,
     /// How many datagrams reached a socket and belonged to no agent.
@@ -46,6 +47,7 @@ impl Host {
     pub(crate) fn new(seed: [u8; 32]) -> Self {
         Self {
             engine: Engine::new(EngineConfig::default(), seed),
+            seed,
             wake: None,
             not_ours: 0,
             records: BTreeMap::new(),
@@ -54,6 +56,18 @@ impl Host {
             next_socket: 0,
             wakes: (Time::ZERO, 0),
         }
+    }
+
+    /// An engine that is configured so, as long as there is no agent.
+    ///
+    /// # Panics
+    /// If there is one.
+    pub(crate) fn configure(&mut self, config: EngineConfig) {
+        assert!(
+            self.records.is_empty(),
+            "an engine is configured before it has agents"
+        );
+        self.engine = Engine::new(config, self.seed);
     }
 
     pub(crate) fn add_agent(

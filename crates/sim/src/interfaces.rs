@@ -259,7 +259,7 @@ impl World {
     }
 
     /// Only hosts have an engine that wants to know.
-    fn tell_interfaces(&mut self, node: NodeId) {
+    pub(crate) fn tell_interfaces(&mut self, node: NodeId) {
         let (now, interfaces) = (self.now(), self.interfaces(node));
         if let NodeKind::Host(host) = &mut self.node_mut(node).kind {
             let _ = host.engine.handle(now, Input::Interfaces(&interfaces));

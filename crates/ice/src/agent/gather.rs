@@ -181,11 +181,40 @@ impl Agent {
                     preference,
                     allocation: None,
                 });
-                shared.command(Command::Bind { request, address });
+                shared.bind(request, address);
             }
         }
         shared.interfaces = Some(interfaces);
         self.finish_gathering(shared);
+    }
+
+    /// Another session has met a remote on a socket that both share: data from there could not be told apart. Asks for
+    /// a socket of this agent's own on the same address, once; its checks make it known to the peer.
+    pub(super) fn bind_apart(&mut self, shared: &mut Shared, socket: u16) {
+        let own = self.sockets[usize::from(socket)];
+        let ip = own.address.ip();
+        let is_base = |other: &&Socket| {
+            other.usable && other.relay.is_none() && !other.carrier_only && other.address.ip() == ip
+        };
+        let asked = |bind: &Bind| bind.address.ip() == ip && bind.allocation.is_none();
+        if !shared.mux.is_shared(own.id)
+            || self.sockets.iter().filter(is_base).count() > 1
+            || self.binds.iter().any(asked)
+        {
+            return;
+        }
+        // RFC 8445 section 5.1.2.1: no other has it. Those given by rank begin at the top.
+        let taken = self.sockets.iter().map(|other| other.preference).min();
+        let mut address = own.address;
+        address.set_port(0);
+        let request = shared.request(self.id);
+        self.binds.push(Bind {
+            request,
+            address,
+            preference: taken.unwrap_or(own.preference).saturating_sub(256),
+            allocation: None,
+        });
+        shared.bind_alone(request, address);
     }
 
     /// The answer to a bind; false if this agent did not ask.

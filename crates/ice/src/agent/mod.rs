@@ -33,7 +33,6 @@ use crate::config::{AgentConfig, InterfaceFilter, Mode};
 use crate::error::AgentError;
 use crate::event::{Event, GatheringState, Role, State};
 use crate::ids::{AgentId, RequestId, SocketId};
-use crate::io::Command;
 use crate::path::{Departure, NoPath, PathCell};
 use crate::shared::Shared;
 use crate::verdict::Verdict;
@@ -349,7 +348,7 @@ impl Agent {
     pub(super) fn close_sockets(&mut self, shared: &mut Shared) {
         self.end_relays(shared);
         for socket in self.sockets.drain(..).filter(|own| own.relay.is_none()) {
-            shared.command(Command::CloseSocket(socket.id));
+            shared.close_socket(socket.id);
         }
         self.gone = true;
     }

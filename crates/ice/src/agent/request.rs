@@ -132,6 +132,12 @@ impl Agent {
             Ok(Some(value)) if self.renominates() => Some(value),
             _ => check.use_candidate().then_some(0),
         };
+        let is_shared = shared.mux.is_shared(self.sockets[usize::from(socket)].id);
+        if is_shared && !self.know_remote(shared, socket, remote) {
+            // Another session has this path. If the peer took it for valid, its data would go astray.
+            self.bind_apart(shared, socket);
+            return Answer::BadRequest;
+        }
         match &self.current.remote {
             Some(known) if *known.ufrag == *theirs => {
                 self.check_arrived(shared, now, socket, remote, priority, nomination);

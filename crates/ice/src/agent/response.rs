@@ -147,6 +147,7 @@ impl Agent {
         let destination = transaction.destination;
         if !self.know_remote(shared, socket, destination) {
             // Another session of this engine has this path: data could not be told apart.
+            self.bind_apart(shared, socket);
             return self.check_failed(shared, now, id, true);
         }
         let valid_local = self.local_of(socket, mapped);

@@ -11,6 +11,7 @@ mod late_peer;
 mod lite;
 mod loss;
 mod mobility;
+mod mux;
 mod nat;
 mod network;
 mod relay;

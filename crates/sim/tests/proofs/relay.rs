@@ -16,7 +16,7 @@ pub(crate) const SYMMETRIC: Nat = Nat::new(
     Dependence::AddressAndPortDependent,
 );
 
-fn with_turn(role: Role, password: &str) -> AgentConfig {
+pub(crate) fn with_turn(role: Role, password: &str) -> AgentConfig {
     let credentials = Credentials {
         username: "ann".into(),
         password: password.into(),

@@ -146,7 +146,7 @@ impl Agent {
             preference: 0,
             allocation: Some(allocation),
         });
-        shared.command(Command::Bind { request, address });
+        shared.bind_alone(request, address);
     }
 
     /// The socket of its own is bound, or there is none.
