@@ -302,6 +302,18 @@ fn lines() -> Vec<Seed> {
             "a=ice-lite\r\na=ice-ufrag:abcd\r\na=ice-pwd:a+password+of+22+chars\r\na=ice-pacing:20\r\na=ice-options:ice2 trickle\r\na=remote-candidates:1 192.0.2.1 7 2 2001:db8::1 8\r\na=end-of-candidates\r\n",
         ),
         text(
+            "offer",
+            "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nc=IN IP4 192.0.2.3\r\nt=0 0\r\na=group:BUNDLE 0 1\r\na=ice-options:ice2 trickle\r\na=ice-pacing:20\r\na=ice-ufrag:abcd\r\na=ice-pwd:a+password+of+22+chars\r\nm=audio 7000 UDP/TLS/RTP/SAVPF 0\r\na=rtcp:7001 IN IP4 192.0.2.3\r\na=mid:0\r\na=candidate:1 1 udp 9 192.0.2.3 7000 typ host\r\na=candidate:1 2 udp 8 192.0.2.3 7001 typ host\r\na=end-of-candidates\r\nm=video 0 UDP/TLS/RTP/SAVPF 96\r\na=mid:1\r\na=bundle-only\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP6 ::\r\na=mid:2\r\na=ice-ufrag:efgh\r\na=ice-pwd:another+password+of+26+chars\r\n",
+        ),
+        text(
+            "mismatch",
+            "v=0\nc=IN IP4 host.example.org\na=ice-lite\na=end-of-candidates\nm=audio 5/2 RTP/AVP 0\na=ice-ufrag:abcd\na=ice-pwd:a+password+of+22+chars\na=ice-mismatch\na=remote-candidates:1 192.0.2.1 7\na=remote-candidates:2 192.0.2.1 8\n",
+        ),
+        text(
+            "fragment",
+            "a=ice-ufrag:abcd\r\na=ice-pwd:a+password+of+22+chars\r\na=group:BUNDLE 0 1\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\na=candidate:1 1 udp 9 192.0.2.3 7000 typ host\r\nm=audio 9 RTP/AVP 0\r\na=ice-ufrag:efgh\r\na=ice-pwd:another+password+of+26+chars\r\na=mid:1\r\na=end-of-candidates\r\n",
+        ),
+        text(
             "init",
             r#"{"candidate":"candidate:1 1 udp 1 192.0.2.7 9 typ prflx","sdpMid":"0","sdpMLineIndex":0,"usernameFragment":"abcd"}"#,
         ),

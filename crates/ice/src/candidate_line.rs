@@ -17,16 +17,21 @@ impl FromStr for Candidate {
 
     /// Accepts `candidate:…` and, as browsers do, `a=candidate:…`.
     fn from_str(line: &str) -> Result<Self, CandidateError> {
-        if line.len() > MAX_LINE {
-            return Err(CandidateError::TooLong);
-        }
         let line = line.trim_end_matches(['\r', '\n']);
         let line = line.strip_prefix("a=").unwrap_or(line);
-        let fields = line
+        let value = line
             .strip_prefix("candidate:")
             .ok_or(CandidateError::Field("candidate:"))?;
-        parse(fields.split(' '))
+        read(value)
     }
+}
+
+/// What follows `candidate:`.
+pub(crate) fn read(value: &str) -> Result<Candidate, CandidateError> {
+    if value.len() > MAX_LINE {
+        return Err(CandidateError::TooLong);
+    }
+    parse(value.split(' '))
 }
 
 fn parse(mut fields: Split<'_, char>) -> Result<Candidate, CandidateError> {
@@ -158,7 +163,7 @@ fn parse_ip(text: &str) -> Option<IpAddr> {
     text.parse().ok()
 }
 
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     text.len() <= 253
         && !text.is_empty()
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))

@@ -96,6 +96,9 @@ pub use nilas_turn::Time;
 pub use nilas_turn::client::{Credentials, Families, Framing, MAX_HEAD, MAX_TAIL};
 pub use parameters::{Parameters, ParametersError};
 pub use path::{NoPath, Path, PathCell, Via};
-pub use sdp::{Attribute, AttributeError, RemoteCandidate, Secret};
+pub use sdp::{
+    Attribute, AttributeError, Destination, IceChange, IceDescription, MediaSection,
+    RemoteCandidate, SdpError, SdpFragment, Secret, SessionDescription, Trickled,
+};
 pub use stats::{CandidatePairStats, CandidateStats, PairState, Stats, TransportStats};
 pub use verdict::Verdict;

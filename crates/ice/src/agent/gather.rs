@@ -375,7 +375,7 @@ impl Agent {
         let base = &self.sockets[usize::from(local.socket)];
         candidate.related = match (local.kind, base.relay) {
             (CandidateType::Host, _) => None,
-            // RFC 8839 section 5.1: the mapped address, or nothing where it is nobody's business.
+            // RFC 8839 sections 5.1 and 9.1: the mapped address, or nothing where it is nobody's business.
             (CandidateType::Relay, Some(relay)) => Some(
                 self.mapped_of(relay)
                     .filter(|_| !self.settings.relay_only)

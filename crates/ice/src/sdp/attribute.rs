@@ -1,19 +1,16 @@
 //! The attributes of RFC 8839 in a session description, one line at a time.
-//!
-//! A description is not read as a whole here: whoever holds one hands over its lines, keeps what is
-//! none of ICE's, and writes what an [`Attribute`] displays.
 
 use core::fmt;
 use core::net::IpAddr;
 use core::str::FromStr;
 
 use crate::candidate::Candidate;
-use crate::candidate_line::CandidateError;
+use crate::candidate_line::{self, CandidateError};
 use crate::parameters::{Parameters, is_ice_char};
 
-/// One attribute of RFC 8839 section 5, or `end-of-candidates` of RFC 8840 section 8.
+/// What RFC 8839 sections 4.2.1.3, 4.2.1.4 and 4.2.1.5 encode: one attribute of its section 5, or `end-of-candidates` of RFC 8840 section 8.
 ///
-/// `Display` writes it without `a=`; `FromStr` reads it with or without.
+/// `Display` writes it without `a=`; `FromStr` reads it with or without, its name in any case (RFC 8840 section 9.2).
 ///
 /// ```
 /// use nilas_ice::Attribute;
@@ -138,9 +135,9 @@ impl FromStr for Attribute {
             Some((name, value)) => (name, Some(value)),
             None => (line, None),
         };
-        match (name, value) {
-            ("candidate", Some(_)) => line
-                .parse()
+        let known = NAMES.iter().find(|known| name.eq_ignore_ascii_case(known));
+        match (known.copied().unwrap_or_default(), value) {
+            ("candidate", Some(value)) => candidate_line::read(value)
                 .map(Self::Candidate)
                 .map_err(AttributeError::Candidate),
             ("remote-candidates", Some(value)) => remote_candidates(value),
@@ -169,6 +166,18 @@ impl FromStr for Attribute {
         }
     }
 }
+
+const NAMES: [&str; 9] = [
+    "candidate",
+    "remote-candidates",
+    "ice-lite",
+    "ice-mismatch",
+    "ice-ufrag",
+    "ice-pwd",
+    "ice-pacing",
+    "ice-options",
+    "end-of-candidates",
+];
 
 fn is_credential(value: &str, least: usize) -> bool {
     (least..=256).contains(&value.len()) && value.bytes().all(is_ice_char)
@@ -273,6 +282,9 @@ mod tests {
                 Ok(line)
             );
             assert_eq!(format!("a={line}\r\n").parse::<Attribute>(), line.parse());
+            let (name, value) = line.split_at(line.find(':').unwrap_or(line.len()));
+            let shouted = format!("{}{value}", name.to_ascii_uppercase());
+            assert_eq!(shouted.parse::<Attribute>(), line.parse());
         }
     }
 
