@@ -1,7 +1,7 @@
 """aioice behind the JSON lines of `nilas agent`, so that one runner can pair the two.
 
 Reads commands from standard input, writes events to standard output. What aioice cannot do (a restart, removing a
-candidate, TURN settings in this driver) is answered with an error event.
+candidate) is answered with an error event.
 """
 
 import asyncio
@@ -42,12 +42,21 @@ class Agent:
             return True
 
     async def on_start(self, fields):
-        for option in ("turn", "relayOnly", "iceServers", "lite", "mdns", "tcp", "interfaces"):
+        for option in ("iceServers", "lite", "mdns", "tcp", "interfaces"):
             if fields.get(option):
                 say("error", msg=f"this driver of aioice has no {option}")
-        stun = fields.get("stun")
+        stun, turn = fields.get("stun"), fields.get("turn")
+        relay = {
+            "turn_server": (turn["host"], turn["port"]),
+            "turn_username": turn["user"],
+            "turn_password": turn["pass"],
+            "turn_transport": turn["transport"],
+        } if turn else {}
         self.connection = aioice.Connection(
-            ice_controlling=fields["controlling"], stun_server=host_and_port(stun) if stun else None
+            ice_controlling=fields["controlling"],
+            stun_server=host_and_port(stun) if stun else None,
+            transport_policy=aioice.TransportPolicy.RELAY if fields.get("relayOnly") else aioice.TransportPolicy.ALL,
+            **relay,
         )
         say("state", state="new")
         # aioice gathers everything before it tells anything.

@@ -1,7 +1,7 @@
 """libnice behind the JSON lines of `nilas agent`, so that one runner can pair the two.
 
 Debian's libnice10, called through ctypes. Reads commands from standard input, writes events to standard output. What
-this driver cannot do (removing a candidate, TURN settings) is answered with an error event.
+this driver cannot do (removing a candidate, TURN over TLS) is answered with an error event.
 """
 
 import ctypes
@@ -84,7 +84,7 @@ class Agent:
         gobject.g_object_set(POINTER(self.agent), TEXT(name), UINT(value), POINTER())
 
     def on_start(self, fields):
-        for option in ("turn", "relayOnly", "iceServers", "mdns", "tcp", "interfaces"):
+        for option in ("iceServers", "mdns", "tcp", "interfaces"):
             if fields.get(option):
                 say("error", msg=f"this driver of libnice has no {option}")
         context = glib.g_main_context_default()
@@ -94,12 +94,19 @@ class Agent:
         self.set_number(b"controlling-mode", int(fields["controlling"]))
         self.set_number(b"upnp", 0)
         self.set_number(b"ice-tcp", 0)
+        self.set_number(b"force-relay", int(fields.get("relayOnly", False)))
         if fields.get("stun"):
             host, _, port = fields["stun"].rpartition(":")
             text = TEXT(host.strip("[]").encode())
             gobject.g_object_set(POINTER(self.agent), TEXT(b"stun-server"), text, POINTER())
             self.set_number(b"stun-server-port", int(port))
         nice.nice_agent_add_stream(self.agent, 1)
+        if turn := fields.get("turn"):
+            transport = {"udp": 0, "tcp": 1}[turn["transport"]]
+            host, user, password = (TEXT(turn[name].encode()) for name in ("host", "user", "pass"))
+            nice.nice_agent_set_relay_info(
+                POINTER(self.agent), UINT(STREAM), UINT(COMPONENT), host, UINT(turn["port"]), user, password, transport
+            )
         received = RECEIVED(self.received)
         self.callbacks.append(received)
         nice.nice_agent_attach_recv(

@@ -112,6 +112,13 @@ fn laboratory(kinds: &str) -> Result<Lab, String> {
     Lab::build(&topology).map_err(|error| error.to_string())
 }
 
+/// The command that starts an agent with the first relay of a scene, reached over UDP or TCP, and nothing but it.
+#[must_use]
+pub fn start_by_relay(controlling: bool, transport: &str) -> Value {
+    let turn = json!({"host": SERVER_V4[0], "port": 3478, "transport": transport, "user": USER, "pass": PASSWORD});
+    json!({"cmd": "start", "controlling": controlling, "stun": null, "turn": turn, "relayOnly": true})
+}
+
 /// The command that starts an agent with both relays of a scene, in this order.
 #[must_use]
 pub fn start_relayed(controlling: bool) -> Value {

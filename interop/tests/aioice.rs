@@ -1,7 +1,7 @@
 //! `nilas agent` and aioice, each in a network namespace of its own, in both roles, with data both ways.
 
 use nilas_interop::pair::Pair;
-use nilas_interop::scene::{Scene, lite, start};
+use nilas_interop::scene::{Scene, lite, start, start_by_relay};
 use nilas_lab::Node;
 
 /// Who starts as controlling.
@@ -76,6 +76,23 @@ fn nilas_is_lite() {
             Pair::start(peers, [lite(false), start(aioice)])?.live(20)
         };
         run().unwrap_or_else(|report: String| panic!("aioice controls: {aioice}: {report}"));
+    }
+}
+
+/// Each behind a NAT that lets nobody in, and both only reach the relay, each over another transport.
+#[test]
+fn a_relay_where_nothing_direct_works() {
+    for (nilas, transports) in [(true, ["udp", "tcp"]), (false, ["tcp", "udp"])] {
+        let run = || {
+            let scene = Scene::with_relays("sym,sym")?;
+            let peers = [scene.nilas(Node::A)?, scene.aioice(Node::B)?];
+            let starts = [
+                start_by_relay(nilas, transports[0]),
+                start_by_relay(!nilas, transports[1]),
+            ];
+            Pair::start(peers, starts)?.live(20)
+        };
+        run().unwrap_or_else(|report: String| panic!("nilas controls: {nilas}: {report}"));
     }
 }
 

@@ -4,7 +4,7 @@
 //! each test shows.
 
 use nilas_interop::pair::{Pair, candidate_type};
-use nilas_interop::scene::{Scene, start, start_relayed};
+use nilas_interop::scene::{Scene, lite, start, start_relayed};
 use nilas_lab::Node;
 use serde_json::Value;
 
@@ -60,6 +60,13 @@ fn chromium_hides_its_addresses() {
             names.iter().any(|line| line.contains(".local ")),
             "{names:?}"
         );
+        pair.close()
+    });
+}
+
+#[test]
+fn nilas_is_lite() {
+    meet("open,plain", [lite(false), start(true)], |pair| {
         pair.close()
     });
 }

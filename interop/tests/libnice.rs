@@ -1,7 +1,7 @@
 //! `nilas agent` and libnice, each in a network namespace of its own: both roles, both ways to nominate, restarts.
 
 use nilas_interop::pair::Pair;
-use nilas_interop::scene::{Scene, lite, start};
+use nilas_interop::scene::{Scene, lite, start, start_by_relay};
 use nilas_lab::Node;
 
 /// How libnice nominates when it controls: RFC 8445 knows the first way only, older peers use the second.
@@ -76,6 +76,23 @@ fn libnice_is_lite() {
         Pair::start(peers, [start(false), lite(false)])?.live(20)
     };
     run().unwrap_or_else(|report: String| panic!("{report}"));
+}
+
+/// Each behind a NAT that lets nobody in, and both only reach the relay, each over another transport.
+#[test]
+fn a_relay_where_nothing_direct_works() {
+    for (nilas, transports) in [(true, ["udp", "tcp"]), (false, ["tcp", "udp"])] {
+        let run = || {
+            let scene = Scene::with_relays("sym,sym")?;
+            let peers = [scene.nilas(Node::A)?, scene.libnice(Node::B, REGULAR)?];
+            let starts = [
+                start_by_relay(nilas, transports[0]),
+                start_by_relay(!nilas, transports[1]),
+            ];
+            Pair::start(peers, starts)?.live(20)
+        };
+        run().unwrap_or_else(|report: String| panic!("nilas controls: {nilas}: {report}"));
+    }
 }
 
 /// Without `nilas agent`: when this fails, the laboratory, the driver or the runner is to blame.
