@@ -134,6 +134,13 @@ impl<T> Arena<T> {
             .and_then(|entry| entry.value.as_ref())
     }
 
+    /// Whatever lives in a slot now.
+    pub(crate) fn by_slot(&self, slot: u32) -> Option<&T> {
+        self.slots
+            .get(slot as usize)
+            .and_then(|entry| entry.value.as_ref())
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.slots.iter().enumerate().filter_map(|(slot, entry)| {
             let key = Key {

@@ -9,11 +9,10 @@ use core::net::{IpAddr, SocketAddr};
 use std::collections::HashMap;
 
 use nilas_stun::TransactionId;
-use rand_chacha::ChaCha12Rng;
-use rand_core::Rng;
 use siphasher::sip::SipHasher13;
 
 use crate::ids::{AgentId, SocketId, StreamId};
+use crate::source::Source;
 use nilas_turn::Time;
 
 /// Where a username fragment leads: an agent's slot, and which generation of its session.
@@ -52,8 +51,8 @@ pub(crate) struct Allocation {
 }
 
 impl Demux {
-    pub(crate) fn new(rng: &mut ChaCha12Rng) -> Self {
-        let keys = Keys(rng.next_u64(), rng.next_u64());
+    pub(crate) fn new(source: &mut Source) -> Self {
+        let keys = Keys(source.next_u64(), source.next_u64());
         Self {
             keys,
             ufrags: HashMap::with_hasher(keys),
@@ -144,8 +143,8 @@ impl Demux {
     ///
     /// 64 bits are random; the slot in the other 32 is masked by a keyed function of them. To whoever
     /// lacks the key all 96 look uniform, as RFC 8489 section 5 demands.
-    pub(crate) fn transaction_id(&self, rng: &mut ChaCha12Rng, slot: u32) -> TransactionId {
-        let random = rng.next_u64();
+    pub(crate) fn transaction_id(&self, source: &mut Source, slot: u32) -> TransactionId {
+        let random = source.next_u64();
         let mut id = [0; 12];
         id[..8].copy_from_slice(&random.to_be_bytes());
         id[8..].copy_from_slice(&(slot ^ self.mask(random)).to_be_bytes());
@@ -232,27 +231,25 @@ impl BuildHasher for Keys {
 
 #[cfg(test)]
 mod tests {
-    use rand_core::SeedableRng;
-
     use super::*;
 
     #[test]
     fn a_transaction_id_leads_back_to_its_agent() {
-        let mut rng = ChaCha12Rng::from_seed([7; 32]);
-        let demux = Demux::new(&mut rng);
-        let ids = [0, 1, u32::MAX, 77].map(|slot| (slot, demux.transaction_id(&mut rng, slot)));
+        let mut source = Source::new([7; 32]);
+        let demux = Demux::new(&mut source);
+        let ids = [0, 1, u32::MAX, 77].map(|slot| (slot, demux.transaction_id(&mut source, slot)));
         for (slot, id) in ids {
             assert_eq!(demux.slot_of(id), slot);
         }
         // Neighbouring slots do not show.
         assert_ne!(ids[0].1.as_bytes()[8..], ids[1].1.as_bytes()[8..]);
-        let again = demux.transaction_id(&mut rng, 0);
+        let again = demux.transaction_id(&mut source, 0);
         assert_ne!(again.as_bytes()[8..], ids[0].1.as_bytes()[8..]);
     }
 
     #[test]
     fn claims_are_exclusive() {
-        let mut demux = Demux::new(&mut ChaCha12Rng::from_seed([7; 32]));
+        let mut demux = Demux::new(&mut Source::new([7; 32]));
         let mut arena = crate::arena::Arena::new();
         let (one, two) = (AgentId(arena.insert(())), AgentId(arena.insert(())));
         let ufrag = "abcd";

@@ -7,8 +7,6 @@ use std::sync::Arc;
 
 use nilas_stun::{Class, ErrorCode, Fingerprint, Message, MessageBuilder, Method, is_stun};
 use nilas_turn::client::{NotTurn, message_length};
-use rand_chacha::ChaCha12Rng;
-use rand_core::SeedableRng;
 
 use crate::agent::relay::{Unwrapped, enclose, head_length, indication_id};
 use crate::agent::{Agent, Visit};
@@ -26,7 +24,9 @@ use crate::io::{
 };
 use crate::parameters::Parameters;
 use crate::path::{Departure, PathCell, Via};
+use crate::recording::{Answer as Answered, Call, Recorder, RecordingOptions, Told};
 use crate::shared::{Answer, Queued, Response, Shared};
+use crate::source::{Source, Tape};
 use crate::stats::Stats;
 use crate::verdict::Verdict;
 use nilas_turn::Time;
@@ -35,14 +35,15 @@ use nilas_turn::Time;
 #[derive(Debug)]
 pub struct Engine {
     /// Boxed, so that room for more costs little.
-    agents: Arena<Box<Agent>>,
-    shared: Shared,
+    pub(crate) agents: Arena<Box<Agent>>,
+    pub(crate) shared: Shared,
     /// One live entry for each agent that waits for a time; entries that its agent does not know as
     /// its own are stale.
     timers: BinaryHeap<core::cmp::Reverse<(Time, u32)>>,
     /// Agents that have a check to send and wait for a pacing slot of the engine, in turn.
     awaiting: VecDeque<u32>,
-    now: Time,
+    pub(crate) now: Time,
+    pub(crate) recorder: Option<Box<Recorder>>,
 }
 
 impl Engine {
@@ -51,17 +52,56 @@ impl Engine {
     /// The seed must come from the operating system's generator: all passwords and transaction ids
     /// come from it. The same seed and inputs give the same outputs.
     pub fn new(config: EngineConfig, seed: [u8; 32]) -> Self {
+        Self::with_source(config, Source::new(seed))
+    }
+
+    /// The same, and everything that it is given and decides is recorded from the beginning, so that it can be
+    /// [played back](crate::replay).
+    pub fn recorded(config: EngineConfig, seed: [u8; 32], options: RecordingOptions) -> Self {
+        let mut engine = Self::with_source(config, Source::recorded(seed));
+        let taken = engine.shared.source.tape().map(Tape::taken);
+        let recorder = Recorder::new(options, &engine.shared.config, taken.unwrap_or_default());
+        engine.recorder = Some(Box::new(recorder));
+        engine
+    }
+
+    /// What was recorded since this was last asked: the next part of the recording. Empty where nothing is recorded.
+    pub fn take_recording(&mut self) -> Vec<u8> {
+        self.recorder
+            .as_mut()
+            .map_or_else(Vec::new, |recorder| recorder.take())
+    }
+
+    /// Ends the recording, and gives the last part of it. Nothing is recorded from now on.
+    pub fn end_recording(&mut self) -> Vec<u8> {
+        self.shared.source.stop();
+        self.recorder
+            .take()
+            .map_or_else(Vec::new, |mut recorder| recorder.end())
+    }
+
+    pub(crate) fn with_source(config: EngineConfig, source: Source) -> Self {
         Self {
             agents: Arena::new(),
-            shared: Shared::new(config, ChaCha12Rng::from_seed(seed)),
+            shared: Shared::new(config, source),
             timers: BinaryHeap::new(),
             awaiting: VecDeque::new(),
             now: Time::ZERO,
+            recorder: None,
         }
     }
 
     /// A new agent. It does nothing until [`AgentMut::gather`].
     pub fn add_agent(&mut self, now: Time, config: AgentConfig) -> Result<AgentId, AgentError> {
+        if self.recorder.is_none() {
+            return self.add(now, config);
+        }
+        let added = self.add(now, config.clone());
+        self.note_added(&config, added);
+        added
+    }
+
+    fn add(&mut self, now: Time, config: AgentConfig) -> Result<AgentId, AgentError> {
         self.advance(now);
         if self.agents.len() >= self.shared.config.max_agents as usize {
             return Err(AgentError::TooManyAgents);
@@ -85,6 +125,14 @@ impl Engine {
 
     /// Takes in what happened outside. Call [`poll`](Self::poll) afterwards.
     pub fn handle(&mut self, now: Time, input: Input<'_>) -> Handled {
+        match self.recorder {
+            None => self.take_in(now, input),
+            Some(_) => self.handle_recorded(now, input),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn take_in(&mut self, now: Time, input: Input<'_>) -> Handled {
         let now = self.advance(now);
         match input {
             Input::Datagram {
@@ -169,6 +217,14 @@ impl Engine {
     /// A datagram is written into `buffer`, for which 1,280 bytes are enough; one that does not fit is
     /// lost.
     pub fn poll(&mut self, now: Time, buffer: &mut [u8]) -> Output {
+        match self.recorder {
+            None => self.give(now, buffer),
+            Some(_) => self.poll_recorded(now, buffer),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn give(&mut self, now: Time, buffer: &mut [u8]) -> Output {
         let now = self.advance(now);
         loop {
             while let Some(queued) = self.shared.next_queued() {
@@ -315,6 +371,7 @@ impl Engine {
 
     /// Sets an agent's timer to its deadline, if that is earlier than the timer it has.
     fn rearm(&mut self, slot: u32) {
+        self.shared.source.touch(slot);
         let Some(agent) = self.agents.by_slot_mut(slot) else {
             return;
         };
@@ -329,6 +386,7 @@ impl Engine {
     /// As `rearm`, for an agent that has just found nothing to do: whatever it says, it is not asked
     /// again at this very moment, so that no mistake can make the engine spin.
     fn rearm_after(&mut self, slot: u32, now: Time) {
+        self.shared.source.touch(slot);
         let Some(agent) = self.agents.by_slot_mut(slot) else {
             return;
         };
@@ -611,6 +669,7 @@ impl AgentMut<'_> {
     /// was none, when it comes.
     pub fn gather(&mut self, now: Time) {
         self.change(now, |agent, shared, _| agent.gather(shared));
+        self.note(Told::Gather);
     }
 
     /// The peer's parameters. Others than before are the peer's restart (RFC 8445 section 9): the event
@@ -620,9 +679,11 @@ impl AgentMut<'_> {
         now: Time,
         parameters: &Parameters,
     ) -> Result<(), AgentError> {
-        self.change(now, |agent, shared, now| {
+        let result = self.change(now, |agent, shared, now| {
             agent.set_remote_parameters(shared, now, parameters)
-        })
+        });
+        self.note(Told::RemoteParameters(parameters, result));
+        result
     }
 
     /// A candidate of the peer.
@@ -631,9 +692,15 @@ impl AgentMut<'_> {
         now: Time,
         candidate: Candidate,
     ) -> Result<(), AgentError> {
-        self.change(now, |agent, shared, _| {
+        let told = self.engine.recorder.as_ref().map(|_| candidate.clone());
+        let result = self.change(now, |agent, shared, _| {
             agent.add_remote_candidate(shared, candidate)
-        })
+        });
+        if let Some(candidate) = told {
+            let call = Call::RemoteCandidate(AgentId(self.key), candidate);
+            self.engine.note_call(call, Answered::Accepted(result));
+        }
+        result
     }
 
     /// The peer has no more candidates (RFC 8838 section 14).
@@ -641,12 +708,14 @@ impl AgentMut<'_> {
         self.change(now, |agent, shared, now| {
             agent.end_of_remote_candidates(shared, now)
         });
+        self.note(Told::EndOfRemoteCandidates);
     }
 
     /// Restarts ICE: the event `LocalParameters` follows with what is to be sent to the peer, and
     /// candidates are gathered anew. The old pair carries the data until a new one is found.
     pub fn restart(&mut self, now: Time) {
         self.change(now, |agent, shared, now| agent.restart(shared, now));
+        self.note(Told::Restart);
     }
 
     /// Ends the session: the state `Closed` is told, relayed addresses are given back to their servers,
@@ -654,6 +723,7 @@ impl AgentMut<'_> {
     pub fn close(mut self, now: Time) {
         self.change(now, |agent, shared, now| agent.close(shared, now));
         self.engine.bury(self.key.slot);
+        self.note(Told::Close);
     }
 
     /// This agent's own parameters, to be sent to the peer before any candidate.
@@ -710,6 +780,12 @@ impl AgentMut<'_> {
         result
     }
 
+    fn note(&mut self, told: Told<'_>) {
+        if self.engine.recorder.is_some() {
+            self.engine.note_told(AgentId(self.key), told);
+        }
+    }
+
     fn get(&self) -> &Agent {
         let Some(agent) = self.engine.agents.get(self.key) else {
             unreachable!("the agent lives as long as this borrow of its engine")
@@ -735,7 +811,7 @@ impl From<Departure> for Output {
 }
 
 /// The flow label is not part of who the sender is.
-const fn without_flow(remote: SocketAddr) -> SocketAddr {
+pub(crate) const fn without_flow(remote: SocketAddr) -> SocketAddr {
     match remote {
         SocketAddr::V6(v6) => {
             SocketAddr::V6(SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()))

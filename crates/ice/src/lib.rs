@@ -45,6 +45,8 @@
 //! | `candidate`, `candidate_line`, `sdp`, `json`, `parameters` | what signaling carries, in and out |
 //! | `io`, `event`, `verdict`, `stats`, `counters` | what the engine is given and what it tells |
 //! | `path` | where data goes, for senders |
+//! | `source` | chance, and what else is no input |
+//! | `recording/` | recordings: making them, playing them back |
 //! | `config`, `error`, `ids`, `arena` | the small things |
 //!
 //! What a session does in time: data can flow after one round trip. A session without a working pair
@@ -70,8 +72,10 @@ mod json;
 mod mux;
 mod parameters;
 mod path;
+mod recording;
 mod sdp;
 mod shared;
+mod source;
 mod stats;
 mod verdict;
 
@@ -96,6 +100,7 @@ pub use nilas_turn::Time;
 pub use nilas_turn::client::{Credentials, Families, Framing, MAX_HEAD, MAX_TAIL};
 pub use parameters::{Parameters, ParametersError};
 pub use path::{NoPath, Path, PathCell, Via};
+pub use recording::{Difference, RecordingEnd, RecordingError, RecordingOptions, Replay, replay};
 pub use sdp::{
     Attribute, AttributeError, Destination, IceChange, IceDescription, MediaSection,
     RemoteCandidate, SdpError, SdpFragment, Secret, SessionDescription, Trickled,

@@ -5,8 +5,6 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use nilas_stun::TransactionId;
-use rand_chacha::ChaCha12Rng;
-use rand_core::Rng;
 
 use crate::config::EngineConfig;
 use crate::counters::Counters;
@@ -15,6 +13,7 @@ use crate::event::Event;
 use crate::ids::{AgentId, RequestId, SocketId};
 use crate::io::{Command, Interface};
 use crate::mux::{Joined, Mux};
+use crate::source::Source;
 use nilas_turn::Time;
 
 /// More responses than this are not kept waiting for the driver to poll.
@@ -23,7 +22,7 @@ const MAX_RESPONSES: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: EngineConfig,
-    pub(crate) rng: ChaCha12Rng,
+    pub(crate) source: Source,
     pub(crate) demux: Demux,
     pub(crate) interfaces: Option<Vec<Interface>>,
     pub(crate) counters: Counters,
@@ -74,11 +73,11 @@ pub(crate) enum Answer {
 }
 
 impl Shared {
-    pub(crate) fn new(config: EngineConfig, mut rng: ChaCha12Rng) -> Self {
-        let demux = Demux::new(&mut rng);
+    pub(crate) fn new(config: EngineConfig, mut source: Source) -> Self {
+        let demux = Demux::new(&mut source);
         Self {
             config,
-            rng,
+            source,
             demux,
             interfaces: None,
             counters: Counters::default(),
@@ -159,16 +158,28 @@ impl Shared {
 
     /// `N` random ice-chars: 6 bits each.
     pub(crate) fn ice_chars<const N: usize>(&mut self) -> [u8; N] {
-        const ICE_CHARS: &[u8; 64] =
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         let mut random = [0; N];
-        self.rng.fill_bytes(&mut random);
-        random.map(|byte| ICE_CHARS[usize::from(byte & 63)])
+        self.source.fill_bytes(&mut random);
+        random.map(ice_char)
+    }
+
+    /// The same, for a password: a recording gets a stand-in for it.
+    pub(crate) fn secret_ice_chars<const N: usize>(&mut self) -> [u8; N] {
+        let mut random = [0; N];
+        self.source.fill_secret(&mut random);
+        random.map(ice_char)
     }
 
     /// A duration between `low` and `high`, evenly.
     pub(crate) fn between(&mut self, low: Duration, high: Duration) -> Duration {
         let span = high.saturating_sub(low).as_nanos() as u64;
-        low + Duration::from_nanos(self.rng.next_u64() % span.max(1))
+        low + Duration::from_nanos(self.source.next_u64() % span.max(1))
     }
+}
+
+/// An ice-char of the low 6 bits.
+pub(crate) fn ice_char(random: u8) -> u8 {
+    const ICE_CHARS: &[u8; 64] =
+        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    ICE_CHARS[usize::from(random & 63)]
 }

@@ -36,7 +36,8 @@ impl World {
         self.check_new(realm, addresses, link)?;
         let mut seed = [0; 32];
         self.random_of_next_node().fill_bytes(&mut seed);
-        let node = self.add_node(NodeKind::Host(Box::new(Host::new(seed))));
+        let host = Host::new(seed, self.recording.clone());
+        let node = self.add_node(NodeKind::Host(Box::new(host)));
         self.try_add_interface(node, realm, addresses, link)?;
         Ok(node)
     }

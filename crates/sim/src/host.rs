@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nilas_ice::{
-    AgentConfig, AgentError, AgentId, Engine, EngineConfig, Event, PathCell, SocketId, Time,
+    AgentConfig, AgentError, AgentId, Engine, EngineConfig, Event, PathCell, RecordingOptions,
+    SocketId, Time,
 };
 
 use crate::streams::Streams;
@@ -15,6 +16,7 @@ use crate::streams::Streams;
 pub(crate) struct Host {
     pub(crate) engine: Engine,
     seed: [u8; 32],
+    recording: Option<RecordingOptions>,
     /// When the engine wants to be woken.
     pub(crate) wake: Option<Time>,
     /// How many datagrams reached a socket and belonged to no agent.
@@ -44,10 +46,12 @@ pub(crate) struct Record {
 const MOST_WAKES_AT_ONCE: u32 = 10_000;
 
 impl Host {
-    pub(crate) fn new(seed: [u8; 32]) -> Self {
+    pub(crate) fn new(seed: [u8; 32], recording: Option<RecordingOptions>) -> Self {
+        let config = EngineConfig::default();
         Self {
-            engine: Engine::new(EngineConfig::default(), seed),
+            engine: Self::engine(config, seed, recording.clone()),
             seed,
+            recording,
             wake: None,
             not_ours: 0,
             records: BTreeMap::new(),
@@ -67,7 +71,14 @@ impl Host {
             self.records.is_empty(),
             "an engine is configured before it has agents"
         );
-        self.engine = Engine::new(config, self.seed);
+        self.engine = Self::engine(config, self.seed, self.recording.clone());
+    }
+
+    fn engine(config: EngineConfig, seed: [u8; 32], recording: Option<RecordingOptions>) -> Engine {
+        match recording {
+            Some(options) => Engine::recorded(config, seed, options),
+            None => Engine::new(config, seed),
+        }
     }
 
     pub(crate) fn add_agent(

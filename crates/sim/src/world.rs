@@ -6,7 +6,9 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
-use nilas_ice::{BindError, Input, RequestId, ResolveError, SocketId, StreamTransport, Time};
+use nilas_ice::{
+    BindError, Input, RecordingOptions, RequestId, ResolveError, SocketId, StreamTransport, Time,
+};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
@@ -44,6 +46,8 @@ pub struct World {
     pub(crate) names: BTreeMap<String, Vec<IpAddr>>,
     pub(crate) name_delay: Duration,
     pub(crate) next_realm: usize,
+    /// How the engines of new hosts are recorded.
+    pub(crate) recording: Option<RecordingOptions>,
 }
 
 /// An address space.
@@ -155,7 +159,18 @@ impl World {
             )]),
             name_delay: Duration::ZERO,
             next_realm: 1,
+            recording: None,
         }
+    }
+
+    /// Records the engine of every host that is added from now on.
+    pub fn record_hosts(&mut self, options: RecordingOptions) {
+        self.recording = Some(options);
+    }
+
+    /// Ends the recording of a host's engine, and gives it. Empty if it was not recorded.
+    pub fn end_recording(&mut self, node: NodeId) -> Vec<u8> {
+        self.host_mut(node).engine.end_recording()
     }
 
     /// A name that every host can resolve.

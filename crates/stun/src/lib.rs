@@ -25,6 +25,7 @@
 //! | `builder` | the writer, order at the end of a message |
 //! | `integrity` | HMACs, keys, the proof of authentication |
 //! | `credential` | passwords to keys, OpaqueString, USERHASH |
+//! | `reseal` | a message that was changed in place, made whole again |
 //! | `nonce` | the nonce cookie and its security features |
 //! | `demux` | RFC 7983 |
 //! | `uri` | `stun:`, `stuns:`, `turn:` and `turns:` URIs |
@@ -50,6 +51,7 @@ mod header;
 mod integrity;
 mod message;
 mod nonce;
+mod reseal;
 pub mod uri;
 
 pub use address::AddressFamily;
@@ -64,3 +66,4 @@ pub use header::{Class, HEADER_LENGTH, MAGIC_COOKIE, Method, TransactionId, is_s
 pub use integrity::{Authenticated, IntegrityAlgorithm, IntegrityError, Key};
 pub use message::{Fingerprint, Message, ParseError, stream_message_length};
 pub use nonce::SecurityFeatures;
+pub use reseal::reseal;

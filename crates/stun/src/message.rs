@@ -255,6 +255,11 @@ impl<'a> Message<'a> {
         self.split_before(self.message_integrity_sha256)
     }
 
+    /// FINGERPRINT, if any, right or wrong: the message before it and its value.
+    pub(crate) fn fingerprint_value(&self) -> Option<(&'a [u8], &'a [u8])> {
+        self.split_before(self.fingerprint)
+    }
+
     fn split_before(&self, place: Place) -> Option<(&'a [u8], &'a [u8])> {
         let attribute = self.attribute_at(place)?;
         Some((&self.bytes[..place.offset()], attribute.value))

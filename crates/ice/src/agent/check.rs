@@ -96,7 +96,9 @@ impl Agent {
                 socket,
                 server,
             } => {
-                let id = shared.demux.transaction_id(&mut shared.rng, self.id.0.slot);
+                let id = shared
+                    .demux
+                    .transaction_id(&mut shared.source, self.id.0.slot);
                 let purpose = Purpose::Gather {
                     generation: self.current.number,
                     job,
@@ -272,7 +274,9 @@ impl Agent {
             leads,
         };
         let destination = scoped(destination, self.sockets[usize::from(socket)].address);
-        let transaction_id = shared.demux.transaction_id(&mut shared.rng, self.id.0.slot);
+        let transaction_id = shared
+            .demux
+            .transaction_id(&mut shared.source, self.id.0.slot);
         Some(Transaction::new(
             transaction_id,
             purpose,

@@ -203,7 +203,9 @@ impl Agent {
         }
         let destination = generation.remotes[usize::from(remote)].address;
         let destination = scoped(destination, self.sockets[usize::from(socket)].address);
-        let transaction_id = shared.demux.transaction_id(&mut shared.rng, self.id.0.slot);
+        let transaction_id = shared
+            .demux
+            .transaction_id(&mut shared.source, self.id.0.slot);
         let purpose = Purpose::Consent {
             generation: number,
             pair: id,

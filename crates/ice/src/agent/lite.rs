@@ -139,7 +139,9 @@ impl Agent {
         let destination = scoped(remote, self.sockets[usize::from(socket)].address);
         let (via, _) = self.route(now, socket, destination)?;
         // RFC 8445 section 11: FINGERPRINT and nothing else. It can only fail for lack of room.
-        let id = shared.demux.transaction_id(&mut shared.rng, self.id.0.slot);
+        let id = shared
+            .demux
+            .transaction_id(&mut shared.source, self.id.0.slot);
         let mut message =
             MessageBuilder::new(buffer, Class::Indication, Method::BINDING, id).ok()?;
         message.fingerprint().ok()?;

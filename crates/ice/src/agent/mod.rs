@@ -22,7 +22,6 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
-use rand_core::Rng;
 use smallvec::SmallVec;
 
 use self::generation::{Generation, LocalCredentials};
@@ -142,6 +141,14 @@ impl Received {
     }
 }
 
+/// What a generation knows that a recording must not.
+pub(crate) struct Secrets<'a> {
+    pub(crate) generation: u32,
+    pub(crate) pwd: &'a str,
+    /// The peer's username fragment and key.
+    pub(crate) remote: Option<(&'a str, &'a nilas_stun::Key)>,
+}
+
 /// What of its configuration an agent goes on to need.
 #[derive(Debug)]
 struct Settings {
@@ -226,7 +233,7 @@ impl Agent {
         Ok(Self {
             id,
             role: config.role,
-            tie_breaker: shared.rng.next_u64(),
+            tie_breaker: shared.source.next_u64(),
             tie_breaker_before: 0,
             state: State::New,
             verdict: None,
@@ -510,6 +517,20 @@ impl Agent {
     pub(crate) fn key_of(&self, generation: u32, ufrag: &str) -> Option<&nilas_stun::Key> {
         let local = &self.generation(generation)?.local;
         (*local.ufrag == *ufrag).then_some(&local.key)
+    }
+
+    /// The secrets of its generations, the present one first.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = Secrets<'_>> {
+        core::iter::once(&self.current)
+            .chain(self.previous.as_deref())
+            .map(|generation| Secrets {
+                generation: generation.number,
+                pwd: &generation.local.pwd,
+                remote: generation
+                    .remote
+                    .as_ref()
+                    .map(|remote| (&*remote.ufrag, &remote.key)),
+            })
     }
 
     fn emit(&self, shared: &mut Shared, event: Event) {

@@ -4,6 +4,7 @@ use super::generation::Generation;
 use super::pair::{Pair, PairId};
 use super::{Agent, Received};
 use crate::candidate::{Candidate, CandidateAddress};
+use crate::recording::{LocalView, PairName, PairView};
 use crate::shared::Shared;
 use crate::stats::{CandidatePairStats, CandidateStats, Stats, TransportStats};
 use nilas_turn::Time;
@@ -36,6 +37,57 @@ impl Agent {
             self.report(generation, received, timestamp, &mut stats);
         }
         stats
+    }
+
+    /// What a recording sees of it: the local candidates and the pairs of all generations.
+    pub(crate) fn views(&self) -> (Vec<LocalView>, Vec<PairView>) {
+        let (mut locals, mut pairs) = (Vec::new(), Vec::new());
+        for generation in core::iter::once(&self.current).chain(self.previous.as_deref()) {
+            let base = |socket: u16| self.sockets.get(usize::from(socket));
+            locals.extend(generation.locals.iter().filter_map(|local| {
+                Some(LocalView {
+                    agent: self.id,
+                    generation: generation.number,
+                    kind: local.kind,
+                    address: local.address,
+                    base: base(local.socket)?.address,
+                    url: self.server_url(local).map(Into::into),
+                })
+            }));
+            pairs.extend(generation.pairs.iter().filter_map(|(id, pair)| {
+                let (base, remote) = (
+                    base(pair.socket)?,
+                    generation.remotes.get(usize::from(pair.remote))?,
+                );
+                let local = pair.valid_local.and_then(|local| {
+                    let local = generation.locals.get(usize::from(local))?;
+                    Some((local.kind, local.address))
+                });
+                Some(PairView {
+                    name: PairName {
+                        agent: self.id,
+                        generation: generation.number,
+                        slot: id.slot,
+                        version: id.generation.get(),
+                    },
+                    base: base.address,
+                    base_kind: base.kind(),
+                    remote: remote.address,
+                    remote_kind: remote.candidate.kind,
+                    state: pair.state,
+                    local,
+                    nominated: pair.nominated,
+                    selected: generation.selected == Some(id),
+                    died: pair.died_at.is_some(),
+                    requests_sent: pair.requests_sent,
+                    responses_received: pair.responses_received,
+                    requests_received: pair.requests_received,
+                    consent_requests_sent: pair.consent_requests_sent,
+                    round_trip: pair.round_trip,
+                })
+            }));
+        }
+        (locals, pairs)
     }
 
     fn report(

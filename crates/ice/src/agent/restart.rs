@@ -199,7 +199,7 @@ impl Agent {
 /// RFC 8445 section 5.3: at least 24 bits of randomness for the fragment, 128 for the password.
 pub(super) fn fresh_credentials(shared: &mut Shared) -> LocalCredentials {
     loop {
-        let (ufrag, pwd) = (shared.ice_chars::<8>(), shared.ice_chars::<24>());
+        let (ufrag, pwd) = (shared.ice_chars::<8>(), shared.secret_ice_chars::<24>());
         // Any ice-chars are text and make a key; the loop is there so that nothing need be assumed.
         if let (Ok(ufrag), Ok(pwd)) = (core::str::from_utf8(&ufrag), core::str::from_utf8(&pwd))
             && let Ok(credentials) = credentials(ufrag, pwd.into())

@@ -1,7 +1,6 @@
 //! Role conflicts, found in the peer's checks (RFC 8445 section 7.3.1.1).
 
 use nilas_stun::Authenticated;
-use rand_core::Rng;
 
 use super::Agent;
 use crate::event::Role;
@@ -69,6 +68,6 @@ impl Agent {
 
     /// RFC 8445 section 7.2.5.1: after a 487 the tie-breaker changes, too.
     pub(super) fn new_tie_breaker(&mut self, shared: &mut Shared) {
-        self.tie_breaker = shared.rng.next_u64();
+        self.tie_breaker = shared.source.next_u64();
     }
 }

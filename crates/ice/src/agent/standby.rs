@@ -233,7 +233,9 @@ impl Agent {
             None => (0, Time::ZERO),
         };
         let half = self.selected_round_trip() / 2;
+        // Whoever sends writes this at any time: like chance, it is no input and has to be recorded.
         let sending = self.path.last_sent() + LOOK * 2 >= now && self.path.packets_sent() > 0;
+        let sending = shared.source.observe(sending);
         let answered = self.selected_confirmed_at();
         let watch = &mut self.current.watch;
         watch.next_look = Some(now + LOOK);

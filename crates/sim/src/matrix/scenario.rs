@@ -5,7 +5,9 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use std::str::FromStr;
 
-use nilas_ice::{AgentConfig, Event, Role, State, StreamTransport, Time, TurnTransport};
+use nilas_ice::{
+    AgentConfig, Event, RecordingOptions, Role, State, StreamTransport, Time, TurnTransport,
+};
 use nilas_turn::client::Credentials;
 
 use super::path::Ends;
@@ -125,7 +127,20 @@ impl Scenario {
     /// # Errors
     /// Why these two kinds of access make no world together.
     pub fn run(&self) -> Result<Session, AccessError> {
+        self.run_in(World::new(self.seed))
+    }
+
+    /// The same, with the engines of both peers [recorded](World::end_recording).
+    ///
+    /// # Errors
+    /// As of [`run`](Self::run).
+    pub fn run_recorded(&self, options: RecordingOptions) -> Result<Session, AccessError> {
         let mut world = World::new(self.seed);
+        world.record_hosts(options);
+        self.run_in(world)
+    }
+
+    fn run_in(&self, mut world: World) -> Result<Session, AccessError> {
         // Two of these links make the way from end to end, and only their upper halves lose datagrams.
         let down = Wire::new(self.rtt / 4);
         let mut up = down;

@@ -49,6 +49,18 @@ enum Algorithm {
     Sha256,
 }
 
+impl Algorithm {
+    /// `None` if the credentials cannot be used in STUN.
+    fn key(self, credentials: &Credentials, realm: &str) -> Option<Key> {
+        let Credentials { username, password } = credentials;
+        match self {
+            Self::Md5 => Key::long_term_md5(username, realm, password),
+            Self::Sha256 => Key::long_term_sha256(username, realm, password),
+        }
+        .ok()
+    }
+}
+
 /// What an error response with a nonce leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
@@ -121,14 +133,10 @@ impl Auth {
             known.nonce = nonce.into();
             return Challenge::Retry;
         }
-        let Credentials { username, password } = &self.credentials;
-        let key = match algorithm {
-            Algorithm::Md5 => Key::long_term_md5(username, &realm, password),
-            Algorithm::Sha256 => Key::long_term_sha256(username, &realm, password),
-        };
-        let Ok(key) = key else {
+        let Some(key) = algorithm.key(&self.credentials, &realm) else {
             return Challenge::Unusable;
         };
+        let Credentials { username, .. } = &self.credentials;
         let userhash = match features.contains(SecurityFeatures::USERNAME_ANONYMITY) {
             true => userhash(username, &realm).ok(),
             false => None,
@@ -170,6 +178,12 @@ impl Auth {
         // RFC 8489 section 9.2.5: with PASSWORD-ALGORITHMS, MESSAGE-INTEGRITY-SHA256 only.
         message.message_integrity_sha256(&known.key, 32)?;
         Ok(())
+    }
+
+    pub(super) fn key_and_stand_in(&self, credentials: &Credentials) -> Option<(&Key, Key)> {
+        let known = self.known.as_ref()?;
+        let stand_in = known.algorithm.key(credentials, &known.realm)?;
+        Some((&known.key, stand_in))
     }
 
     /// A response that our key authenticates, with the integrity that was agreed on.

@@ -17,7 +17,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use nilas_stun::TransactionId;
+use nilas_stun::{Key, TransactionId};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -303,6 +303,12 @@ impl Client {
     /// The relayed addresses, if there is an allocation.
     pub fn relayed(&self) -> &[SocketAddr] {
         &self.relayed
+    }
+
+    /// The key that the server's answers are verified with now, and what it would be with other credentials:
+    /// for a recording that is to hold none of the real ones. `None` before the server has challenged.
+    pub fn key_and_stand_in(&self, credentials: &Credentials) -> Option<(&Key, Key)> {
+        self.auth.key_and_stand_in(credentials)
     }
 
     /// Whether this allocation can reach peers of this address's family.

@@ -18,9 +18,9 @@
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
+use nilas_stun::Key;
 use nilas_turn::Time;
-use nilas_turn::client::{Client, ClientConfig, Transport};
-use rand_core::Rng;
+use nilas_turn::client::{Client, ClientConfig, Credentials, Transport};
 use smallvec::SmallVec;
 
 use super::Agent;
@@ -187,7 +187,7 @@ impl Server {
         let mut config = ClientConfig::new(self.config.credentials.clone(), transport);
         config.families = self.config.families;
         let mut seed = [0; 32];
-        shared.rng.fill_bytes(&mut seed);
+        shared.source.fill_bytes(&mut seed);
         Client::new(config, seed)
     }
 }
@@ -213,6 +213,20 @@ const fn preference_of(transport: TurnTransport) -> u16 {
 }
 
 impl Agent {
+    /// The key of the server of an allocation, and what it would be with the credentials that stand for the
+    /// real ones.
+    pub(crate) fn server_keys(
+        &self,
+        index: u16,
+        stand_in: impl FnOnce(&Credentials) -> Credentials,
+    ) -> Option<(&Key, Key)> {
+        let turn = self.turn.as_ref()?;
+        let allocation = turn.allocations.get(usize::from(index))?;
+        let server = turn.servers.get(usize::from(allocation.server))?;
+        let stand_in = stand_in(&server.config.credentials);
+        allocation.client.key_and_stand_in(&stand_in)
+    }
+
     pub(super) fn relaying(&self) -> &Relaying {
         let Some(turn) = &self.turn else {
             unreachable!("only agents with TURN servers have allocations")
