@@ -157,6 +157,13 @@ impl Engine {
                 Handled::Consumed
             }
             Input::Resolved { request, result } => {
+                let nat64 = &mut self.shared.nat64;
+                if let Some(news) = nat64.answered(request, result.unwrap_or_default()) {
+                    if news {
+                        self.tell_all(|agent, shared| agent.translator_known(shared));
+                    }
+                    return Handled::Consumed;
+                }
                 let slot = request.slot();
                 if let Some(agent) = self.agents.by_slot_mut(slot) {
                     agent.resolved(&mut self.shared, request, result);
@@ -199,14 +206,8 @@ impl Engine {
             }
             Input::Interfaces(interfaces) => {
                 self.shared.interfaces = Some(interfaces.to_vec());
-                let mut slots = Vec::new();
-                for (key, agent) in self.agents.iter_mut() {
-                    agent.addresses_changed(&mut self.shared, now);
-                    slots.push(key.slot);
-                }
-                for slot in slots {
-                    self.rearm(slot);
-                }
+                self.shared.nat64.forget();
+                self.tell_all(|agent, shared| agent.addresses_changed(shared, now));
                 Handled::Consumed
             }
         }
@@ -289,6 +290,18 @@ impl Engine {
             self.shared.close_socket(socket);
         }
         self.rearm(slot);
+    }
+
+    /// Tells all agents something about the machine they are on.
+    fn tell_all(&mut self, mut tell: impl FnMut(&mut Agent, &mut Shared)) {
+        let mut slots = Vec::new();
+        for (key, agent) in self.agents.iter_mut() {
+            tell(agent, &mut self.shared);
+            slots.push(key.slot);
+        }
+        for slot in slots {
+            self.rearm(slot);
+        }
     }
 
     /// The system refuses to send on a path.
@@ -635,8 +648,9 @@ impl Engine {
         // Building can only fail for lack of room, and then like a lost datagram.
         let mut message = MessageBuilder::new(inner, class, Method::BINDING, response.id).ok()?;
         match response.answer {
-            // RFC 8445 section 7.3.1.2.
-            Answer::Success => message.xor_mapped_address(response.remote),
+            // RFC 8445 section 7.3.1.2: where the check came from. What a translator has made of an IPv4 address is undone,
+            // a departure: the peer knows itself by that address, and would take the other for one more of its own.
+            Answer::Success => message.xor_mapped_address(self.shared.nat64.back(response.remote)),
             Answer::RoleConflict => {
                 message.error_code(ErrorCode::ROLE_CONFLICT.code(), "Role Conflict")
             }

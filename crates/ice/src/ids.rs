@@ -35,6 +35,11 @@ impl SocketId {
 }
 
 impl RequestId {
+    /// A request of the engine itself: of a slot that no agent can have.
+    pub(crate) const fn of_engine(number: u32) -> Self {
+        Self((u32::MAX as u64) << 32 | number as u64)
+    }
+
     /// The slot of the agent that asked.
     pub(crate) const fn slot(self) -> u32 {
         (self.0 >> 32) as u32

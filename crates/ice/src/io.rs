@@ -157,6 +157,9 @@ pub enum Command {
     /// Close a socket that nobody needs any more. Not answered.
     CloseSocket(SocketId),
     /// Find the addresses of a host name. Answered by [`Input::Resolved`].
+    ///
+    /// A machine that has IPv6 only is asked for `ipv4only.arpa`, too: its IPv6 addresses, if any, tell how IPv4 is
+    /// reached through the network's translator (RFC 7050). Whoever resolves passes on what the network's DNS says.
     Resolve {
         /// To be repeated in the answer.
         request: RequestId,

@@ -47,6 +47,7 @@
 //! | `path` | where data goes, for senders |
 //! | `source` | chance, and what else is no input |
 //! | `recording/` | recordings: making them, playing them back |
+//! | `nat64` | IPv4 from a network of IPv6 only |
 //! | `config`, `error`, `ids`, `arena` | the small things |
 //!
 //! What a session does in time: data can flow after one round trip. A session without a working pair
@@ -70,6 +71,7 @@ mod ids;
 mod io;
 mod json;
 mod mux;
+mod nat64;
 mod parameters;
 mod path;
 mod recording;

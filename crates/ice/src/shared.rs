@@ -13,6 +13,7 @@ use crate::event::Event;
 use crate::ids::{AgentId, RequestId, SocketId};
 use crate::io::{Command, Interface};
 use crate::mux::{Joined, Mux};
+use crate::nat64::Nat64;
 use crate::source::Source;
 use nilas_turn::Time;
 
@@ -25,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) source: Source,
     pub(crate) demux: Demux,
     pub(crate) interfaces: Option<Vec<Interface>>,
+    pub(crate) nat64: Nat64,
     pub(crate) counters: Counters,
     pub(crate) mux: Mux,
     outbox: VecDeque<Queued>,
@@ -80,6 +82,7 @@ impl Shared {
             source,
             demux,
             interfaces: None,
+            nat64: Nat64::default(),
             counters: Counters::default(),
             mux: Mux::default(),
             outbox: VecDeque::new(),

@@ -319,6 +319,27 @@ async fn srv_records_rule_by_priority() {
 }
 
 #[tokio::test]
+async fn a_translator_is_found_by_the_ipv6_addresses_of_the_name_that_has_none() {
+    let zone = Zone::default()
+        .a("ipv4only.arpa", "192.0.0.170")
+        .aaaa("ipv4only.arpa", "64:ff9b::192.0.0.170")
+        .aaaa("ipv4only.arpa", "64:ff9b::192.0.0.171");
+    let (resolver, zone) = zone.serve().await;
+    let found = resolver.translator().await.unwrap();
+    let texts: Vec<_> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["64:ff9b::c000:aa", "64:ff9b::c000:ab"]);
+    let asked = (String::from("ipv4only.arpa"), RecordType::AAAA);
+    assert_eq!(zone.questions(), [asked], "and nothing else is asked");
+
+    let (resolver, _) = Zone::default()
+        .a("ipv4only.arpa", "192.0.0.170")
+        .serve()
+        .await;
+    let none = resolver.translator().await;
+    assert!(matches!(none, Err(DnsError::NotFound { .. })), "{none:?}");
+}
+
+#[tokio::test]
 async fn literals_ask_nobody() {
     let (resolver, zone) = Zone::default().serve().await;
     let found = turn(&resolver, "turn:192.0.2.1", ALL).await.unwrap();

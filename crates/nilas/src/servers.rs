@@ -14,6 +14,9 @@ use tokio::sync::OnceCell;
 
 use crate::connector::{Connector, Target};
 
+/// The name whose IPv6 addresses tell the translator to IPv4, where the network has one (RFC 7050 section 3).
+const TRANSLATOR: &str = "ipv4only.arpa";
+
 /// A server as the engine's commands name it.
 pub(crate) type Server = (String, u16);
 
@@ -96,7 +99,12 @@ impl Servers {
         }
     }
 
-    /// Finds a server that is reached over UDP.
+    /// The machine is in another network: other resolvers, and other answers.
+    pub(crate) fn network_changed(&mut self) {
+        self.resolver = Arc::default();
+    }
+
+    /// Finds a server that is reached over UDP, or the translator of the network.
     pub(crate) fn resolve(
         &self,
         server: Server,
@@ -110,6 +118,9 @@ impl Servers {
         };
         let lookup = self.lookup();
         async move {
+            if server.0 == TRANSLATOR {
+                return lookup.translator(server.1).await;
+            }
             match service {
                 Some(service) => lookup.service(server, service, ServerTransport::Udp).await,
                 None => resolve(&server.0, server.1).await,
@@ -166,6 +177,13 @@ impl Servers {
 struct Lookup(Arc<OnceCell<Option<ServerResolver>>>);
 
 impl Lookup {
+    async fn translator(&self, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
+        let resolver = self.0.get_or_init(async || ServerResolver::system().ok());
+        let resolver = resolver.await.as_ref().ok_or(ResolveError::Other)?;
+        let found = resolver.translator().await.map_err(|error| sort(&error))?;
+        Ok(found.into_iter().map(|ip| (ip, port).into()).collect())
+    }
+
     async fn service(
         &self,
         (name, port): Server,
@@ -201,11 +219,15 @@ impl Lookup {
                 resolver.turn(&uri, &[transport], seed).await
             }
         };
-        let servers = found.map_err(|error| match error {
-            DnsError::TimedOut { .. } => ResolveError::TimedOut,
-            DnsError::NotFound { .. } => ResolveError::NotFound,
-            _ => ResolveError::Other,
-        })?;
+        let servers = found.map_err(|error| sort(&error))?;
         Ok(servers.iter().map(|server| server.address).collect())
+    }
+}
+
+const fn sort(error: &DnsError) -> ResolveError {
+    match error {
+        DnsError::TimedOut { .. } => ResolveError::TimedOut,
+        DnsError::NotFound { .. } => ResolveError::NotFound,
+        _ => ResolveError::Other,
     }
 }

@@ -7,6 +7,7 @@ use nilas_stun::{Class, Message};
 
 use super::generation::{Generation, LocalCandidate, Origin};
 use super::transaction::{Purpose, Transaction};
+use super::translator::{direct_address_for, reflexive_preference};
 use super::trickle::plain;
 use super::{Agent, Bind, Socket};
 use crate::candidate::{Candidate, CandidateType, Foundation, priority};
@@ -29,7 +30,7 @@ pub(super) struct Server {
     url: Box<str>,
     host: Box<str>,
     port: u16,
-    addresses: Vec<SocketAddr>,
+    pub(super) addresses: Vec<SocketAddr>,
     request: Option<RequestId>,
     resolved: bool,
 }
@@ -53,14 +54,6 @@ impl Server {
             resolved: literal.is_some(),
         }
     }
-}
-
-/// The address to ask from this base: the first of its family.
-pub(super) fn address_for(addresses: &[SocketAddr], base: IpAddr) -> Option<SocketAddr> {
-    addresses.iter().copied().find(|address| {
-        crate::candidate::may_pair(base, address.ip())
-            && base.is_loopback() == address.ip().is_loopback()
-    })
 }
 
 /// Why a server's name is of no use.
@@ -117,6 +110,7 @@ impl Agent {
             }
         }
         self.interfaces_seen = false;
+        self.ask_for_translator(shared);
         if let Some(interfaces) = &shared.interfaces {
             for socket in self.sockets.iter_mut().filter(|own| own.relay.is_none()) {
                 let ip = socket.address.ip();
@@ -137,6 +131,7 @@ impl Agent {
         if self.gathering != GatheringState::Gathering || self.interfaces_seen {
             return;
         }
+        self.ask_for_translator(shared);
         let Some(interfaces) = shared.interfaces.take() else {
             return;
         };
@@ -303,7 +298,7 @@ impl Agent {
             }
         }
         for socket in 0..self.sockets.len() as u16 {
-            self.add_job(socket, index as u16);
+            self.add_job(shared, socket, index as u16);
         }
         self.finish_gathering(shared);
     }
@@ -328,27 +323,37 @@ impl Agent {
             );
             self.pair_socket(socket, &mut shared.counters);
             for server in 0..self.servers.len() as u16 {
-                self.add_job(socket, server);
+                self.add_job(shared, socket, server);
             }
         }
         self.allocate_from(shared, socket);
     }
 
-    fn add_job(&mut self, socket: u16, server: u16) {
+    /// Has a server asked from a socket, unless it is being asked or cannot be reached.
+    pub(super) fn add_job(&mut self, shared: &Shared, socket: u16, server: u16) {
         let own = self.sockets[usize::from(socket)];
         if !own.usable || own.relay.is_some() || !self.is_base(&own) {
             return;
         }
         let servers = &self.servers[usize::from(server)];
-        let Some(address) = address_for(&servers.addresses, own.address.ip()) else {
-            return;
-        };
-        self.current.jobs.push(Job {
-            socket,
-            server,
-            address,
-            state: JobState::Waiting,
-        });
+        let base = own.address.ip();
+        // Through a translator a server tells another address than directly.
+        let far = self.far_address_for(shared, &servers.addresses, base);
+        let asked = direct_address_for(&servers.addresses, base)
+            .into_iter()
+            .chain(far);
+        for address in asked {
+            let known =
+                |job: &Job| (job.socket, job.server, job.address) == (socket, server, address);
+            if !self.current.jobs.iter().any(known) {
+                self.current.jobs.push(Job {
+                    socket,
+                    server,
+                    address,
+                    state: JobState::Waiting,
+                });
+            }
+        }
     }
 
     /// Keeps a local candidate and tells it, unless it is redundant (RFC 8445 section 5.1.3).
@@ -452,8 +457,9 @@ impl Agent {
             Class::SuccessResponse => message.xor_mapped_address().ok().flatten(),
             _ => None,
         };
+        // A server that was asked through a translator has seen that one's IPv4 address.
         let Some(mapped) =
-            mapped.filter(|mapped| mapped.is_ipv4() == address.is_ipv4() && mapped.port() != 0)
+            mapped.filter(|mapped| (mapped.is_ipv4() || address.is_ipv6()) && mapped.port() != 0)
         else {
             let (code, reason) = match message.error_code() {
                 Ok(Some(error)) => (error.code(), error.reason()),
@@ -467,11 +473,7 @@ impl Agent {
         self.current.jobs[usize::from(job)].state = JobState::Answered {
             next: now + KEEPALIVE,
         };
-        let Socket {
-            preference,
-            foundation: base,
-            ..
-        } = self.sockets[usize::from(socket)];
+        let base = self.sockets[usize::from(socket)];
         self.add_local(
             shared,
             LocalCandidate {
@@ -479,9 +481,9 @@ impl Agent {
                 socket,
                 kind: CandidateType::Srflx,
                 origin: Origin::Stun(server),
-                priority: priority(CandidateType::Srflx, preference, 1),
+                priority: priority(CandidateType::Srflx, reflexive_preference(&base, mapped), 1),
                 // RFC 8445 section 5.1.1.3: type, base address and server make the foundation.
-                foundation: 1_000_000 + 1_000 * u32::from(server) + base,
+                foundation: 1_000_000 + 1_000 * u32::from(server) + base.foundation,
             },
         );
         if first {
@@ -572,6 +574,7 @@ impl Agent {
             && self.interfaces_seen
             && self.binds.is_empty()
             && self.servers.iter().all(|server| server.resolved)
+            && !self.awaits_translator(shared)
             && self.relays_done()
             && !self.current.jobs.iter().any(open);
         if done {

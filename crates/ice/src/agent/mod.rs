@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`gather`] | host and server-reflexive candidates | 8445 section 5.1.1 |
 //! | [`relay`] | relayed candidates: TURN | 8656 |
+//! | [`translator`] | IPv4 from a network of IPv6 only | 8445 section 5.1.1.2 |
 //! | [`trickle`] | the peer's candidates come in | 8838 |
 //! | [`checklist`], [`pair`] | pairs are formed, ordered, thawed, given up | 8445 section 6.1.2 |
 //! | [`check`], [`transaction`] | checks go out, paced, and again | 8445 sections 6.1.4, 7.2.2, 14 |
@@ -55,6 +56,7 @@ mod role;
 mod standby;
 mod state;
 mod transaction;
+mod translator;
 mod trickle;
 mod ufrag;
 

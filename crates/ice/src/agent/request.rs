@@ -292,7 +292,8 @@ impl Agent {
             return None;
         }
         let foundation = Foundation::from_number(3_000_000 + learned as u32);
-        let candidate = Candidate::new(CandidateType::Prflx, remote, priority, foundation);
+        let told = shared.nat64.back(remote);
+        let candidate = Candidate::new(CandidateType::Prflx, told, priority, foundation);
         Some(self.insert_remote(candidate, remote))
     }
 }

@@ -4,11 +4,12 @@ use core::net::SocketAddr;
 
 use nilas_stun::{Authenticated, Class, ErrorCode, Message, TransactionId};
 
+use super::Agent;
 use super::generation::{LocalCandidate, Origin};
 use super::pair::PairId;
 use super::transaction::{Purpose, Transaction};
+use super::translator::reflexive_preference;
 use super::trickle::plain;
-use super::{Agent, Socket};
 use crate::candidate::{CandidateType, priority};
 use crate::event::{Event, Role};
 use crate::ids::SocketId;
@@ -197,18 +198,14 @@ impl Agent {
         if self.current.locals.len() >= 2 * usize::from(self.settings.max_peer_reflexive).max(64) {
             return fallback;
         }
-        let Socket {
-            preference,
-            foundation,
-            ..
-        } = self.sockets[usize::from(socket)];
+        let base = self.sockets[usize::from(socket)];
         self.current.locals.push(LocalCandidate {
             address: mapped,
             socket,
             kind: CandidateType::Prflx,
             origin: Origin::Local,
-            priority: priority(CandidateType::Prflx, preference, 1),
-            foundation: 2_000_000 + foundation,
+            priority: priority(CandidateType::Prflx, reflexive_preference(&base, mapped), 1),
+            foundation: 2_000_000 + base.foundation,
         });
         self.current.locals.len() as u16 - 1
     }

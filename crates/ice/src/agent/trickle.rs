@@ -40,6 +40,20 @@ impl Agent {
             // One and the same text for all candidates.
             candidate.ufrag = Some(remote.ufrag.shared());
         }
+        let far = self.through_translator(shared, address);
+        if let Some(far) = far {
+            self.take_in(shared, candidate.clone(), far)?;
+        }
+        self.take_in(shared, candidate, address)
+    }
+
+    /// Takes a candidate in that is reached at this address.
+    pub(super) fn take_in(
+        &mut self,
+        shared: &mut Shared,
+        candidate: Candidate,
+        address: SocketAddr,
+    ) -> Result<(), AgentError> {
         let limit = usize::from(self.settings.max_pairs).max(100);
         if let Some(known) = self.current.remote_at(address) {
             self.relabel(known, candidate);

@@ -1,7 +1,7 @@
 //! The steps from a URI to its servers (RFC 8489 section 8, RFC 8656 section 4).
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -121,6 +121,18 @@ impl ServerResolver {
             }
         };
         self.combine(name, services, &direct).await
+    }
+
+    /// The addresses that the network's DNS makes up for `ipv4only.arpa`, where there is a translator to IPv4: they
+    /// tell its prefix (RFC 7050 section 3).
+    ///
+    /// RFC 8880 section 7.1 sends this question to the resolver of each interface. Those of the system are asked,
+    /// which is the same on a machine that is in one network.
+    ///
+    /// # Errors
+    /// [`DnsError::NotFound`] where there is no translator, and when nobody answers.
+    pub async fn translator(&self) -> Result<Vec<Ipv6Addr>, DnsError> {
+        self.lookup.ipv6_addresses("ipv4only.arpa").await
     }
 
     /// The servers of a `stun:` or `stuns:` URI, in the order to try them (RFC 8489 section 8.1). `seed`

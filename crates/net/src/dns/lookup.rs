@@ -1,6 +1,6 @@
 //! The questions to the DNS.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -64,13 +64,7 @@ impl Lookup {
 
     /// The addresses of a host: A and AAAA at once, and neither waits long for the other.
     pub(super) async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
-        let v6 = async {
-            let answers = self.ask(host, RecordType::AAAA).await?;
-            some(host, answers, |data| match data {
-                RData::AAAA(address) => Some(address.0),
-                _ => None,
-            })
-        };
+        let v6 = self.ipv6_addresses(host);
         let v4 = async {
             let answers = self.ask(host, RecordType::A).await?;
             some(host, answers, |data| match data {
@@ -99,6 +93,15 @@ impl Lookup {
             // That there is none of one family says less than what went wrong with the other.
             (Err(DnsError::NotFound { .. }), Err(error)) | (Err(error), Err(_)) => Err(error),
         }
+    }
+
+    /// The IPv6 addresses of a host.
+    pub(super) async fn ipv6_addresses(&self, host: &str) -> Result<Vec<Ipv6Addr>, DnsError> {
+        let answers = self.ask(host, RecordType::AAAA).await?;
+        some(host, answers, |data| match data {
+            RData::AAAA(address) => Some(address.0),
+            _ => None,
+        })
     }
 
     /// The SRV records of a name; none is no error.

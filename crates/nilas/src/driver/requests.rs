@@ -150,6 +150,7 @@ impl Driver {
         let now = self.clock.now();
         if self.listed.is_none() || found != self.interfaces {
             self.interfaces = found;
+            self.servers.network_changed();
             let _ = self.engine.handle(now, Input::Interfaces(&self.interfaces));
         }
         self.listed = Some(now);

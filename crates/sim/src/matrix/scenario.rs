@@ -187,9 +187,9 @@ impl Scenario {
                     .expect("letters make a name")
                     .on_tls(&[TLS_PORT]);
                 // A relay of IPv6 as well would make a pair of two relays of it, whose priority is higher than that
-                // of one relay of IPv4: only peers without IPv4 are given one.
+                // of one relay of IPv4: only peers without a way to IPv4 are given one.
                 let mut addresses = vec![SERVER.ip()];
-                let v6_only = |kind| matches!(kind, Kind::V6Firewall | Kind::Nat64);
+                let v6_only = |kind| matches!(kind, Kind::V6Firewall);
                 if v6_only(self.a.kind) || v6_only(self.b.kind) {
                     addresses.push(IpAddr::V6(SERVER_V6));
                 }
@@ -204,7 +204,7 @@ impl Scenario {
             return config;
         }
         let host = match access.kind {
-            Kind::V6Firewall | Kind::Nat64 => IpAddr::V6(SERVER_V6),
+            Kind::V6Firewall => IpAddr::V6(SERVER_V6),
             _ => SERVER.ip(),
         };
         config

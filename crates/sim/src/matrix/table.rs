@@ -139,7 +139,7 @@ pub(super) const SINGLES: [Single; 20] = [
     single("dual", "dual", ["hh", "hh"], "IPv6 host candidates reach each other where IPv4 has NATs"),
     single("dual", "sym", ["sr", "rp"], "IPv4 only, and that is eim-apdf beside apdm-apdf"),
     single("v6broken", "dual", ["ss", "ss"], "IPv6 leads nowhere, and IPv4 does not wait for it"),
-    single("nat64", "plain", ["hr", "hr"], "host candidates of IPv6 only; the other side's relay has both families"),
+    single("nat64", "plain", ["ss", "ss"], "through the translator, which is a NAT like the other side's"),
     single("multi", "plain", ["ss", "ss"], "the way out with the better NAT"),
     single("plain+udpblock", "sym", ["rp", "rp"], "only TCP to ports 80 and 443 gets out: a relay over TLS on 443"),
     single("plain+tcp443", "plain", ["rs", "rs"], "only TCP to port 443 gets out: a relay over TLS there"),

@@ -20,6 +20,7 @@ mod restart;
 mod restart_unheard;
 mod roles;
 mod tcp;
+mod translator;
 mod trickle;
 mod turn;
 mod world;

@@ -263,6 +263,8 @@ fn goes_through_the_relay(word: &str, port: u16, transport: TurnTransport) {
             password: "secret".into(),
         };
         let mut config = AgentConfig::new(Role::Controlling);
+        // A translator leads to the peer directly as well.
+        config.relay_only = word == "nat64";
         config
             .turn_servers
             .push(Server::new("turn.example", port, transport, credentials));
@@ -392,4 +394,27 @@ fn servers_that_send_their_clients_around_are_not_followed_for_ever() {
             .sum();
         assert_eq!(redirected, 10, "{transport:?}");
     }
+}
+
+#[test]
+fn a_restart_connects_anew_to_the_server_that_failed_and_to_no_other() {
+    let (mut peers, server) = peers(1, [SYMMETRIC; 2], |_, config| {
+        let mut by_stream = config.turn_servers.remove(0);
+        by_stream.transport = TurnTransport::Stream(StreamTransport::Tcp);
+        let mut dead = by_stream.clone();
+        // Nobody listens there.
+        dead.port = 9;
+        config.turn_servers = vec![dead, by_stream];
+    });
+    assert!(peers.run_until_up(MINUTE).is_some());
+    peers.world.run_for(MINUTE);
+    assert_eq!(peers.world.turn_counters(server).allocations_made, 2);
+    let a = peers.a;
+    let restart = peers
+        .world
+        .with_agent(a, |mut agent, now| agent.restart(now));
+    restart.expect("open");
+    peers.world.run_for(MINUTE);
+    assert_eq!(peers.world.turn_counters(server).allocations_made, 2);
+    peers.assert_data_both_ways();
 }

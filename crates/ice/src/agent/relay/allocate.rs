@@ -9,8 +9,9 @@ use super::{
     Allocation, FIRST_RECONNECT, MAX_ALLOCATIONS, MAX_RECONNECTS, MAX_RELAY_BASES, Route,
     preference_of,
 };
-use crate::agent::gather::{address_for, unresolved};
+use crate::agent::gather::unresolved;
 use crate::agent::generation::{Generation, LocalCandidate, Origin};
+use crate::agent::translator::{ipv4_only, reflexive_preference};
 use crate::agent::{Agent, Bind, Socket};
 use crate::candidate::{CandidateType, priority};
 use crate::config::TurnTransport;
@@ -35,21 +36,44 @@ impl Agent {
             }
         }
         for index in 0..turn.servers.len() as u16 {
-            let TurnTransport::Stream(_) =
-                self.relaying().servers[usize::from(index)].config.transport
-            else {
-                continue;
-            };
-            let alive = |allocation: &Allocation| {
-                allocation.server == index && !matches!(allocation.route, Route::Ended)
-            };
-            if !self.relaying().allocations.iter().any(alive) {
-                self.allocate(shared, index, |_, _| Route::Ended);
-                self.open_stream(shared, self.relaying().allocations.len() - 1, None);
-            }
+            self.open_relay(shared, index);
         }
         for socket in 0..self.sockets.len() as u16 {
             self.add_relay(shared, socket);
+        }
+    }
+
+    /// Connects to a server that is reached by a stream, unless there is a connection.
+    fn open_relay(&mut self, shared: &mut Shared, index: u16) {
+        let server = &self.relaying().servers[usize::from(index)];
+        let by_stream = server.config.transport != TurnTransport::Udp;
+        // Where the literal address leads by way of a translator, its prefix has to be known first.
+        let delayed = ipv4_only(&server.addresses) && self.awaits_translator(shared);
+        let alive = |allocation: &Allocation| {
+            allocation.server == index && !matches!(allocation.route, Route::Ended)
+        };
+        if by_stream
+            && !delayed
+            && !self.relaying().allocations.iter().any(alive)
+            && let Some(allocation) = self.allocate(shared, index, |_, _| Route::Ended)
+        {
+            self.open_stream(shared, allocation, None);
+        }
+    }
+
+    /// Asks the servers that may only be reached through a translator, now that this is known.
+    pub(in crate::agent) fn gather_delayed_relays(&mut self, shared: &mut Shared) {
+        let servers = self.turn.as_ref().map_or(0, |turn| turn.servers.len());
+        for index in 0..servers as u16 {
+            if !ipv4_only(&self.relaying().servers[usize::from(index)].addresses) {
+                continue;
+            }
+            self.open_relay(shared, index);
+            for socket in 0..self.sockets.len() as u16 {
+                if !self.sockets[usize::from(socket)].carrier_only {
+                    self.allocate_at(shared, socket, index);
+                }
+            }
         }
     }
 
@@ -67,7 +91,7 @@ impl Agent {
         if entry.config.transport != TurnTransport::Udp || own.relay.is_some() || !own.usable {
             return;
         }
-        let Some(address) = address_for(&entry.addresses, own.address.ip()) else {
+        let Some(address) = self.address_for(shared, &entry.addresses, own.address.ip()) else {
             return;
         };
         let known = |allocation: &Allocation| {
@@ -79,7 +103,7 @@ impl Agent {
         }
         let id = self.id;
         let mut binds = None;
-        self.allocate(shared, server, |shared, index| {
+        let _ = self.allocate(shared, server, |shared, index| {
             if shared.demux.claim_server(own.id, address, id, index) {
                 Route::Datagram {
                     socket,
@@ -95,13 +119,13 @@ impl Agent {
         }
     }
 
-    /// A new allocation in the list, if there is room.
+    /// The place of a new allocation in the list, if there is room.
     fn allocate(
         &mut self,
         shared: &mut Shared,
         server: u16,
         route: impl FnOnce(&mut Shared, u16) -> Route,
-    ) {
+    ) -> Option<usize> {
         let turn = self.relaying();
         // One that is over makes room.
         let ended = |allocation: &Allocation| {
@@ -109,7 +133,7 @@ impl Agent {
         };
         let old = turn.allocations.iter().position(ended);
         if old.is_none() && turn.allocations.len() >= MAX_ALLOCATIONS {
-            return;
+            return None;
         }
         let index = old.unwrap_or(turn.allocations.len());
         let allocation = Allocation {
@@ -128,6 +152,7 @@ impl Agent {
             Some(index) => allocations[index] = allocation,
             None => allocations.push(allocation),
         }
+        Some(index)
     }
 
     /// Another local port, for a 5-tuple of its own (RFC 8656 section 7.4, error 437).
@@ -233,6 +258,7 @@ impl Agent {
                 server.config.port,
             ),
         };
+        let address = address.map(|known| self.through_translator(shared, known).unwrap_or(known));
         shared.command(Command::OpenStream {
             request,
             transport,
@@ -430,7 +456,11 @@ impl Agent {
                         socket,
                         kind: CandidateType::Srflx,
                         origin: Origin::Turn(server),
-                        priority: priority(CandidateType::Srflx, carrier.preference, 1),
+                        priority: priority(
+                            CandidateType::Srflx,
+                            reflexive_preference(&carrier, mapped),
+                            1,
+                        ),
                         foundation: 5_000_000 + 1_000 * u32::from(server) + carrier.foundation,
                     },
                 );

@@ -131,6 +131,11 @@ impl Relaying {
         self.allocations.iter().filter_map(due).min()
     }
 
+    /// Whether the addresses of any server are so.
+    pub(super) fn any_server(&self, are_so: impl Fn(&[SocketAddr]) -> bool) -> bool {
+        self.servers.iter().any(|server| are_so(&server.addresses))
+    }
+
     pub(super) fn url(&self, server: u16) -> Option<&str> {
         Some(&self.servers.get(usize::from(server))?.url)
     }

@@ -123,6 +123,8 @@ impl Agent {
             return self.open_stream(shared, index, Some((server, host)));
         };
         let own = self.sockets[usize::from(socket)];
+        let reached = self.address_for(shared, &[server], own.address.ip());
+        let server = reached.unwrap_or(server);
         if own.address.is_ipv4() != server.is_ipv4()
             || !shared
                 .demux
