@@ -173,7 +173,7 @@ async fn a_thousand_allocations_leave_nothing_behind() {
     config.relay.default_lifetime = Duration::from_secs(2);
     config.relay.max_lifetime = Duration::from_secs(4);
     config.relay.nonce_lifetime = Duration::from_secs(1);
-    config.relay.quotas.allocations_per_user = 1_000;
+    config.relay.quotas.allocations_per_user = 2_000;
     let server = start(config).await;
     let peer = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let peer_address = peer.local_addr().unwrap();
@@ -181,7 +181,7 @@ async fn a_thousand_allocations_leave_nothing_behind() {
     // The first round warms up what is allocated once.
     for _ in 0..3 {
         let mut kept = Vec::new();
-        for number in 0..500_u32 {
+        for number in 0..1_000_u32 {
             let (mut client, relayed) = loop {
                 let mut client = Relayed::udp(server.udp(), credentials(), Families::V4).await;
                 match client.try_allocate().await {
@@ -191,15 +191,15 @@ async fn a_thousand_allocations_leave_nothing_behind() {
                     Err(failure) => panic!("{failure}"),
                 }
             };
-            if number % 10 == 0 {
+            if number % 4 == 0 {
                 assert_eq!(client.bind(peer_address).await, None);
                 client.send(peer_address, b"used").await;
                 let mut buffer = [0; 10];
                 let received = timeout(GUARD, peer.recv_from(&mut buffer)).await;
                 assert_eq!(received.unwrap().unwrap(), (4, relayed));
             }
-            // Every other one is leaked: its client is gone without a word.
-            if number % 2 == 0 && kept.len() < 50 {
+            // Most are leaked: their clients are gone without a word.
+            if number % 10 == 0 {
                 kept.push(client);
             }
         }
@@ -223,11 +223,11 @@ async fn a_thousand_allocations_leave_nothing_behind() {
         resident.push(resident_kib());
     }
     let stats = server.handle.stats();
-    assert!(stats.turn.allocations_made >= 1_500);
+    assert!(stats.turn.allocations_made >= 3_000);
     assert!(stats.turn.stale_nonces > 0, "refreshed past their nonce");
     if let [Some(_), Some(second), Some(third)] = resident[..] {
-        // A leak of one allocation's 1.5 KiB would be 750 KiB; what other tests of this process do is less.
-        assert!(third < second + 700, "{resident:?} KiB");
+        // The 1.5 KiB of each allocation would be 1,500 KiB; what other tests of this process do is less.
+        assert!(third < second + 1_000, "{resident:?} KiB");
     }
     server.stop().await;
 }
