@@ -14,6 +14,8 @@ use crate::world::{Happening, NodeId, World};
 const DEADLINE: Duration = Duration::from_secs(10);
 /// RFC 8305 section 5: after this time without an answer the next address is tried beside the last.
 const STAGGER: Duration = Duration::from_millis(250);
+/// Before the second address, which is of the other family where there are two.
+const FIRST_STAGGER: Duration = Duration::from_millis(20);
 
 /// The streams of an engine.
 #[derive(Debug, Default)]
@@ -84,11 +86,15 @@ impl World {
             });
             // Without an address of the family there is no route: the next one's turn, at once.
             if let Some(connection) = connection {
+                let mut stagger = STAGGER;
                 if let Some(opening) = self.host_mut(node).streams.opening.get_mut(&request) {
+                    if opening.attempts.is_empty() {
+                        stagger = FIRST_STAGGER;
+                    }
                     opening.attempts.push(connection);
                 }
                 let next = Happening::NextAddress { node, request };
-                self.queue.plan(now + STAGGER, next);
+                self.queue.plan(now + stagger, next);
                 return self.settle_tcp(node);
             }
         }

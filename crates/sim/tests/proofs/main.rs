@@ -4,6 +4,7 @@ mod access;
 mod bounds;
 mod common;
 mod consent;
+mod dead_servers;
 mod defects;
 mod first_path;
 mod hostile;
