@@ -2,11 +2,14 @@
 
 use std::process::Command;
 
-use nilas_lab::{Event, Lab, Node, SERVER_V4, Topology};
+use nilas_lab::{Event, Lab, Node, SERVER_V4, SERVER_V6, Topology};
 use serde_json::{Value, json};
 
 use crate::programs;
 use crate::server::{PASSWORD, Server, USER};
+
+/// Where the servers' machine says nothing once it was told to [`swallow`](Scene::swallow).
+pub const SILENT_PORT: u16 = 3999;
 
 /// A laboratory in which two agents can meet.
 pub struct Scene {
@@ -53,6 +56,25 @@ impl Scene {
     pub fn happen(&self, event: &str) -> Result<(), String> {
         let event: Event = event.parse().map_err(|error| format!("{error}"))?;
         self.lab.event(event).map_err(|error| error.to_string())
+    }
+
+    /// Lets the servers' machine swallow what arrives at [`SILENT_PORT`], datagrams and SYNs.
+    ///
+    /// # Errors
+    /// A sentence that says why it cannot.
+    pub fn swallow(&self) -> Result<(), String> {
+        let rules = format!(
+            "add table inet silent; \
+             add chain inet silent arriving {{ type filter hook input priority 0; }}; \
+             add rule inet silent arriving udp dport {SILENT_PORT} drop; \
+             add rule inet silent arriving tcp dport {SILENT_PORT} drop"
+        );
+        let mut nft = self.on(Node::Server, "nft")?;
+        let told = nft.arg(rules).output().map_err(|error| error.to_string())?;
+        match told.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&told.stderr).into_owned()),
+        }
     }
 
     /// `nilas agent` on a machine.
@@ -125,6 +147,29 @@ pub fn start_relayed(controlling: bool) -> Value {
     let servers = SERVER_V4.map(|address| {
         json!({"urls": [format!("turn:{address}:3478?transport=udp")], "username": USER, "credential": PASSWORD})
     });
+    json!({"cmd": "start", "controlling": controlling, "iceServers": servers, "relayOnly": false})
+}
+
+/// The command that starts an agent with the first relay of a scene, over UDP and TCP, after and before servers that
+/// swallow everything and a STUN server that only IPv6 leads to.
+#[must_use]
+pub fn start_among_dead(controlling: bool) -> Value {
+    let [alive, _] = SERVER_V4;
+    let [v6, _] = SERVER_V6;
+    let stun = |host: &str, port: u16| json!({"urls": [format!("stun:{host}:{port}")]});
+    let turn = |port: u16| {
+        let urls = ["udp", "tcp"].map(|over| format!("turn:{alive}:{port}?transport={over}"));
+        json!({"urls": urls, "username": USER, "credential": PASSWORD})
+    };
+    let servers = json!([
+        stun(&alive.to_string(), SILENT_PORT),
+        stun(&format!("[{v6}]"), 3478),
+        turn(SILENT_PORT),
+        stun(&alive.to_string(), 3478),
+        turn(3478),
+        turn(443),
+        turn(SILENT_PORT),
+    ]);
     json!({"cmd": "start", "controlling": controlling, "iceServers": servers, "relayOnly": false})
 }
 

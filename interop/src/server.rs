@@ -57,6 +57,9 @@ impl Server {
             &[
                 "--listen",
                 &format!("{address}:3478"),
+                // What a firewall leaves open that lets only the web through.
+                "--listen",
+                &format!("{address}:443"),
                 "--signal-listen",
                 &format!("{address}:3480"),
                 "--user",

@@ -2,7 +2,10 @@
 
 use std::process::Command;
 
+use nilas_interop::pair::Pair;
 use nilas_interop::programs::{self, Said};
+use nilas_interop::scene::{Scene, start_among_dead};
+use nilas_lab::Node;
 use serde_json::Value;
 
 /// What a side's local candidate may be. Behind a NAT whose mapping does not depend on the remote, it is the
@@ -135,6 +138,36 @@ fn only_the_relay_if_asked() {
     let result = relayed("plain,plain", &["--relay-only"]);
     for peer in peers(&result) {
         assert_eq!(peer["local"], "relay", "{peer}");
+    }
+}
+
+/// How little later the path is there, virtual time says: crates/sim/tests/proofs/dead_servers.rs.
+#[test]
+fn dead_servers_and_a_dead_route_keep_nobody_from_a_path() {
+    // Both kinds of way to the first path, and a relay over each transport; `v6broken` hears nothing over IPv6.
+    for (kinds, relayed) in [
+        ("v6broken,plain", false),
+        ("v6broken,sym", true),
+        ("sym,sym", true),
+        ("v6broken+udpblock,sym", true),
+    ] {
+        let run = || {
+            let scene = Scene::with_relays(kinds)?;
+            scene.swallow()?;
+            let peers = [scene.nilas(Node::A)?, scene.nilas(Node::B)?];
+            let mut pair = Pair::start(peers, [true, false].map(start_among_dead))?;
+            pair.connect()?;
+            let kinds = [0, 1].map(|side| pair.seen(side).selected_types());
+            let is_relayed = |kinds: &Option<(&str, &str)>| {
+                kinds.is_some_and(|(local, remote)| [local, remote].contains(&"relay"))
+            };
+            if kinds.iter().all(is_relayed) != relayed {
+                return Err(format!("a path of {kinds:?}"));
+            }
+            pair.exchange(20)?;
+            pair.close()
+        };
+        run().unwrap_or_else(|report: String| panic!("{kinds}: {report}"));
     }
 }
 
