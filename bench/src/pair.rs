@@ -80,6 +80,7 @@ impl Pair {
                     name: "eth0".into(),
                     index: 1,
                     addresses: ips.collect(),
+                    cost: 0,
                 };
                 (interface, Vec::with_capacity(agents))
             });

@@ -8,6 +8,7 @@ use nilas_turn::client::{Credentials, Families};
 use crate::event::Role;
 use crate::io::{Interface, StreamTransport};
 use crate::parameters::Parameters;
+use crate::selection::SelectionPolicy;
 
 /// What holds for all agents of an engine.
 #[derive(Clone, Debug)]
@@ -85,6 +86,9 @@ pub struct AgentConfig {
     pub max_pairs: u16,
     /// The most remote candidates learned from checks rather than from signaling.
     pub max_peer_reflexive: u16,
+    /// Which of several paths carries the data; `None` is [`selection::select`](crate::selection::select). What is chosen by
+    /// another one cannot be played back from a recording.
+    pub selection: Option<SelectionPolicy>,
     /// How long a session without a valid pair is given before it fails (RFC 8863 section 4).
     pub patience: Duration,
 }
@@ -104,6 +108,7 @@ impl AgentConfig {
             pacing: Duration::from_millis(5),
             max_pairs: 100,
             max_peer_reflexive: 32,
+            selection: None,
             // RFC 8863 section 4: the time of a whole STUN transaction, 39.5 s with the defaults.
             patience: Duration::from_millis(39_500),
         }
@@ -188,17 +193,19 @@ pub struct InterfaceFilter {
 
 impl Default for InterfaceFilter {
     fn default() -> Self {
-        Self {
-            loopback: false,
-            link_local: false,
-            ipv4: true,
-            ipv6: true,
-            names: Vec::new(),
-        }
+        Self::DEFAULT
     }
 }
 
 impl InterfaceFilter {
+    pub(crate) const DEFAULT: Self = Self {
+        loopback: false,
+        link_local: false,
+        ipv4: true,
+        ipv6: true,
+        names: Vec::new(),
+    };
+
     /// Whether an address of an interface passes.
     pub fn admits(&self, interface: &Interface, address: IpAddr) -> bool {
         let (family, link_local) = match address {

@@ -207,6 +207,10 @@ pub struct Interface {
     pub index: u32,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+    /// What it costs to send there, from 0 to 999, as libwebrtc's `network-cost` has it: 0 for wired networks, 10
+    /// for wireless ones, 900 for cellular ones, 50 where it is not known. It is told to the peer and counts
+    /// when a path is [selected](crate::selection).
+    pub cost: u16,
 }
 
 /// Why a socket could not be bound.

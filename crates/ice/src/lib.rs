@@ -12,7 +12,7 @@
 //! let mut engine = Engine::new(EngineConfig::default(), [0; 32]); // a seed of the system's generator
 //! let mut now = Time::ZERO; // of the driver's clock
 //! let agent = engine.add_agent(now, AgentConfig::new(Role::Controlling))?;
-//! let lan = Interface { name: "eth0".into(), index: 2, addresses: vec!["192.0.2.1".parse().unwrap()] };
+//! let lan = Interface { name: "eth0".into(), index: 2, addresses: vec!["192.0.2.1".parse().unwrap()], cost: 0 };
 //! let _ = engine.handle(now, Input::Interfaces(&[lan]));
 //! engine.agent(agent)?.gather(now);
 //!
@@ -76,6 +76,7 @@ mod parameters;
 mod path;
 mod recording;
 mod sdp;
+pub mod selection;
 mod shared;
 mod source;
 mod stats;
@@ -107,5 +108,6 @@ pub use sdp::{
     Attribute, AttributeError, Destination, IceChange, IceDescription, MediaSection,
     RemoteCandidate, SdpError, SdpFragment, Secret, SessionDescription, Trickled,
 };
+pub use selection::{Choice, Contender, Liveness, SelectionPolicy, SelectionReason, Situation};
 pub use stats::{CandidatePairStats, CandidateStats, PairState, Stats, TransportStats};
 pub use verdict::Verdict;

@@ -1,6 +1,6 @@
 //! What all agents of an engine share while one of them works.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::VecDeque;
 
@@ -75,6 +75,15 @@ pub(crate) enum Answer {
 }
 
 impl Shared {
+    /// What the network costs that has this local address.
+    pub(crate) fn network_cost(&self, ip: IpAddr) -> u16 {
+        self.interfaces
+            .iter()
+            .flatten()
+            .find(|interface| interface.addresses.contains(&ip))
+            .map_or(0, |interface| interface.cost.min(999))
+    }
+
     pub(crate) fn new(config: EngineConfig, mut source: Source) -> Self {
         let demux = Demux::new(&mut source);
         Self {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 
 use getifaddrs::{InterfaceFlags, getifaddrs};
 use nilas_ice::Interface;
@@ -32,6 +33,7 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
     Ok(found
         .into_iter()
         .map(|((index, name), addresses)| Interface {
+            cost: cost(&name),
             name,
             index,
             addresses,
@@ -39,9 +41,37 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
         .collect())
 }
 
+/// What libwebrtc has for each kind of network.
+const WIRELESS: u16 = 10;
+const CELLULAR: u16 = 900;
+
+/// What it costs to send by an interface: see [`Interface::cost`]. Linux says which ones are wireless; modems are known
+/// by the names that systems give them. All others, bridges and tunnels among them, count as wired.
+fn cost(name: &str) -> u16 {
+    const MODEMS: [&str; 5] = ["wwan", "rmnet", "ccmni", "ppp", "pdp_ip"];
+    if MODEMS.iter().any(|modem| name.starts_with(modem)) {
+        return CELLULAR;
+    }
+    let wireless = cfg!(target_os = "linux")
+        && !name.contains('/')
+        && Path::new("/sys/class/net")
+            .join(name)
+            .join("wireless")
+            .exists();
+    if wireless { WIRELESS } else { 0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn modems_cost_more_than_wires() {
+        assert_eq!(
+            ["wwan0", "rmnet_data1", "lo", "../net/lo"].map(cost),
+            [900, 900, 0, 0]
+        );
+    }
 
     #[test]
     fn loopback_is_listed_with_its_index() {

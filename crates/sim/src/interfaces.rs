@@ -21,6 +21,8 @@ pub(crate) struct Attachment {
     pub(crate) down_state: WireState,
     /// Whether the node still has it.
     present: bool,
+    /// What the host is told that it costs.
+    cost: u16,
 }
 
 impl World {
@@ -59,6 +61,15 @@ impl World {
     pub fn remove_interface(&mut self, node: NodeId, number: usize) {
         self.withdraw(node, number);
         self.attachment_mut(node, number).present = false;
+        self.tell_interfaces(node);
+    }
+
+    /// What sending by an interface costs (see [`Interface::cost`]), 0 until it is said. The host's engine is told.
+    ///
+    /// # Panics
+    /// If there is no such interface.
+    pub fn set_interface_cost(&mut self, node: NodeId, number: usize, cost: u16) {
+        self.attachment_mut(node, number).cost = cost;
         self.tell_interfaces(node);
     }
 
@@ -132,6 +143,7 @@ impl World {
             up_state: WireState::default(),
             down_state: WireState::default(),
             present: true,
+            cost: 0,
         });
         self.readdress(node, number, addresses)?;
         Ok(number)
@@ -232,6 +244,7 @@ impl World {
                 name: format!("eth{number}"),
                 index: number as u32 + 1,
                 addresses: attachment.addresses.clone(),
+                cost: attachment.cost,
             })
             .collect()
     }

@@ -150,6 +150,7 @@ fn interfaces(choices: &mut Choices<'_>, world: &mut World, side: usize) {
         name: "eth0".into(),
         index: 2,
         addresses,
+        cost: 0,
     };
     let _ = world.sides[side]
         .engine

@@ -405,6 +405,15 @@ impl Agent {
     }
 
     fn timed_out(&mut self, shared: &mut Shared, now: Time, transaction: &Transaction) {
+        if let Purpose::Check {
+            pair, generation, ..
+        }
+        | Purpose::Consent { pair, generation } = transaction.purpose
+            && let Some(own) = self.generation_mut(generation)
+            && let Some(pair) = own.pairs.get_mut(pair)
+        {
+            pair.missed();
+        }
         match transaction.purpose {
             Purpose::Check {
                 generation,

@@ -6,6 +6,7 @@ use core::time::Duration;
 use nilas_stun::{Class, Message};
 
 use super::generation::{Generation, LocalCandidate, Origin};
+use super::select::NETWORK_COST;
 use super::transaction::{Purpose, Transaction};
 use super::translator::{direct_address_for, reflexive_preference};
 use super::trickle::plain;
@@ -147,11 +148,11 @@ impl Agent {
                     .map(move |address| (interface, *address))
             })
         };
-        let filter = self.settings.filter.clone();
         for v6 in [true, false] {
-            let addresses =
-                admitted(v6).filter(|(interface, address)| filter.admits(interface, *address));
-            for (rank, (interface, ip)) in addresses.enumerate() {
+            let addresses = admitted(v6)
+                .filter(|(interface, address)| self.settings.filter().admits(interface, *address));
+            let addresses: Vec<_> = addresses.collect();
+            for (rank, (interface, ip)) in addresses.into_iter().enumerate() {
                 let address = match ip {
                     IpAddr::V6(v6) if v6.is_unicast_link_local() => {
                         SocketAddr::V6(SocketAddrV6::new(v6, 0, 0, interface.index))
@@ -238,6 +239,7 @@ impl Agent {
                     usable: true,
                     relay: None,
                     carrier_only: bind.allocation.is_some(),
+                    network_cost: shared.network_cost(address.ip()),
                 });
                 let socket = self.sockets.len() as u16 - 1;
                 match bind.allocation {
@@ -388,6 +390,10 @@ impl Agent {
             ),
             _ => Some(plain(base.address)),
         };
+        if base.network_cost > 0 {
+            let cost = base.network_cost.to_string().into();
+            candidate.extensions.push((NETWORK_COST.into(), cost));
+        }
         candidate.ufrag = Some(generation.local.ufrag.shared());
         candidate
     }

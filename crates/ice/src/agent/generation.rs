@@ -177,12 +177,4 @@ impl Generation {
             .find(|(_, pair)| pair.socket == socket && pair.remote == remote)
             .map(|(id, _)| id)
     }
-
-    /// The valid pair of the highest priority.
-    pub(super) fn best_valid(&self) -> Option<(PairId, &Pair)> {
-        self.pairs
-            .iter()
-            .filter(|(_, pair)| pair.is_valid())
-            .max_by_key(|(_, pair)| pair.priority)
-    }
 }

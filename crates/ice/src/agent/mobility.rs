@@ -24,10 +24,13 @@ impl Agent {
             .iter()
             .flat_map(|interface| {
                 let addresses = interface.addresses.iter().copied();
-                addresses.filter(|address| self.settings.filter.admits(interface, *address))
+                addresses.filter(|address| self.settings.filter().admits(interface, *address))
             })
             .collect();
         shared.interfaces = Some(interfaces);
+        for own in self.sockets.iter_mut().filter(|own| own.relay.is_none()) {
+            own.network_cost = shared.network_cost(own.address.ip());
+        }
         if self.gathering == GatheringState::Gathering {
             self.interfaces_seen = false;
             self.look_at_interfaces(shared);
@@ -55,6 +58,7 @@ impl Agent {
         if appeared {
             self.restart_due = Some(now.max(self.restart_after));
         }
+        self.consider_move(shared, now);
     }
 
     /// An address is gone. Whether the selected path went with it.
@@ -65,7 +69,7 @@ impl Agent {
         let mut gone = false;
         for (id, pair) in self.current.pairs.iter_mut() {
             if pair.socket == socket {
-                pair.died_at = Some(now);
+                pair.died(now);
                 gone |= selected == Some(id);
             }
         }

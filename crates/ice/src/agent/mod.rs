@@ -10,6 +10,7 @@
 //! | [`check`], [`transaction`] | checks go out, paced, and again | 8445 sections 6.1.4, 7.2.2, 14 |
 //! | [`response`] | answers to our checks | 8445 section 7.2.5 |
 //! | [`request`], [`role`] | checks of the peer | 8445 section 7.3 |
+//! | [`select`] | the best pair carries the data | 8445 section 12.1 |
 //! | [`nominate`] | the best pair is settled | 8445 section 8 |
 //! | [`consent`] | the path is watched | 7675 |
 //! | [`standby`] | another path takes over | |
@@ -34,6 +35,7 @@ use crate::error::AgentError;
 use crate::event::{Event, GatheringState, Role, State};
 use crate::ids::{AgentId, RequestId, SocketId};
 use crate::path::{Departure, NoPath, PathCell};
+use crate::selection::SelectionPolicy;
 use crate::shared::Shared;
 use crate::verdict::Verdict;
 use nilas_turn::Time;
@@ -53,6 +55,7 @@ mod request;
 mod response;
 mod restart;
 mod role;
+mod select;
 mod standby;
 mod state;
 mod transaction;
@@ -107,6 +110,7 @@ pub(crate) struct Agent {
     binds: Vec<Bind>,
     servers: Vec<gather::Server>,
     selected_changes: u32,
+    moves: select::Moves,
     /// No restart of the agent's own accord before this, and how many there were in a row.
     restart_after: Time,
     restarts: u8,
@@ -154,7 +158,8 @@ pub(crate) struct Secrets<'a> {
 /// What of its configuration an agent goes on to need.
 #[derive(Debug)]
 struct Settings {
-    filter: InterfaceFilter,
+    /// `None`: as by default.
+    uncommon: Option<Box<Uncommon>>,
     pacing: Duration,
     patience: Duration,
     max_pairs: u16,
@@ -162,6 +167,36 @@ struct Settings {
     relay_only: bool,
     restarts_alone: bool,
     lite: bool,
+}
+
+/// What most applications leave as it is.
+#[derive(Debug)]
+struct Uncommon {
+    filter: InterfaceFilter,
+    selection: Option<SelectionPolicy>,
+}
+
+impl Settings {
+    fn filter(&self) -> &InterfaceFilter {
+        static DEFAULT: InterfaceFilter = InterfaceFilter::DEFAULT;
+        self.uncommon.as_ref().map_or(&DEFAULT, |own| &own.filter)
+    }
+
+    fn selection(&self) -> Option<SelectionPolicy> {
+        self.uncommon.as_ref().and_then(|own| own.selection)
+    }
+}
+
+impl Uncommon {
+    fn of(config: &AgentConfig) -> Option<Box<Self>> {
+        let is_default = config.filter == InterfaceFilter::DEFAULT && config.selection.is_none();
+        (!is_default).then(|| {
+            Box::new(Self {
+                filter: config.filter.clone(),
+                selection: config.selection,
+            })
+        })
+    }
 }
 
 /// A bound local socket, or one that is a relayed transport address: the base of candidates.
@@ -180,6 +215,8 @@ struct Socket {
     relay: Option<u16>,
     /// It only carries an allocation, and is no candidate's base.
     carrier_only: bool,
+    /// What its network costs, 0 to 999.
+    network_cost: u16,
 }
 
 /// A socket that was asked for.
@@ -227,6 +264,7 @@ impl Agent {
         if !shared.demux.claim_ufrag(&local.ufrag, owner) {
             return Err(AgentError::UfragInUse);
         }
+        let uncommon = Uncommon::of(&config);
         let servers = config
             .stun_servers
             .iter()
@@ -253,6 +291,7 @@ impl Agent {
             round_trip: None,
             path: Arc::new(PathCell::new()),
             selected_changes: 0,
+            moves: select::Moves::default(),
             restart_after: Time::ZERO,
             restarts: 0,
             restart_due: None,
@@ -264,7 +303,7 @@ impl Agent {
             closed: false,
             gone: false,
             settings: Settings {
-                filter: config.filter,
+                uncommon,
                 pacing: config.pacing,
                 patience: config.patience,
                 max_pairs: config.max_pairs,

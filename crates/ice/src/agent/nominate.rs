@@ -1,6 +1,6 @@
-//! Selecting and nominating a pair (RFC 8445 section 8.1).
+//! Nominating a pair (RFC 8445 section 8.1).
 //!
-//! Data flows on the best valid pair at once (section 12.1). The controlling agent nominates as soon
+//! Data flows on the best valid pair at once (section 12.1), and it is the one that is nominated, as soon
 //! as nothing better can still arrive soon: every better pair has been checked, and was given twice
 //! the round trip of the best valid one to answer. No fixed wait stands anywhere on the way.
 //!
@@ -29,39 +29,6 @@ const RELAY_PATIENCE: Duration = Duration::from_secs(2);
 const LEAST_RELAY_PATIENCE: Duration = Duration::from_millis(250);
 
 impl Agent {
-    /// Lets the data take the best pair there is.
-    pub(super) fn select(&mut self, shared: &mut Shared, now: Time) {
-        let Some((best, _)) = self.best_for_data() else {
-            return;
-        };
-        if self.current.selected == Some(best) {
-            return;
-        }
-        self.current.selected = Some(best);
-        self.selected_changes += 1;
-        self.watch(shared, now);
-        self.current.watch.begin(now);
-        if let Some(pair) = self.current.pairs.get(best) {
-            let (socket, remote) = (pair.socket, self.current.remote_address(pair));
-            self.bind_channel(now, socket, remote);
-        }
-        self.publish(now);
-        if let Some(pair) = self.selected_pair() {
-            self.emit(shared, Event::SelectedPairChange(pair));
-        }
-        self.announce_state(shared);
-        self.update_state(shared, now);
-    }
-
-    /// A nominated pair, of several the one of the highest priority; else the best valid one.
-    fn best_for_data(&self) -> Option<(PairId, &Pair)> {
-        self.current
-            .pairs
-            .iter()
-            .filter(|(_, pair)| pair.is_valid())
-            .max_by_key(|(_, pair)| (pair.is_trusted(), pair.nominated, pair.priority))
-    }
-
     /// RFC 8445 section 8.1.2: a nomination has come true.
     ///
     /// An aggressive peer nominates several pairs; the one of the highest priority stands (section
@@ -99,7 +66,7 @@ impl Agent {
         if self.nomination_deadline().is_none_or(|at| at > now) {
             return;
         }
-        let Some((id, _)) = self.current.best_valid() else {
+        let Some(id) = self.current.selected else {
             return;
         };
         if let Some(pair) = self.current.pairs.get_mut(id) {
@@ -114,7 +81,8 @@ impl Agent {
         if self.role != Role::Controlling || generation.concluded || generation.remote.is_none() {
             return None;
         }
-        let (best_id, best) = generation.best_valid()?;
+        let best_id = generation.selected?;
+        let best = generation.pairs.get(best_id)?;
         if generation.pairs.iter().any(|(_, pair)| pair.nominate) {
             return None;
         }

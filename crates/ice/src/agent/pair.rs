@@ -35,6 +35,8 @@ pub(super) struct Pair {
     pub(super) requests_received: u32,
     pub(super) responses_sent: u32,
     pub(super) consent_requests_sent: u32,
+    /// The round trip smoothed, in microseconds; 0 before the first answer.
+    smoothed_round_trip: u32,
     pub(super) round_trip: Option<Duration>,
     pub(super) repeat: Repeat,
     /// When a check or consent check was last answered.
@@ -54,7 +56,16 @@ pub(super) struct Pair {
     pub(super) checked_at: Time,
     /// How often a check of the peer has had ours repeated while it was under way.
     pub(super) retriggers: u8,
+    /// The share of checks that were not answered lately, in 255ths.
+    loss: u8,
+    /// Checks in a row that were not.
+    unanswered: u8,
+    /// Since when it has worked, in seconds since the engine began.
+    works_since: u32,
 }
+
+/// So many checks in a row without an answer are no longer loss.
+const INTERRUPTION: u8 = 4;
 
 impl Pair {
     pub(super) fn new(socket: u16, remote: u16, priority: u64, foundation: (u32, u16)) -> Self {
@@ -75,6 +86,10 @@ impl Pair {
             died_at: None,
             nomination: 0,
             retriggers: 0,
+            loss: 0,
+            unanswered: 0,
+            works_since: 0,
+            smoothed_round_trip: 0,
             round_trip: None,
             answered_after: Duration::ZERO,
             total_round_trip: Duration::ZERO,
@@ -106,6 +121,54 @@ impl Pair {
     pub(super) fn measured(&mut self, round_trip: Duration) {
         self.round_trip = Some(round_trip);
         self.total_round_trip += round_trip;
+        let latest = round_trip.as_micros().clamp(1, u128::from(u32::MAX)) as u32;
+        self.smoothed_round_trip = match self.smoothed_round_trip {
+            0 => latest,
+            // RFC 6298's gain of an eighth.
+            smoothed => smoothed - smoothed / 8 + latest / 8,
+        };
+    }
+
+    /// A check was answered. What was lost before it is loss, unless it was so much that the path was interrupted:
+    /// a path that is checked more often would look the worse for it.
+    pub(super) fn answered(&mut self) {
+        self.loss -= self.loss.div_ceil(16);
+        let missed = core::mem::take(&mut self.unanswered);
+        if missed < INTERRUPTION {
+            for _ in 0..missed {
+                self.loss += (u8::MAX - self.loss).div_ceil(16);
+            }
+        }
+    }
+
+    /// A check was not.
+    pub(super) const fn missed(&mut self) {
+        self.unanswered = self.unanswered.saturating_add(1);
+    }
+
+    /// It has begun to work.
+    pub(super) fn begin(&mut self, now: Time) {
+        self.works_since = (now.as_nanos() / 1_000_000_000) as u32;
+    }
+
+    /// It is left because it does not work any more.
+    pub(super) fn died(&mut self, now: Time) {
+        self.died_at = Some(now);
+        self.begin(now);
+    }
+
+    pub(super) fn age(&self, now: Time) -> Duration {
+        now.since(Time::ZERO)
+            .saturating_sub(Duration::from_secs(self.works_since.into()))
+    }
+
+    pub(super) fn smoothed_round_trip(&self) -> Option<Duration> {
+        (self.smoothed_round_trip > 0)
+            .then(|| Duration::from_micros(self.smoothed_round_trip.into()))
+    }
+
+    pub(super) fn loss_percent(&self) -> u8 {
+        (u16::from(self.loss) * 100 / 255) as u8
     }
 }
 

@@ -125,9 +125,13 @@ impl Agent {
             .and_then(|generation| generation.pairs.get_mut(id))
         {
             pair.responses_received += 1;
+            pair.answered();
             if let Some(round_trip) = round_trip {
                 pair.measured(round_trip);
             }
+        }
+        if generation == self.current.number {
+            self.consider_move(shared, now);
         }
         let Purpose::Check { nominate, role, .. } = transaction.purpose else {
             return;
@@ -157,6 +161,9 @@ impl Agent {
             return;
         };
         pair.state = PairState::Succeeded;
+        if !pair.is_valid() {
+            pair.begin(now);
+        }
         pair.valid_local = Some(valid_local);
         pair.answered_after = now.since(transaction.sent_at);
         // RFC 8445 section 7.2.5.3.4: by our nomination, or by the peer's that came before.

@@ -40,22 +40,16 @@ const LEAST_RESTART: Duration = Duration::from_millis(600);
 /// The same for a path that carries no data: one lost consent check is no reason to hurry.
 const IDLE_DOUBT: Duration = Duration::from_secs(1);
 const IDLE_RESTART: Duration = Duration::from_millis(2500);
+/// And for one in a network where the data has been moved twice within a minute.
+const JITTERY_DOUBT: Duration = Duration::from_secs(2);
 /// The least time between two restarts of an agent's own; it doubles with each that found nothing.
 const RESTART_INTERVAL: Duration = Duration::from_secs(5);
 /// A path that died is not gone back to for so long, though it may answer again.
-const SHUNNED: Duration = Duration::from_secs(10);
+pub(super) const SHUNNED: Duration = Duration::from_secs(10);
 /// RFC 8445 section 11: Tr. A standby is a path like any other to the NATs on it.
-const KEEP_WARM: Duration = Duration::from_secs(15);
+pub(super) const KEEP_WARM: Duration = Duration::from_secs(15);
 /// Standbys of a session, at most.
 const MAX_STANDBYS: usize = 4;
-
-impl Pair {
-    /// Whether data may go here: not where it died, until it has answered some time later.
-    pub(super) fn is_trusted(&self) -> bool {
-        self.died_at
-            .is_none_or(|died| self.confirmed_at >= died + SHUNNED)
-    }
-}
 
 /// How the selected path of a generation is watched.
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,6 +91,10 @@ impl Watch {
         self.streak = 0;
         self.grace = GRACE;
         self.suspicion = None;
+    }
+
+    pub(super) const fn is_suspicious(&self) -> bool {
+        self.suspicion.is_some()
     }
 
     fn deadline(&self) -> Option<Time> {
@@ -205,7 +203,7 @@ impl Agent {
             return;
         };
         if suspicion.switch_at.is_some_and(|at| at <= now) {
-            if let Some(best) = self.best_standby(suspicion.since) {
+            if let Some(best) = self.best_standby(now, suspicion.since) {
                 return self.fail_over(shared, now, best);
             }
             // From now on the first that answers takes over.
@@ -304,6 +302,11 @@ impl Agent {
                 (round_trip * 12).max(IDLE_RESTART),
             ),
         };
+        // Where the data has moved twice lately, it takes more than a slow answer to move it again.
+        let (switch, restart) = match self.moves.recent(now) {
+            0 | 1 => (switch, restart),
+            _ => (switch.max(JITTERY_DOUBT), restart.max(IDLE_RESTART)),
+        };
         self.current.watch.suspicion = Some(Suspicion {
             since: now,
             switch_at: Some(now + switch),
@@ -351,18 +354,13 @@ impl Agent {
     }
 
     /// The best standby that answered since then.
-    fn best_standby(&self, since: Time) -> Option<PairId> {
-        self.current
-            .pairs
-            .iter()
-            .filter(|(id, pair)| {
-                pair.is_valid()
-                    && pair.confirmed_at >= since
-                    && pair.is_trusted()
-                    && Some(*id) != self.current.selected
-            })
-            .max_by_key(|(_, pair)| (pair.nominated, pair.priority))
-            .map(|(id, _)| id)
+    fn best_standby(&self, now: Time, since: Time) -> Option<PairId> {
+        let answers = |id, pair: &Pair| {
+            pair.confirmed_at >= since
+                && self.is_trusted(pair, now)
+                && Some(id) != self.current.selected
+        };
+        self.choose(now, answers).map(|(id, _)| id)
     }
 
     /// Data moves to another pair, and the controlling agent says so to the peer.
@@ -372,7 +370,7 @@ impl Agent {
             .selected
             .and_then(|id| self.current.pairs.get_mut(id))
         {
-            old.died_at = Some(now);
+            old.died(now);
         }
         self.select(shared, now);
         // The old one is shunned, so that `to` or a better one has taken its place.
@@ -384,7 +382,7 @@ impl Agent {
 
     /// The path of the selected pair is gone for certain: its interface is, or its relay.
     pub(super) fn path_is_gone(&mut self, shared: &mut Shared, now: Time) {
-        let alive = self.best_standby(Time::ZERO);
+        let alive = self.best_standby(now, Time::ZERO);
         match alive {
             Some(standby) => self.fail_over(shared, now, standby),
             // It is certain, so that it does not wait for its turn.

@@ -25,7 +25,7 @@ impl Agent {
 
     /// Whether IPv4 is wanted and this machine has none of its own: only IPv6 addresses are left to it.
     fn is_ipv6_only(&self, shared: &Shared) -> bool {
-        let filter = &self.settings.filter;
+        let filter = self.settings.filter();
         let Some(interfaces) = shared
             .interfaces
             .as_ref()

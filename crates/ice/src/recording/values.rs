@@ -22,6 +22,7 @@ use crate::io::{
     StreamError, StreamTransport,
 };
 use crate::parameters::{Parameters, ParametersError};
+use crate::selection::{self, SelectionPolicy};
 use crate::stats::PairState;
 use crate::verdict::Verdict;
 
@@ -57,6 +58,16 @@ impl Wire for Foundation {
     }
 }
 
+/// A function of the application's own is not in a recording, only that there was one: it plays back with the policy of
+/// nilas, and says so where the two differ.
+impl Wire for SelectionPolicy {
+    fn write(&self, _: &mut Writer) {}
+
+    fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(selection::select)
+    }
+}
+
 wire_struct!(Key { slot, generation });
 wire_struct!(AgentId { 0 });
 wire_struct!(SocketId { 0 });
@@ -80,6 +91,7 @@ wire_struct!(AgentConfig {
     pacing,
     max_pairs,
     max_peer_reflexive,
+    selection,
     patience,
 });
 wire_struct!(StunServer { host, port });
@@ -106,7 +118,8 @@ wire_enum!(Families { 0 = V4 {}, 1 = V6 {}, 2 = Both {} });
 wire_struct!(Interface {
     name,
     index,
-    addresses
+    addresses,
+    cost
 });
 wire_enum!(BindError {
     0 = AddressInUse {},

@@ -20,6 +20,7 @@ mod replay;
 mod restart;
 mod restart_unheard;
 mod roles;
+mod selection;
 mod tcp;
 mod translator;
 mod trickle;

@@ -411,6 +411,10 @@ impl Agent {
         let transport = self.relaying().servers[usize::from(server)]
             .config
             .transport;
+        let network_cost = match route {
+            Route::Datagram { socket, .. } => self.sockets[usize::from(socket)].network_cost,
+            _ => 0,
+        };
         for address in relayed.iter().copied().take(2) {
             let known = |socket: &Socket| {
                 socket.relay == Some(index as u16) && socket.address == address && socket.usable
@@ -440,6 +444,7 @@ impl Agent {
                 usable: true,
                 relay: Some(index as u16),
                 carrier_only: false,
+                network_cost,
             });
             let socket = self.sockets.len() as u16 - 1;
             self.relaying_mut().allocations[index].bases.push(socket);

@@ -1,0 +1,187 @@
+//! Which pair carries the data: what the [policy](crate::selection) is told, and what follows from its answer.
+
+use smallvec::SmallVec;
+
+use super::Agent;
+use super::pair::{Pair, PairId};
+use super::standby::{KEEP_WARM, SHUNNED};
+use crate::event::{Event, Role};
+use crate::selection::{self, Choice, Contender, Liveness, Situation};
+use crate::shared::Shared;
+use nilas_turn::Time;
+
+/// What `network-cost` may be at most.
+const GREATEST_COST: u16 = 999;
+
+/// When the data last moved from one path to another, and the time before that, in tenths of a second since the
+/// engine began; 0 is never.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Moves([u32; 2]);
+
+impl Moves {
+    const MINUTE: u32 = 600;
+
+    fn add(&mut self, now: Time) {
+        self.0 = [tenths(now), self.0[0]];
+    }
+
+    /// How many there were in the last minute, up to two.
+    pub(super) fn recent(self, now: Time) -> u8 {
+        let recent = |at: &&u32| **at > 0 && **at + Self::MINUTE > tenths(now);
+        self.0.iter().filter(recent).count() as u8
+    }
+}
+
+fn tenths(time: Time) -> u32 {
+    (time.as_nanos() / 100_000_000).clamp(1, u64::from(u32::MAX / 2)) as u32
+}
+
+impl Agent {
+    /// Lets the data take the best pair there is, as far as that is for this agent alone to decide.
+    pub(super) fn select(&mut self, shared: &mut Shared, now: Time) {
+        let Some((best, _)) = self.choose(now, |_, _| true) else {
+            return;
+        };
+        let selected = self.current.selected;
+        if selected == Some(best) || self.is_bound(now, best) {
+            return;
+        }
+        let moved = match selected {
+            Some(_) => self.current.concluded,
+            None => self.previous.is_some(),
+        };
+        if moved {
+            self.moves.add(now);
+        }
+        self.current.selected = Some(best);
+        self.selected_changes += 1;
+        self.watch(shared, now);
+        self.current.watch.begin(now);
+        if let Some(pair) = self.current.pairs.get(best) {
+            let (socket, remote) = (pair.socket, self.current.remote_address(pair));
+            self.bind_channel(now, socket, remote);
+        }
+        self.publish(now);
+        if let Some(pair) = self.selected_pair() {
+            self.emit(shared, Event::SelectedPairChange(pair));
+        }
+        self.announce_state(shared);
+        self.update_state(shared, now);
+    }
+
+    /// Whether a nomination holds the data where it is: only another one takes it to a pair without.
+    fn is_bound(&self, now: Time, to: PairId) -> bool {
+        let nominated = |id| {
+            self.current
+                .pairs
+                .get(id)
+                .filter(|pair: &&Pair| pair.nominated)
+        };
+        let holds = |pair: &Pair| pair.is_valid() && self.is_trusted(pair, now);
+        self.current.concluded
+            && self.current.selected.and_then(nominated).is_some_and(holds)
+            && nominated(to).is_none()
+    }
+
+    /// Asks whether another path is worth to be nominated, and does so by means that the peer understands.
+    pub(super) fn consider_move(&mut self, shared: &mut Shared, now: Time) {
+        let decides = self.role == Role::Controlling && self.current.concluded;
+        let busy = self.current.watch.is_suspicious()
+            || self.current.pairs.iter().any(|(_, pair)| pair.nominate);
+        if !decides || busy || self.settings.lite || self.current.pairs.len() < 2 {
+            return;
+        }
+        let Some((to, choice)) = self.choose(now, |_, _| true) else {
+            return;
+        };
+        if self.current.selected == Some(to) {
+            return;
+        }
+        if !self.renominates() {
+            if choice.reason.is_worth_a_restart() {
+                self.restart_alone(shared, now);
+            }
+            return;
+        }
+        if let Some(pair) = self.current.pairs.get_mut(to) {
+            pair.nominate = true;
+        }
+        self.current.trigger(to, true);
+    }
+
+    /// What the policy chooses among these valid pairs.
+    pub(super) fn choose(
+        &self,
+        now: Time,
+        which: impl Fn(PairId, &Pair) -> bool,
+    ) -> Option<(PairId, Choice)> {
+        let mut ids: SmallVec<[PairId; 8]> = SmallVec::new();
+        let mut contenders: SmallVec<[Contender; 8]> = SmallVec::new();
+        for (id, pair) in self.current.pairs.iter() {
+            if let Some(contender) = self.contender(now, id, pair).filter(|_| which(id, pair)) {
+                ids.push(id);
+                contenders.push(contender);
+            }
+        }
+        let selected = self.current.selected;
+        let situation = Situation {
+            current: ids.iter().position(|id| selected == Some(*id)),
+            settled: self.current.concluded,
+            recent_moves: self.moves.recent(now),
+        };
+        let policy = self.settings.selection().unwrap_or(selection::select);
+        let choice = policy(&situation, &contenders)?;
+        Some((*ids.get(choice.index)?, choice))
+    }
+
+    fn contender(&self, now: Time, id: PairId, pair: &Pair) -> Option<Contender> {
+        let local = self.current.locals.get(usize::from(pair.valid_local?))?;
+        let remote = &self.current.remotes[usize::from(pair.remote)].candidate;
+        let suspected = self.current.selected == Some(id) && self.current.watch.is_suspicious();
+        // A standby that missed its turn may be gone as well.
+        let stale = self.current.concluded
+            && self.current.selected != Some(id)
+            && pair.confirmed_at + KEEP_WARM * 2 < now;
+        let liveness = match self.is_trusted(pair, now) {
+            false => Liveness::Dead,
+            true if suspected || stale => Liveness::Suspected,
+            true => Liveness::Alive,
+        };
+        // Two lite agents choose by the same formula, or they do not meet (RFC 8445 section 8.2).
+        let network_cost = match self.settings.lite {
+            true => 0,
+            false => self.sockets[usize::from(pair.socket)].network_cost + network_cost(remote),
+        };
+        Some(Contender {
+            network_cost,
+            round_trip: pair.smoothed_round_trip(),
+            loss: pair.loss_percent(),
+            age: pair.age(now),
+            liveness,
+            nominated: pair.nominated,
+            ..Contender::new(local.kind, remote.kind, pair.priority)
+        })
+    }
+
+    /// Whether data may go here: not where it died, until it has answered some time later. That time is longer
+    /// where the data has moved lately.
+    pub(super) fn is_trusted(&self, pair: &Pair, now: Time) -> bool {
+        let shunned = SHUNNED * (1 << self.moves.recent(now));
+        pair.died_at
+            .is_none_or(|died| pair.confirmed_at >= died + shunned)
+    }
+}
+
+/// As the peer's candidate line tells it.
+fn network_cost(candidate: &crate::candidate::Candidate) -> u16 {
+    let told = candidate
+        .extensions
+        .iter()
+        .find(|(name, _)| &**name == NETWORK_COST);
+    told.and_then(|(_, value)| value.parse().ok())
+        .unwrap_or(0)
+        .min(GREATEST_COST)
+}
+
+/// The extension of candidate lines that libwebrtc has for it.
+pub(super) const NETWORK_COST: &str = "network-cost";
