@@ -203,7 +203,7 @@ fn datagrams_of_strangers() -> Vec<Vec<u8>> {
     ]
 }
 
-/// RFC 6347 section 4.2.1: a ClientHello without a cookie, which is to be answered and forgotten.
+/// A ClientHello of DTLS 1.2 without a cookie, which is to be answered and forgotten.
 fn hello_of_dtls() -> Vec<u8> {
     let mut body = vec![0xFE, 0xFD];
     body.extend_from_slice(&[5; 32]);

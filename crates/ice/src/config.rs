@@ -146,6 +146,9 @@ pub struct TurnServer {
     pub credentials: Credentials,
     /// Which relayed addresses are asked for. A server that has no IPv6 address gives what it has.
     pub families: Families,
+    /// Nobody named it, and its domain may offer it or not (RFC 5928 section 3, step 4): a name that leads nowhere is no
+    /// error then. For servers that are reached by a connection.
+    pub may_be_absent: bool,
 }
 
 impl TurnServer {
@@ -162,6 +165,7 @@ impl TurnServer {
             transport,
             credentials,
             families: Families::Both,
+            may_be_absent: false,
         }
     }
 }

@@ -9,7 +9,7 @@ use hickory_resolver::proto::op::{Message, Metadata, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, AAAA, NAPTR, SRV};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use nilas_net::dns::ServerTransport::{Dtls, Tcp, Tls, Udp};
-use nilas_net::dns::{DnsError, ServerResolver, ServerTransport};
+use nilas_net::dns::{DnsError, ServerAddress, ServerResolver, ServerTransport};
 use tokio::net::UdpSocket;
 
 /// Everything that an application may support.
@@ -254,6 +254,40 @@ async fn a_transport_skips_naptr_and_a_port_skips_srv() {
     assert_eq!(found, at(&[(Udp, "192.0.2.9:99"), (Tcp, "192.0.2.9:99")]));
     let address = |kind| matches!(kind, RecordType::A | RecordType::AAAA);
     assert!(zone.questions().iter().all(|(_, kind)| address(*kind)));
+}
+
+#[tokio::test]
+async fn what_a_domain_offers_is_what_its_naptr_records_lead_to() {
+    let (resolver, _) = example_net().serve().await;
+    let offers = async |resolver: &ServerResolver, uri: &str, supported: &[ServerTransport]| {
+        let uri = uri.parse().unwrap();
+        let offers = resolver.turn_offers(&uri, supported, 1).await?;
+        let told = |server: &ServerAddress| (server.transport, server.address.to_string());
+        let offers = offers.map(|servers| servers.iter().map(told).collect::<Vec<_>>());
+        Ok::<_, DnsError>(offers)
+    };
+    let all = turn(&resolver, "turn:example.net", ALL).await.unwrap();
+    let offered = offers(&resolver, "turn:example.net", ALL).await.unwrap();
+    assert_eq!(all.len(), 4);
+    assert_eq!(offered, Some(all));
+    let secure = offers(&resolver, "turns:example.net", &[Tls]).await;
+    assert_eq!(secure.unwrap().unwrap(), at(&[(Tls, "192.0.2.1:5349")]));
+    for uri in [
+        "turn:example.net:3478",
+        "turn:example.net?transport=udp",
+        "turn:192.0.2.1",
+    ] {
+        let error = offers(&resolver, uri, ALL).await.unwrap_err();
+        assert_eq!(error, DnsError::Transport, "{uri}");
+    }
+    // A domain that says nothing, and one whose resolver drops the question, which is not waited for.
+    let silent = || Zone::default().a("example.net", "192.0.2.1");
+    for zone in [silent(), silent().swallow(&[RecordType::NAPTR])] {
+        let (resolver, _) = zone.serve().await;
+        let asked = offers(&resolver, "turn:example.net", ALL);
+        let asked = tokio::time::timeout(Duration::from_secs(4), asked).await;
+        assert_eq!(asked.unwrap(), Ok(None));
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nilas_ice::{AgentConfig, Mode, Role};
+use nilas_ice::{AgentConfig, Mode, Role, TurnServer};
 use nilas_net::ice_servers::{self, IceServer};
 use nilas_net::stream::{ClientTls, Proxy};
 
@@ -58,6 +58,10 @@ impl Config {
     /// Adds a TURN server, which relays where nothing direct works: a `turn:` or `turns:` URI (RFC 7065)
     /// and who one is to it. Without `?transport=`, `turn:` means UDP and `turns:` TLS. For a network that
     /// lets only some of them out, add the server once for each: what works first is used first.
+    ///
+    /// Where the URI has no port, the DNS may say where the server is, by SRV records; where it has no transport
+    /// either, the NAPTR records of its domain rule, and what they offer over other transports is used as well (RFC
+    /// 5928 section 3).
     ///
     /// A TLS or DTLS server's certificate must be for the host of the URI, and issued by a root that is
     /// trusted: see [`trust`](Self::trust).
@@ -199,11 +203,30 @@ impl Config {
                 self.agent.stun_servers.push(server);
                 self.servers.services.extend(service);
             }
-            Entry::Turn(server, service) => {
-                self.agent.turn_servers.push(server);
-                self.servers.services.extend(service);
+            Entry::Turn(servers, services) => {
+                for server in servers {
+                    self.push_turn(server);
+                }
+                self.servers.services.extend(services);
             }
         }
+    }
+
+    /// What a domain may offer is of no use beside the same server by its name.
+    fn push_turn(&mut self, server: TurnServer) {
+        let known = &mut self.agent.turn_servers;
+        let same = |other: &TurnServer| {
+            let other = TurnServer {
+                may_be_absent: server.may_be_absent,
+                ..other.clone()
+            };
+            other == server
+        };
+        if server.may_be_absent && known.iter().any(same) {
+            return;
+        }
+        known.retain(|known| !(known.may_be_absent && same(known)));
+        known.push(server);
     }
 
     fn connector(&mut self) -> &mut Connector {
@@ -249,6 +272,29 @@ mod tests {
         assert_eq!(error.reason, ServerErrorReason::Transport);
         let error = Config::controlling().ice_servers("{").unwrap_err();
         assert!(matches!(error.reason, ServerErrorReason::List(_)));
+    }
+
+    #[test]
+    fn what_a_domain_may_offer_is_asked_for_once_and_not_beside_what_was_named() {
+        let named = "turn:t.example?transport=tcp";
+        for uris in [
+            ["turn:t.example", "turn:t.example", named],
+            [named, "turn:t.example", "turn:t.example"],
+        ] {
+            let config = uris.iter().fold(Config::controlling(), |config, uri| {
+                config.turn(uri, "u", "p").unwrap()
+            });
+            let servers = &config.agent.turn_servers;
+            let tcp = TurnTransport::Stream(nilas_ice::StreamTransport::Tcp);
+            let tcp: Vec<_> = servers
+                .iter()
+                .filter(|server| server.transport == tcp)
+                .collect();
+            assert_eq!(tcp.len(), 1, "{uris:?}");
+            assert!(!tcp[0].may_be_absent, "{uris:?}");
+            let absent = servers.iter().filter(|server| server.may_be_absent);
+            assert_eq!(absent.count(), 2, "TLS and DTLS: {uris:?}");
+        }
     }
 
     #[test]

@@ -3,15 +3,17 @@
 use core::fmt;
 
 use nilas_ice::{Credentials, StreamTransport, StunServer, TurnServer, TurnTransport};
+use nilas_net::dns::ServerTransport;
 use nilas_net::ice_servers::{IceServersError, ServerUrl};
-use nilas_stun::uri::{Host, StunUri, Transport, TurnUri, UriError};
+use nilas_stun::uri::{DEFAULT_SECURE_PORT, Host, StunUri, Transport, TurnUri, UriError};
 
 use crate::servers::{Server, Service};
 
-/// A server of either kind. The service is there where SRV records may tell its addresses.
+/// A server of either kind. The service is there where records of the DNS may tell its addresses.
 pub(crate) enum Entry {
     Stun(StunServer, Option<(Server, Service)>),
-    Turn(TurnServer, Option<(Server, Service)>),
+    /// The one that was named, and those that its domain may offer beside it.
+    Turn(Vec<TurnServer>, Vec<(Server, Service)>),
 }
 
 /// A STUN server, with or without its scheme.
@@ -88,9 +90,51 @@ fn turn(uri: &TurnUri, user: &str, password: &str) -> Result<Entry, ServerError>
         password: password.to_owned(),
     };
     let (host, port) = (host(&uri.host), uri.port_or_default());
-    let service = service(&uri.host, uri.port, Service::Turn, &host, port);
-    let server = TurnServer::new(host, port, transport, credentials);
-    Ok(Entry::Turn(server, service))
+    let over = over(transport);
+    let kind = match uri.transport {
+        Some(_) => Service::Turn { over },
+        None => Service::AnyTurn { secure: uri.secure },
+    };
+    let service = service(&uri.host, uri.port, kind, &host, port);
+    let mut services: Vec<_> = service.into_iter().collect();
+    let mut servers = vec![TurnServer::new(
+        &*host,
+        port,
+        transport,
+        credentials.clone(),
+    )];
+    if let [(_, Service::AnyTurn { secure })] = services[..] {
+        // RFC 5928 section 3, step 4: the domain's NAPTR records may lead to other transports. They are tried at once
+        // and not in the records' order, as a relay is to be there early; the agent prefers the fewest layers.
+        let (default, tls) = (port, DEFAULT_SECURE_PORT);
+        let others = match secure {
+            false => &[
+                (default, StreamTransport::Tcp),
+                (tls, StreamTransport::Tls),
+                (tls, StreamTransport::Dtls),
+            ][..],
+            true => &[(tls, StreamTransport::Dtls)][..],
+        };
+        for (port, transport) in others {
+            let transport = TurnTransport::Stream(*transport);
+            let mut server = TurnServer::new(&*host, *port, transport, credentials.clone());
+            server.may_be_absent = true;
+            servers.push(server);
+            services.push(((host.clone(), *port), Service::AnyTurn { secure }));
+        }
+        services.dedup();
+    }
+    Ok(Entry::Turn(servers, services))
+}
+
+/// The same in the terms of the DNS.
+pub(crate) const fn over(transport: TurnTransport) -> ServerTransport {
+    match transport {
+        TurnTransport::Udp => ServerTransport::Udp,
+        TurnTransport::Stream(StreamTransport::Tls) => ServerTransport::Tls,
+        TurnTransport::Stream(StreamTransport::Dtls) => ServerTransport::Dtls,
+        TurnTransport::Stream(_) => ServerTransport::Tcp,
+    }
 }
 
 /// The host without brackets and without the root's dot.
@@ -252,17 +296,32 @@ mod tests {
                 false,
             ),
         ] {
-            let Ok(Entry::Turn(server, service)) = parse_turn(text, "u", "p") else {
+            let Ok(Entry::Turn(servers, services)) = parse_turn(text, "u", "p") else {
                 panic!("{text}")
             };
-            let TurnServer {
-                host: is,
-                port: at,
-                transport: over,
-                ..
-            } = server;
-            assert_eq!((is.as_str(), at, over), (host, port, transport), "{text}");
-            assert_eq!(service.is_some(), named, "{text}");
+            let server = &servers[0];
+            let is = (server.host.as_str(), server.port, server.transport);
+            assert_eq!(is, (host, port, transport), "{text}");
+            assert!(!server.may_be_absent, "{text}");
+            assert!(
+                servers[1..].iter().all(|server| server.may_be_absent),
+                "{text}"
+            );
+            assert_eq!(!services.is_empty(), named, "{text}");
+        }
+        // Where neither port nor transport is named, the domain may offer others.
+        for (text, others) in [
+            ("turn:t.example", &[tcp, tls, dtls][..]),
+            ("turns:t.example", &[dtls]),
+            ("turn:t.example?transport=udp", &[]),
+            ("turn:t.example:3478", &[]),
+            ("turn:192.0.2.1", &[]),
+        ] {
+            let Ok(Entry::Turn(servers, _)) = parse_turn(text, "u", "p") else {
+                panic!("{text}")
+            };
+            let transports: Vec<_> = servers[1..].iter().map(|server| server.transport).collect();
+            assert_eq!(transports, others, "{text}");
         }
     }
 

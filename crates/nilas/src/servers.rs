@@ -13,6 +13,7 @@ use nilas_stun::uri::{Host, StunUri, Transport, TurnUri};
 use tokio::sync::OnceCell;
 
 use crate::connector::{Connector, Target};
+use crate::server::over;
 
 /// The name whose IPv6 addresses tell the translator to IPv4, where the network has one (RFC 7050 section 3).
 const TRANSLATOR: &str = "ipv4only.arpa";
@@ -20,12 +21,19 @@ const TRANSLATOR: &str = "ipv4only.arpa";
 /// A server as the engine's commands name it.
 pub(crate) type Server = (String, u16);
 
-/// A name that a URI gave without a port: where it serves, SRV records may say (RFC 5928 section 3,
+/// A name that a URI gave without a port: where it serves, records of the DNS may say (RFC 5928 section 3,
 /// RFC 8489 section 8.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Service {
     Stun,
-    Turn,
+    /// Over the transport that the URI names.
+    Turn {
+        over: ServerTransport,
+    },
+    /// Over whatever the domain offers, in NAPTR records; otherwise over UDP, or TLS where the URI is `turns:`.
+    AnyTurn {
+        secure: bool,
+    },
 }
 
 /// What an application says of the servers of a new agent, besides the engine's configuration.
@@ -110,11 +118,12 @@ impl Servers {
         server: Server,
     ) -> impl Future<Output = Result<Vec<SocketAddr>, ResolveError>> + Send + use<> {
         let has = |service| self.services.contains_key(&(server.clone(), service));
-        let service = match (has(Service::Stun), has(Service::Turn)) {
-            (true, false) => Some(Service::Stun),
-            (false, true) => Some(Service::Turn),
+        let turn = self.turn_service(&server, ServerTransport::Udp);
+        let service = match (has(Service::Stun), turn) {
+            (true, None) => Some(Service::Stun),
+            (false, turn) => turn,
             // Where one name stands for both, it is not known which is meant: its addresses serve both.
-            _ => None,
+            (true, Some(_)) => None,
         };
         let lookup = self.lookup();
         async move {
@@ -141,37 +150,61 @@ impl Servers {
         let connector = known
             .or_else(|| self.connectors.range(ports).map(|(_, known)| known).next())
             .map(|(how, _)| Arc::clone(how));
-        let over = match transport {
-            StreamTransport::Tls => ServerTransport::Tls,
-            StreamTransport::Dtls => ServerTransport::Dtls,
-            _ => ServerTransport::Tcp,
-        };
-        let is_service = self.services.contains_key(&(server.clone(), Service::Turn));
+        let over = over(TurnTransport::Stream(transport));
+        let service = self.turn_service(&server, over);
         let lookup = self.lookup();
         async move {
             // The agent whose server it was is gone, and so is how it was to be reached.
             let connector = connector.ok_or(StreamError::Other)?;
-            let target = Target {
+            let mut target = Target {
                 transport,
                 host: server.0.clone(),
                 port: server.1,
                 address,
             };
+            if let (None, Some(service @ Service::AnyTurn { .. })) = (address, service) {
+                // A proxy knows nothing of what a domain offers: it is asked for an address.
+                let found = lookup.service(server, service, over).await;
+                let found = found.map_err(|_| StreamError::Unresolved)?;
+                target.address = found.first().copied();
+                return connector.open(target, async { Ok(found) }).await;
+            }
             let addresses = async {
-                match (address, is_service) {
+                match (address, service) {
                     (Some(address), _) => Ok(vec![address]),
-                    (None, true) => lookup.service(server, Service::Turn, over).await,
-                    (None, false) => resolve(&server.0, server.1).await,
+                    (None, Some(service)) => lookup.service(server, service, over).await,
+                    (None, None) => resolve(&server.0, server.1).await,
                 }
             };
             connector.open(target, addresses).await
         }
     }
 
+    /// How a TURN server is looked for that is reached in this way.
+    fn turn_service(&self, server: &Server, over: ServerTransport) -> Option<Service> {
+        let services = [
+            Service::Turn { over },
+            Service::AnyTurn {
+                secure: over.is_secure(),
+            },
+            Service::AnyTurn { secure: false },
+        ];
+        let known = |service: &Service| self.services.contains_key(&(server.clone(), *service));
+        services.into_iter().find(known)
+    }
+
     fn lookup(&self) -> Lookup {
         Lookup(Arc::clone(&self.resolver))
     }
 }
+
+/// What agents speak with TURN servers, the best first.
+const SUPPORTED: &[ServerTransport] = &[
+    ServerTransport::Udp,
+    ServerTransport::Dtls,
+    ServerTransport::Tcp,
+    ServerTransport::Tls,
+];
 
 /// The resolver of services, made when the first is asked for.
 struct Lookup(Arc<OnceCell<Option<ServerResolver>>>);
@@ -206,7 +239,29 @@ impl Lookup {
                 };
                 resolver.stun(&uri, &[transport], seed).await
             }
-            Service::Turn => {
+            Service::AnyTurn { secure } => {
+                let uri = TurnUri {
+                    secure,
+                    host: Host::Name(name),
+                    port: None,
+                    transport: None,
+                };
+                let default = match secure {
+                    false => ServerTransport::Udp,
+                    true => ServerTransport::Tls,
+                };
+                let found = if transport == default {
+                    resolver.turn(&uri, SUPPORTED, seed).await
+                } else {
+                    let offers = resolver.turn_offers(&uri, SUPPORTED, seed).await;
+                    offers.map(Option::unwrap_or_default)
+                };
+                found.map(|mut found| {
+                    found.retain(|server| server.transport == transport);
+                    found
+                })
+            }
+            Service::Turn { .. } => {
                 let uri = TurnUri {
                     secure: transport.is_secure(),
                     host: Host::Name(name),
@@ -220,6 +275,9 @@ impl Lookup {
             }
         };
         let servers = found.map_err(|error| sort(&error))?;
+        if servers.is_empty() {
+            return Err(ResolveError::NotFound);
+        }
         Ok(servers.iter().map(|server| server.address).collect())
     }
 }
@@ -229,5 +287,153 @@ const fn sort(error: &DnsError) -> ResolveError {
         DnsError::TimedOut { .. } => ResolveError::TimedOut,
         DnsError::NotFound { .. } => ResolveError::NotFound,
         _ => ResolveError::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use hickory_resolver::proto::op::{Message, Metadata};
+    use hickory_resolver::proto::rr::rdata::{A, NAPTR, SRV};
+    use hickory_resolver::proto::rr::{Name, RData, Record};
+    use tokio::net::{TcpListener, UdpSocket};
+
+    use super::*;
+    use crate::Config;
+
+    /// A name server on loopback that knows these records and answers everything else with nothing.
+    async fn name_server(records: Vec<(&str, RData)>) -> SocketAddr {
+        let mut zone: BTreeMap<_, Vec<RData>> = BTreeMap::new();
+        for (owner, data) in records {
+            let key = (format!("{owner}."), data.record_type());
+            zone.entry(key).or_default().push(data);
+        }
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut packet = [0; 2000];
+            while let Ok((length, from)) = socket.recv_from(&mut packet).await {
+                let request = Message::from_vec(&packet[..length]).unwrap();
+                let query = request.queries[0].clone();
+                let owner = query.name().to_ascii().to_ascii_lowercase();
+                let found = zone.get(&(owner, query.query_type()));
+                let mut response = Message::response(request.metadata.id, request.metadata.op_code);
+                response.metadata = Metadata::response_from_request(&request.metadata);
+                response.add_query(query.clone());
+                let record =
+                    |data: &RData| Record::from_rdata(query.name().clone(), 60, data.clone());
+                response.add_answers(found.into_iter().flatten().map(record));
+                let _ = socket.send_to(&response.to_vec().unwrap(), from).await;
+            }
+        });
+        address
+    }
+
+    fn name(text: &str) -> Name {
+        Name::from_ascii(format!("{text}.")).unwrap()
+    }
+
+    fn naptr(services: &str, to: &str) -> RData {
+        let bytes = |text: &str| text.as_bytes().into();
+        RData::NAPTR(NAPTR::new(
+            1,
+            1,
+            bytes("S"),
+            bytes(services),
+            bytes(""),
+            name(to),
+        ))
+    }
+
+    fn srv(port: u16) -> RData {
+        RData::SRV(SRV::new(0, 0, port, name("relay.example.net")))
+    }
+
+    fn here() -> RData {
+        RData::A(A::new(127, 0, 0, 1))
+    }
+
+    /// What an agent with this TURN server brings along, where this name server is the system's.
+    async fn servers(records: Vec<(&str, RData)>, uris: &[&str]) -> Servers {
+        let resolver = ServerResolver::with_servers(&[name_server(records).await]).unwrap();
+        let mut servers = Servers {
+            resolver: Arc::new(OnceCell::from(Some(resolver))),
+            ..Servers::default()
+        };
+        let config = uris.iter().fold(Config::controlling(), |config, uri| {
+            config.turn(uri, "u", "p").unwrap()
+        });
+        servers.add(stream_servers(&config.agent), config.servers);
+        servers
+    }
+
+    /// RFC 5928 section 3, step 4.
+    #[tokio::test]
+    async fn a_server_without_port_and_transport_is_what_its_domain_offers() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = listener.local_addr().unwrap();
+        let records = vec![
+            (
+                "example.net",
+                naptr("RELAY:turn.udp", "_turn._udp.example.net"),
+            ),
+            (
+                "example.net",
+                naptr("RELAY:turn.tcp", "_turn._tcp.example.net"),
+            ),
+            ("_turn._udp.example.net", srv(4000)),
+            ("_turn._tcp.example.net", srv(tcp.port())),
+            ("relay.example.net", here()),
+        ];
+        let servers = servers(records, &["turn:example.net"]).await;
+        let server = || ("example.net".to_owned(), 3478);
+        let udp = servers.resolve(server()).await;
+        assert_eq!(udp, Ok(vec!["127.0.0.1:4000".parse().unwrap()]));
+        let opened = servers.open(StreamTransport::Tcp, server(), None);
+        let (opened, accepted) = tokio::join!(opened, listener.accept());
+        assert_eq!(opened.unwrap().local_address(), accepted.unwrap().1);
+        for transport in [StreamTransport::Tls, StreamTransport::Dtls] {
+            let server = ("example.net".to_owned(), 5349);
+            let opened = servers.open(transport, server, None).await;
+            assert_eq!(opened.err(), Some(StreamError::Unresolved), "not offered");
+        }
+    }
+
+    #[tokio::test]
+    async fn where_a_domain_offers_nothing_the_uri_means_udp() {
+        let records = vec![
+            ("example.net", here()),
+            ("_turn._tcp.example.net", srv(4000)),
+            ("relay.example.net", here()),
+        ];
+        let servers = servers(records, &["turn:example.net"]).await;
+        let server = || ("example.net".to_owned(), 3478);
+        let udp = servers.resolve(server()).await;
+        assert_eq!(udp, Ok(vec!["127.0.0.1:3478".parse().unwrap()]));
+        let opened = servers.open(StreamTransport::Tcp, server(), None).await;
+        assert_eq!(opened.err(), Some(StreamError::Unresolved));
+    }
+
+    #[tokio::test]
+    async fn who_names_a_transport_is_not_led_by_naptr_records() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = listener.local_addr().unwrap();
+        let records = vec![
+            (
+                "example.net",
+                naptr("RELAY:turn.tcp", "_other._tcp.example.net"),
+            ),
+            ("_turn._tcp.example.net", srv(tcp.port())),
+            ("relay.example.net", here()),
+        ];
+        // The same name twice: each by its own rules.
+        let uris = ["turn:example.net", "turn:example.net?transport=tcp"];
+        let servers = servers(records, &uris).await;
+        let server = || ("example.net".to_owned(), 3478);
+        let opened = servers.open(StreamTransport::Tcp, server(), None);
+        let (opened, accepted) = tokio::join!(opened, listener.accept());
+        assert_eq!(opened.unwrap().local_address(), accepted.unwrap().1);
+        assert_eq!(servers.resolve(server()).await, Err(ResolveError::NotFound));
     }
 }

@@ -100,7 +100,8 @@ wire_struct!(TurnServer {
     port,
     transport,
     credentials,
-    families
+    families,
+    may_be_absent
 });
 wire_struct!(Credentials { username, password });
 wire_struct!(InterfaceFilter {

@@ -106,12 +106,7 @@ impl ServerResolver {
             if uri.transport.is_some() {
                 return None;
             }
-            let records = self.lookup.naptr(name).await.ok()?;
-            let steps = naptr_steps(records, &allowed);
-            if steps.is_empty() {
-                return None;
-            }
-            Some(self.follow(name, steps, seed).await)
+            self.offered(name, &allowed, seed).await
         };
         let services = async {
             let (naptr, srv) = tokio::join!(naptr, self.services(service, name, &direct, seed));
@@ -121,6 +116,37 @@ impl ServerResolver {
             }
         };
         self.combine(name, services, &direct).await
+    }
+
+    /// What a domain says of the servers of a `turn:` or `turns:` URI that names neither port nor transport, in NAPTR
+    /// records: those that are there for the transports that are supported, in the order to try them (RFC 5928
+    /// section 3, step 4). `None` where it says nothing, or nothing in time: then the transport is for the user of
+    /// the URI to choose.
+    ///
+    /// # Errors
+    /// When the URI has a port or a transport, or an address for a host, or none of the transports can be used.
+    pub async fn turn_offers(
+        &self,
+        uri: &TurnUri,
+        supported: &[ServerTransport],
+        seed: u64,
+    ) -> Result<Option<Vec<ServerAddress>>, DnsError> {
+        let allowed = turn_transports(uri, supported)?;
+        let (Err(name), None, None) = (literal(&uri.host), uri.port, &uri.transport) else {
+            return Err(DnsError::Transport);
+        };
+        let offered = timeout(SERVICE_DEADLINE, self.offered(name, &allowed, seed));
+        let addresses = self.lookup.addresses(name);
+        tokio::pin!(offered, addresses);
+        Ok(tokio::select! {
+            biased;
+            offered = &mut offered => offered.ok().flatten(),
+            own = &mut addresses => {
+                let patience = if own.is_ok() { SERVICE_PATIENCE } else { SERVICE_DEADLINE };
+                let offered = timeout(patience, offered).await;
+                offered.ok().and_then(Result::ok).flatten()
+            }
+        })
     }
 
     /// The addresses that the network's DNS makes up for `ipv4only.arpa`, where there is a translator to IPv4: they
@@ -258,6 +284,21 @@ impl ServerResolver {
             (*transport, Some(self.locate(targets, host).await))
         }))
         .await
+    }
+
+    /// What NAPTR records lead to, if there are any.
+    async fn offered(
+        &self,
+        name: &str,
+        allowed: &[ServerTransport],
+        seed: u64,
+    ) -> Option<Vec<ServerAddress>> {
+        let records = self.lookup.naptr(name).await.ok()?;
+        let steps = naptr_steps(records, allowed);
+        if steps.is_empty() {
+            return None;
+        }
+        Some(self.follow(name, steps, seed).await)
     }
 
     /// Follows NAPTR records to their servers, depth first, so that their order is kept.

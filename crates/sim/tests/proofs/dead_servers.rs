@@ -1,8 +1,8 @@
 //! Servers and routes that are dead: nothing that another can deliver waits for them.
 
 use nilas_ice::{
-    AgentConfig, Credentials, Role, StreamTransport, StunServer, Time, TurnServer as Server,
-    TurnTransport,
+    AgentConfig, Credentials, Event, GatheringState, Role, StreamTransport, StunServer, Time,
+    TurnServer as Server, TurnTransport,
 };
 use nilas_sim::{Access, Agent, Link, NodeId, Realm, Router, Side, Signaling, TurnServer, World};
 
@@ -117,6 +117,28 @@ fn first_path(seed: u64, words: (&str, &str), dead: Dead) -> Option<Time> {
     let mut peers = Peers { world, a, b };
     peers.introduce(Signaling::trickled(ms(ROUND_TRIP_MS / 2)));
     peers.run_until_up(MINUTE)
+}
+
+/// RFC 5928 section 3: what a domain may offer and does not is no fault of anybody.
+#[test]
+fn a_server_that_may_be_absent_and_is_goes_unmentioned() {
+    for (may_be_absent, told) in [(false, 1), (true, 0)] {
+        let mut world = World::new(1);
+        let host = world.add_host(Realm::INTERNET, &[ip("192.0.2.1")], Link::default());
+        let mut config = AgentConfig::new(Role::Controlling);
+        config.turn_servers.push(Server {
+            may_be_absent,
+            ..relay("nowhere.example", 3478, TCP)
+        });
+        let agent = world.add_agent(host, config).expect("room");
+        world.gather(agent).expect("it is open");
+        world.run_for(ms(100));
+        let events = || world.events(agent).iter().map(|(_, event)| event);
+        let errors = events().filter(|event| matches!(event, Event::CandidateError(_)));
+        assert_eq!(errors.count(), told);
+        let complete = Event::GatheringStateChange(GatheringState::Complete);
+        assert!(events().any(|event| *event == complete), "nobody waits");
+    }
 }
 
 #[test]

@@ -163,7 +163,9 @@ async fn ask(
             _ => {}
         }
     }
-    if let (false, Some(server)) = (answered, &server) {
+    // What a domain may offer and does not is no server.
+    let absent = matches!(&server, Some(Server::Turn(server)) if server.may_be_absent);
+    if let (false, Some(server)) = (answered || absent, &server) {
         let is_stun = matches!(server, Server::Stun(_));
         let server = name(server);
         tell(match round_trip.get().await {

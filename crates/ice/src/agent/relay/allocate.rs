@@ -292,6 +292,10 @@ impl Agent {
                 // A new client asks by itself; one that had an allocation is told that it is lost.
                 allocation.client.reconnected();
             }
+            Err(StreamError::Unresolved) if self.may_be_absent(index) => {
+                self.end_allocation(shared, index);
+                self.finish_gathering(shared);
+            }
             Err(error) => {
                 let text = match error {
                     StreamError::Unresolved => "the server's name has no address",
@@ -307,6 +311,12 @@ impl Agent {
             }
         }
         true
+    }
+
+    fn may_be_absent(&self, index: usize) -> bool {
+        let turn = self.relaying();
+        let server = usize::from(turn.allocations[index].server);
+        turn.servers[server].config.may_be_absent
     }
 
     /// A connection broke. What was allocated on it is gone (RFC 8656 section 8).
