@@ -140,6 +140,26 @@ fn a_port_in_use_is_one_sentence() {
 }
 
 #[test]
+fn what_is_recorded_is_played_back_and_explained() {
+    let file = std::env::temp_dir().join(format!("nilas-interop-{}", std::process::id()));
+    let file = file.to_str().expect("text");
+    let said = nilas(&["demo", "--json", "--record", file]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    for (verb, key) in [("replay", "equal"), ("explain", "complete")] {
+        let said = nilas(&[verb, file, "--json"]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert_eq!(json_lines(&said)[0][key], true, "{said:?}");
+    }
+    for file in [file.to_owned(), format!("{file}.b")] {
+        std::fs::remove_file(file).expect("both peers were recorded");
+    }
+    for verb in ["replay", "explain"] {
+        assert_fault(&nilas(&[verb, file]), &[2], "cannot be read");
+        assert_fault(&nilas(&[verb, "/dev/null"]), &[2], "no recording");
+    }
+}
+
+#[test]
 fn help_names_every_verb_and_the_exit_codes() {
     let said = nilas(&["--help"]);
     assert_eq!(said.code, Some(0));
@@ -149,6 +169,8 @@ fn help_names_every_verb_and_the_exit_codes() {
         "gather",
         "server",
         "agent",
+        "replay",
+        "explain",
         "lab",
         "Exit codes",
     ] {

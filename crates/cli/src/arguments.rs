@@ -40,11 +40,15 @@ pub(crate) enum Verb {
     /// Test TURN servers, load them, and make credentials for them
     Turn(turn::Turn),
     /// Drive one ICE agent by JSON lines on standard input and output
-    Agent,
+    Agent(Agent),
     /// Build a laboratory of NATs (Linux) and run a command in it
     Lab(Lab),
     /// Run sessions in a simulated network, thousands a second, and tell how likely and how fast they connect
     Sim(Sim),
+    /// Play a recorded session back, and show where this build does something else
+    Replay(Replay),
+    /// Say what happened in a recorded session, and why
+    Explain(Explain),
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completions {
@@ -83,6 +87,10 @@ pub(crate) struct Demo {
     /// Use only the relay, even where a direct path is possible
     #[arg(long)]
     pub(crate) relay_only: bool,
+    /// Record the sessions of both peers, without their secrets: the first into FILE, the second into FILE.b; see
+    /// `nilas replay` and `nilas explain`
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) record: Option<PathBuf>,
     /// Print JSON lines; the last one is the result (schema nilas.demo/1)
     #[arg(long)]
     pub(crate) json: bool,
@@ -163,6 +171,9 @@ pub(crate) struct Network {
     /// Use loopback addresses too (they are used anyway where there is nothing else)
     #[arg(long)]
     pub(crate) loopback: bool,
+    /// Record the session into this file, without its secrets, for `nilas replay` and `nilas explain`
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) record: Option<PathBuf>,
 }
 
 /// Serve STUN and TURN over UDP, TCP, TLS and DTLS, and let peers meet under a code over WebSocket.
@@ -266,6 +277,10 @@ pub(crate) struct Sim {
     /// Draw the first session as a sequence diagram into this file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "matrix")]
     pub(crate) html: Option<PathBuf>,
+    /// Record the first session, without its secrets: the first peer into FILE, the second into FILE.b; see
+    /// `nilas replay` and `nilas explain`
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["matrix", "worlds"])]
+    pub(crate) record: Option<PathBuf>,
     /// Run every kind of access beside every other
     #[arg(long, conflicts_with_all = ["nat_a", "nat_b"])]
     pub(crate) matrix: bool,
@@ -276,6 +291,45 @@ pub(crate) struct Sim {
     #[arg(long, requires = "matrix", conflicts_with_all = ["json", "nat_a"])]
     pub(crate) markdown: bool,
     /// Print JSON lines (schema nilas.sim/1, with --matrix nilas.sim-cell/1, with --worlds nilas.sim-worlds/1)
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Drive one ICE agent by JSON lines on standard input and output.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Agent {
+    /// Record the session into this file, without its secrets, for `nilas replay` and `nilas explain`
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) record: Option<PathBuf>,
+}
+
+/// Play a recorded session back, and show where this build does something else.
+///
+/// The engine of this build is given all that the recorded one was given, and must do the same, to the byte. Exits with
+/// 1 at the first difference, and with 2 if the file is no recording that can be read.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Replay {
+    /// The recording, as `--record` makes it
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// Print one JSON object (schema nilas.replay/1)
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Say what happened in a recorded session, and why.
+///
+/// Each candidate and who told it, each pair and how it ended, what was slow, and what would have to change to get a direct
+/// path. Exits with 2 if the file is no recording that can be read.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Explain {
+    /// The recording, as `--record` makes it
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// Print one JSON object (schema nilas.explain/1)
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -14,6 +14,7 @@ mod input;
 mod network;
 mod output;
 mod pipe;
+mod recording;
 mod setting_flags;
 
 use std::process::ExitCode;

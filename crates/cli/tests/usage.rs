@@ -22,7 +22,9 @@ fn help_tells_every_verb_and_the_exit_codes() {
     ] {
         assert!(text.contains(word), "{word} is missing in:\n{text}");
     }
-    for verb in ["demo", "connect", "gather", "server", "agent", "lab", "sim"] {
+    for verb in [
+        "demo", "connect", "gather", "server", "agent", "lab", "sim", "replay", "explain",
+    ] {
         let output = run(&[verb, "--help"]);
         assert_eq!(output.status.code(), Some(0), "{verb}");
         assert!(!output.stdout.is_empty(), "{verb}");

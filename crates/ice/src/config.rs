@@ -124,6 +124,21 @@ pub struct StunServer {
     pub port: u16,
 }
 
+impl StunServer {
+    /// RFC 7064.
+    pub(crate) fn url(&self) -> String {
+        format!("stun:{}:{}", uri_host(&self.host), self.port)
+    }
+}
+
+/// With brackets around an IPv6 address.
+fn uri_host(host: &str) -> String {
+    match host.trim_matches(['[', ']']).parse() {
+        Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
+        _ => host.into(),
+    }
+}
+
 impl From<SocketAddr> for StunServer {
     fn from(address: SocketAddr) -> Self {
         Self {
@@ -167,6 +182,18 @@ impl TurnServer {
             families: Families::Both,
             may_be_absent: false,
         }
+    }
+
+    /// RFC 7065: TLS and DTLS are `turns`, over TCP and UDP.
+    pub(crate) fn url(&self) -> String {
+        let (scheme, transport) = match self.transport {
+            TurnTransport::Udp => ("turn", "udp"),
+            TurnTransport::Stream(StreamTransport::Tcp) => ("turn", "tcp"),
+            TurnTransport::Stream(StreamTransport::Tls) => ("turns", "tcp"),
+            TurnTransport::Stream(StreamTransport::Dtls) => ("turns", "udp"),
+        };
+        let host = uri_host(&self.host);
+        format!("{scheme}:{host}:{}?transport={transport}", self.port)
     }
 }
 

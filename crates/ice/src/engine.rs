@@ -56,7 +56,7 @@ impl Engine {
     }
 
     /// The same, and everything that it is given and decides is recorded from the beginning, so that it can be
-    /// [played back](crate::replay).
+    /// [played back](crate::replay) and [explained](fn@crate::explain).
     pub fn recorded(config: EngineConfig, seed: [u8; 32], options: RecordingOptions) -> Self {
         let mut engine = Self::with_source(config, Source::recorded(seed));
         let taken = engine.shared.source.tape().map(Tape::taken);

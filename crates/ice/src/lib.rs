@@ -48,6 +48,7 @@
 //! | `source` | chance, and what else is no input |
 //! | `recording/` | recordings: making them, playing them back |
 //! | `nat64` | IPv4 from a network of IPv6 only |
+//! | [`explain`](mod@explain) | what happened in a recorded session, and why |
 //! | `config`, `error`, `ids`, `arena` | the small things |
 //!
 //! What a session does in time: data can flow after one round trip. A session without a working pair
@@ -67,6 +68,7 @@ mod demux;
 mod engine;
 mod error;
 mod event;
+pub mod explain;
 mod ids;
 mod io;
 mod json;
@@ -93,6 +95,7 @@ pub use counters::Counters;
 pub use engine::{AgentMut, Engine};
 pub use error::AgentError;
 pub use event::{CandidateError, Event, GatheringState, Role, State};
+pub use explain::explain;
 pub use ids::{AgentId, RequestId, SocketId, StreamId};
 pub use io::{
     Application, BindError, Command, Handled, Input, Interface, Output, ResolveError, SelectedPair,

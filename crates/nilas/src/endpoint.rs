@@ -1,14 +1,15 @@
 //! An engine and its driver, for several agents.
 
+use std::io::Write;
 use std::sync::Arc;
 
-use nilas_ice::{AgentId, Counters, Engine, EngineConfig};
+use nilas_ice::{AgentId, Counters, Engine, EngineConfig, RecordingOptions};
 use nilas_net::{Clock, os_seed};
 use tokio::sync::mpsc;
 
 use crate::agent::Agent;
 use crate::config::Config;
-use crate::driver::{Driver, MAX_REQUESTS};
+use crate::driver::{Driver, MAX_REQUESTS, Tape};
 use crate::error::Error;
 use crate::inbox::Inbox;
 use crate::session::{Request, Session, ask};
@@ -72,17 +73,53 @@ impl Endpoint {
     /// Outside of a tokio runtime.
     pub fn with_config(config: EngineConfig) -> Result<Self, Error> {
         let engine = Engine::new(config, os_seed().map_err(Error::System)?);
+        Ok(Self::drive(engine, None))
+    }
+
+    /// The same, and all that its engine is given and decides is recorded, for `nilas replay` and `nilas explain`.
+    /// A recording holds addresses and no secrets: neither passwords nor application data.
+    ///
+    /// It is written by the driver's own task, a little at a time; `to` should not block for long. When writing fails
+    /// the recording ends, with a warning in the log, and the sessions go on.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = std::env::temp_dir();
+    /// let file = std::fs::File::create(directory.join("session.nilasrec"))?;
+    /// let endpoint = nilas::Endpoint::recorded(Default::default(), Default::default(), file)?;
+    /// # drop(endpoint);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As of [`new`](Self::new).
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn recorded(
+        config: EngineConfig,
+        options: RecordingOptions,
+        to: impl Write + Send + 'static,
+    ) -> Result<Self, Error> {
+        let engine = Engine::recorded(config, os_seed().map_err(Error::System)?, options);
+        Ok(Self::drive(engine, Some(Tape::new(to))))
+    }
+
+    fn drive(engine: Engine, tape: Option<Tape>) -> Self {
         let (requests, to_serve) = mpsc::channel(MAX_REQUESTS);
         // Bounded by the number of agents: each sends one when it is dropped, where nothing can wait.
         let (closings, to_close) = mpsc::unbounded_channel();
         let (clock, sockets) = (Clock::start(), Arc::new(SocketTable::default()));
-        tokio::spawn(Driver::new(engine, clock, Arc::clone(&sockets)).run(to_serve, to_close));
-        Ok(Self {
+        let driver = Driver::new(engine, clock, Arc::clone(&sockets), tape);
+        tokio::spawn(driver.run(to_serve, to_close));
+        Self {
             requests,
             closings,
             sockets,
             clock,
-        })
+        }
     }
 
     /// A new agent, which begins to gather candidates at once.

@@ -79,6 +79,7 @@ pub use events::{Events, Lagged};
 pub use exchange::{SignalReceiver, SignalSender, connect};
 pub use inbox::Batch;
 pub use nilas_ice as ice;
+pub use nilas_ice::RecordingOptions;
 pub use nilas_ice::{
     Candidate, CandidateType, Counters, Event, GatheringState, NoPath, Parameters, Role,
     SelectedPair, State, Stats, Verdict,

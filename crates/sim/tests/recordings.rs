@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use nilas_ice::{
     AgentConfig, EngineConfig, Parameters, RecordingEnd, RecordingError, RecordingOptions, Role,
-    State, replay,
+    State, explain, replay,
 };
 use nilas_sim::matrix::{Scenario, Servers, Session};
 use nilas_sim::{Link, Nat, Realm, Signaling, World};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
 
 const PAYLOAD: &[u8] = b"a very private payload";
 
@@ -302,4 +304,38 @@ fn what_is_no_recording_is_refused() {
     let [mut recording, _] = recordings(&scenario("open", "open", Servers::None));
     recording[7] = 99;
     assert_eq!(replay(&recording), Err(RecordingError::Version(99)));
+}
+
+/// Whatever is made of a recording, it is read, refused, or played to its first difference.
+#[test]
+fn a_recording_full_of_lies_does_no_harm() {
+    let kinds = [
+        ("sym", "plain", Servers::Turn),
+        ("dual", "dual", Servers::TurnUdp),
+    ];
+    for (a, b, servers) in kinds {
+        let [recording, _] = recordings(&scenario(a, b, servers));
+        let mut random = ChaCha8Rng::seed_from_u64(7);
+        for round in 0..300 {
+            let mut lies = recording.clone();
+            for _ in 0..=random.next_u32() % 8 {
+                let at = random.next_u64() as usize % lies.len();
+                match random.next_u32() % 4 {
+                    0 => lies[at] = random.next_u32() as u8,
+                    1 => lies[at] ^= 1 << (random.next_u32() % 8),
+                    // A part that comes twice, and one that is gone.
+                    2 => lies.extend_from_within(at..(at + 200).min(lies.len())),
+                    _ => drop(lies.drain(at..(at + 3).min(lies.len()))),
+                }
+            }
+            let (played, again) = (replay(&lies), replay(&lies));
+            assert_eq!(played, again, "round {round} of {a} {b}");
+            let explained = explain(&lies);
+            let whole = played.is_ok_and(|replay| replay.difference.is_none());
+            assert!(!whole || explained.is_ok(), "round {round} of {a} {b}");
+            if let Ok(explained) = explained {
+                assert!(!explained.to_string().is_empty());
+            }
+        }
+    }
 }

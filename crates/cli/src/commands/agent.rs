@@ -1,29 +1,32 @@
 //! `nilas agent`: one agent, driven by JSON lines.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use nilas::{Agent, Batch, Connection, Event, Events, GatheringState, Role, SelectedPair, State};
 use nilas_ice::{AgentError, Candidate};
 use tokio::sync::mpsc;
 
 use crate::agent_protocol::{Command, Event as Said, Start};
+use crate::arguments;
 use crate::failure::Failure;
 use crate::input::{self, Line};
 use crate::network;
+use crate::recording;
 
 /// The longest command: the largest datagram as JSON text, each byte of it escaped in six.
 const MAX_LINE: usize = 6 * 65_535 + 1_024;
 
-pub(crate) fn run() -> Result<(), Failure> {
-    super::runtime()?.block_on(drive())
+pub(crate) fn run(arguments: &arguments::Agent) -> Result<(), Failure> {
+    super::runtime()?.block_on(drive(arguments.record.as_deref()))
 }
 
 /// Waits for `start`, and drives the agent to its end.
-async fn drive() -> Result<(), Failure> {
+async fn drive(record: Option<&Path>) -> Result<(), Failure> {
     let mut lines = input::lines(MAX_LINE)?;
     while let Some(line) = lines.recv().await {
         match understand(line) {
-            Ok(Command::Start(start)) => match Session::start(&start).await {
+            Ok(Command::Start(start)) => match Session::start(&start, record).await {
                 Ok(session) => return session.drive(lines).await,
                 Err(error) => complain(error)?,
             },
@@ -57,7 +60,7 @@ struct Teller {
 }
 
 impl Session {
-    async fn start(start: &Start) -> Result<Self, Failure> {
+    async fn start(start: &Start, record: Option<&Path>) -> Result<Self, Failure> {
         let interfaces = network::interfaces()?;
         let role = if start.controlling {
             Role::Controlling
@@ -69,7 +72,7 @@ impl Session {
             config = server.add_to(config).map_err(Failure::internal)?;
         }
         config = config.relay_only(start.relay_only).lite(start.lite);
-        let agent = Agent::new(config).await.map_err(Failure::internal)?;
+        let agent = recording::agent(config, record, "agent").await?;
         let connection = agent.connection().map_err(Failure::internal)?;
         let events = agent.events();
         let parameters = agent.local_parameters();

@@ -3,9 +3,11 @@
 mod agent;
 mod connect;
 mod demo;
+mod explain;
 mod gather;
 mod lab;
 mod manual;
+mod replay;
 mod server;
 mod sim;
 mod turn;
@@ -22,7 +24,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.verb {
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Connect(arguments) => connect::run(&arguments),
-        Verb::Agent => agent::run(),
+        Verb::Agent(arguments) => agent::run(&arguments),
+        Verb::Replay(arguments) => replay::run(&arguments),
+        Verb::Explain(arguments) => explain::run(&arguments),
         Verb::Gather(arguments) => gather::run(&arguments),
         Verb::Server(arguments) => server::run(&arguments),
         Verb::Turn(arguments) => turn::run(&arguments),

@@ -39,12 +39,8 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn new(server: &StunServer) -> Self {
         let literal = server.host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
-        let url = match literal {
-            Some(IpAddr::V6(ip)) => format!("stun:[{ip}]:{}", server.port),
-            _ => format!("stun:{}:{}", server.host, server.port),
-        };
         Self {
-            url: url.into(),
+            url: server.url().into(),
             host: server.host.as_str().into(),
             port: server.port,
             addresses: literal

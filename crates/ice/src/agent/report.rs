@@ -79,6 +79,7 @@ impl Agent {
                     nominated: pair.nominated,
                     selected: generation.selected == Some(id),
                     died: pair.died_at.is_some(),
+                    refused: self.is_refused(pair.socket, remote.address),
                     requests_sent: pair.requests_sent,
                     responses_received: pair.responses_received,
                     requests_received: pair.requests_received,

@@ -178,6 +178,8 @@ pub(crate) struct PairView {
     pub(crate) selected: bool,
     /// The data left it, because it did not answer any more.
     pub(crate) died: bool,
+    /// The relay does not relay to the peer's address.
+    pub(crate) refused: bool,
     pub(crate) requests_sent: u32,
     pub(crate) responses_received: u32,
     pub(crate) requests_received: u32,
@@ -344,6 +346,7 @@ wire_struct!(PairView {
     nominated,
     selected,
     died,
+    refused,
     requests_sent,
     responses_received,
     requests_received,
@@ -355,7 +358,7 @@ const END: u8 = 0;
 const STEP: u8 = 1;
 
 impl Step {
-    pub(crate) fn write(&self, out: &mut Writer) {
+    pub(super) fn write(&self, out: &mut Writer) {
         out.bytes.push(STEP);
         out.number(self.now.since(out.now).as_nanos() as u64);
         out.now = self.now;
@@ -367,7 +370,7 @@ impl Step {
 }
 
 impl Ended {
-    pub(crate) fn write(self, out: &mut Writer) {
+    pub(super) fn write(self, out: &mut Writer) {
         out.bytes.push(END);
         Wire::write(&self, out);
     }

@@ -24,7 +24,8 @@ mod values;
 mod watcher;
 mod wire;
 
-pub(crate) use self::entry::{Answer, Call, LocalView, PairName, PairView};
+pub(crate) use self::entry::{Answer, Call, Decision, LocalView, PairName, PairView, Step};
+pub(crate) use self::reader::Steps;
 pub use self::reader::{RecordingEnd, RecordingError};
 pub(crate) use self::recorder::{Recorder, Told};
 pub use self::replay::{Difference, Replay, replay};

@@ -4,10 +4,11 @@
 //! bounded queues; received data goes to the sessions' inboxes; sent data does not pass here at all.
 //!
 //! This file is the loop and the sockets; `requests` is what applications ask for, `streams` the
-//! connections to TURN servers.
+//! connections to TURN servers, `tape` where a recording goes.
 
 mod requests;
 mod streams;
+mod tape;
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn, ready};
@@ -27,6 +28,7 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep_until};
 
 use self::streams::StreamSource;
+pub(crate) use self::tape::Tape;
 use crate::inbox::Inbox;
 use crate::ready::{ReadyList, Source};
 use crate::servers::{Brought, Servers};
@@ -73,6 +75,7 @@ pub(crate) struct Driver {
     /// What is read from streams; made with the first of them.
     stream_buffer: Option<Box<[u8]>>,
     staged: Staged,
+    tape: Option<Tape>,
 }
 
 /// An agent, as the driver knows it.
@@ -115,7 +118,12 @@ enum Polled {
 }
 
 impl Driver {
-    pub(crate) fn new(engine: Engine, clock: Clock, sockets: Arc<SocketTable>) -> Self {
+    pub(crate) fn new(
+        engine: Engine,
+        clock: Clock,
+        sockets: Arc<SocketTable>,
+        tape: Option<Tape>,
+    ) -> Self {
         Self {
             engine,
             clock,
@@ -137,6 +145,7 @@ impl Driver {
             transmit: Box::new([0; TRANSMIT_BYTES]),
             stream_buffer: None,
             staged: Staged::default(),
+            tape,
         }
     }
 
@@ -151,6 +160,9 @@ impl Driver {
         let mut turns = 0;
         loop {
             let polled = self.poll_engine();
+            if let Some(tape) = &mut self.tape {
+                tape.write(&mut self.engine);
+            }
             if let Polled::Idle(Some(time)) = polled {
                 let deadline = Instant::from_std(self.clock.instant(time));
                 if deadline != timer.deadline() {
@@ -363,6 +375,9 @@ impl Driver {
 impl Drop for Driver {
     /// Also when the runtime shuts down and drops the task: nobody may wait for what will never come.
     fn drop(&mut self) {
+        if let Some(tape) = &mut self.tape {
+            tape.end(&mut self.engine);
+        }
         self.sockets.clear();
         for hosted in self.agents.values() {
             hosted

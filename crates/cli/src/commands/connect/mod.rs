@@ -9,10 +9,10 @@ mod sink;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
+use nilas::Role;
 use nilas::signaling::{
     Code, Meeting, Refusal, Rendezvous, RendezvousError, RendezvousEvent, Ticket,
 };
-use nilas::{Agent, Role};
 
 use crate::arguments;
 use crate::failure::Failure;
@@ -20,6 +20,7 @@ use crate::input::{self, Line};
 use crate::network;
 use crate::output::{Event, Format, Reporter, Stream};
 use crate::pipe::MAX_BLOCK;
+use crate::recording;
 use session::Session;
 
 const EVENT_SCHEMA: &str = "nilas.connect-event/1";
@@ -123,7 +124,7 @@ async fn meet_under_code(
     } else {
         Role::Controlled
     };
-    let agent = Agent::new(config).await.map_err(Failure::no_connection)?;
+    let agent = recording::agent(config, arguments.network.record.as_deref(), "connect").await?;
     let agent = Arc::new(agent);
     let signaled = Arc::clone(&agent);
     let exchange = tokio::spawn(async move {
@@ -140,7 +141,7 @@ async fn exchange_tickets(
 ) -> Result<Session, Failure> {
     // Both sides are alike, and ICE heals that (RFC 8445 section 7.3.1.1).
     let config = network::from_arguments(Role::Controlling, &arguments.network)?;
-    let agent = Agent::new(config).await.map_err(Failure::no_connection)?;
+    let agent = recording::agent(config, arguments.network.record.as_deref(), "connect").await?;
     let own = agent.ticket().await.map_err(|_| {
         Failure::no_connection(
             "this machine has no address to tell: bring a network interface up, or add --loopback",

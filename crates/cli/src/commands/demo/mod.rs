@@ -28,6 +28,7 @@ use crate::network;
 use crate::output::reason::why;
 use crate::output::text::milliseconds;
 use crate::output::{Event, Format, Reporter, Stream, json_line};
+use crate::recording;
 
 /// The schema of the last JSON line.
 const SCHEMA: &str = "nilas.demo/1";
@@ -68,7 +69,7 @@ pub(crate) fn run(arguments: &arguments::Demo) -> Result<(), Failure> {
         true => None,
         false => Some(place.relay()?),
     };
-    let stage = Stage::set(&place, relay.as_ref(), arguments.relay_only)?;
+    let stage = Stage::set(&place, relay.as_ref(), arguments)?;
     let report = stage.play(&mut reporter)?;
     if reporter.is_json() {
         json_line(SCHEMA, &report)?;
@@ -113,7 +114,11 @@ struct Stage {
 }
 
 impl Stage {
-    fn set(place: &Place, relay: Option<&Relay>, relay_only: bool) -> Result<Self, Failure> {
+    fn set(
+        place: &Place,
+        relay: Option<&Relay>,
+        arguments: &arguments::Demo,
+    ) -> Result<Self, Failure> {
         let (server, addresses) = start_server(place, relay)?;
         let (to_main, reports) = channel();
         let (to_a, for_a) = unbounded_channel();
@@ -134,7 +139,11 @@ impl Stage {
                 stun: server.stun,
                 rendezvous: server.rendezvous,
                 relay: relay.map(|relay| relay.access(server.turn)),
-                relay_only,
+                relay_only: arguments.relay_only,
+                record: match (&arguments.record, side) {
+                    (Some(file), Side::B) => Some(recording::of_second(file)),
+                    (file, _) => file.clone(),
+                },
                 creates: side == Side::A,
                 orders,
                 memory,

@@ -1,6 +1,7 @@
 //! One of the two peers of a demo: an agent on a thread and a runtime of its own, which reports what happens.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use super::relay::Access;
 use super::result::Outcome;
 use crate::network;
 use crate::output::{CandidateView, Event, PairView};
+use crate::recording;
 
 /// How often pairs are looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -30,6 +32,8 @@ pub(super) struct Plan {
     pub(super) rendezvous: String,
     pub(super) relay: Option<Access>,
     pub(super) relay_only: bool,
+    /// Where the session is recorded.
+    pub(super) record: Option<PathBuf>,
     /// Whether this peer asks for the code; the other one is told it.
     pub(super) creates: bool,
     pub(super) orders: UnboundedReceiver<Order>,
@@ -121,7 +125,7 @@ impl Peer {
             config = relay.add_to(config).map_err(|error| error.to_string())?;
         }
         config = config.relay_only(plan.relay_only);
-        let agent = Agent::new(config)
+        let agent = recording::agent(config, plan.record.as_deref(), "demo")
             .await
             .map_err(|error| error.to_string())?;
         let connection = agent.connection().map_err(|error| error.to_string())?;

@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::network;
 use crate::output::pairs::round_ms;
 use crate::output::{CandidateView, Event, Format, Reporter, Stream, json_line};
+use crate::recording;
 
 /// The schema of the last JSON line.
 const SCHEMA: &str = "nilas.gather/1";
@@ -35,7 +36,10 @@ pub(crate) fn run(arguments: &arguments::Gather) -> Result<(), Failure> {
     let format = Format::choose(arguments.json, Stream::Stdout);
     let reporter = Reporter::new(format, Stream::Stdout, EVENT_SCHEMA);
     let config = network::from_arguments(Role::Controlling, &arguments.network)?;
-    let summary = super::runtime()?.block_on(gather(config, &reporter))?;
+    let summary = super::runtime()?.block_on(async {
+        let endpoint = recording::endpoint(arguments.network.record.as_deref(), "gather")?;
+        gather(config, endpoint, &reporter).await
+    })?;
     if arguments.json {
         json_line(SCHEMA, &summary)?;
     }
@@ -54,13 +58,16 @@ pub(crate) fn run(arguments: &arguments::Gather) -> Result<(), Failure> {
 }
 
 /// Tells candidates as they come, until all have.
-async fn gather(mut config: Config, reporter: &Reporter) -> Result<Summary, Failure> {
+async fn gather(
+    mut config: Config,
+    endpoint: Endpoint,
+    reporter: &Reporter,
+) -> Result<Summary, Failure> {
     let engine = config.engine_config_mut();
     let stun = std::mem::take(&mut engine.stun_servers);
     let turn = std::mem::take(&mut engine.turn_servers);
     let servers = stun.into_iter().map(Server::Stun);
     let servers: Vec<_> = servers.chain(turn.into_iter().map(Server::Turn)).collect();
-    let endpoint = Endpoint::new().map_err(Failure::internal)?;
     let (sender, mut events) = mpsc::unbounded_channel();
     let mut gatherers = JoinSet::new();
     // An agent for each server, so that it is certain who told an address.

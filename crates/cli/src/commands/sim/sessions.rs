@@ -13,6 +13,7 @@ use crate::arguments;
 use crate::commands::print_line;
 use crate::failure::Failure;
 use crate::output::json_line;
+use crate::recording;
 
 const SCHEMA: &str = "nilas.sim/1";
 
@@ -112,6 +113,18 @@ pub(super) fn run(arguments: &arguments::Sim) -> Result<(), Failure> {
         std::fs::write(file, session.diagram(&title)).map_err(|error| {
             Failure::usage(format!("{} cannot be written: {error}", file.display()))
         })?;
+    }
+    if let Some(file) = &arguments.record {
+        let note = format!(
+            "sim --nat-a {a} --nat-b {b} --servers {} --seed {}",
+            first.servers, first.seed
+        );
+        let session = first.run_recorded(recording::options(&note));
+        let mut session = session.map_err(Failure::usage)?;
+        let [of_a, of_b] =
+            [session.a, session.b].map(|agent| session.world.end_recording(agent.node));
+        recording::write(file, &of_a)?;
+        recording::write(&recording::of_second(file), &of_b)?;
     }
     let seeds: Vec<u64> = (0..u64::from(arguments.runs))
         .map(|run| arguments.seed.wrapping_add(run))

@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use nilas_stun::TransactionId;
 use nilas_turn::Time;
-use nilas_turn::client::{Framing, MAX_HEAD, Received};
+use nilas_turn::client::{Framing, MAX_HEAD, Permission, Received};
 
 use super::Route;
 use crate::agent::Agent;
@@ -135,6 +135,20 @@ impl Agent {
         client
             .permit(now, remote)
             .then(|| client.permission_asked(now, remote))
+    }
+
+    /// Whether the server of a relayed base does not relay to this remote.
+    pub(in crate::agent) fn is_refused(&self, socket: u16, remote: SocketAddr) -> bool {
+        let relay = self
+            .sockets
+            .get(usize::from(socket))
+            .and_then(|own| own.relay);
+        let allocation = relay
+            .zip(self.turn.as_ref())
+            .and_then(|(relay, turn)| turn.allocations.get(usize::from(relay)));
+        allocation.is_some_and(|allocation| {
+            allocation.client.permission(Time::ZERO, remote) == Permission::Refused
+        })
     }
 
     /// A pair that is relayed carries the data from now on: it gets a channel.

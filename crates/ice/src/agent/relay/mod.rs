@@ -158,19 +158,8 @@ impl Relaying {
 impl Server {
     fn new(config: TurnServer) -> Self {
         let literal = config.host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
-        let host = match literal {
-            Some(IpAddr::V6(ip)) => format!("[{ip}]"),
-            _ => config.host.clone(),
-        };
-        // RFC 7065: TLS and DTLS are `turns`, over TCP and UDP.
-        let (scheme, transport) = match config.transport {
-            TurnTransport::Udp => ("turn", "udp"),
-            TurnTransport::Stream(StreamTransport::Tcp) => ("turn", "tcp"),
-            TurnTransport::Stream(StreamTransport::Tls) => ("turns", "tcp"),
-            TurnTransport::Stream(StreamTransport::Dtls) => ("turns", "udp"),
-        };
         Self {
-            url: format!("{scheme}:{host}:{}?transport={transport}", config.port).into(),
+            url: config.url().into(),
             addresses: literal
                 .map(|ip| SocketAddr::new(ip, config.port))
                 .into_iter()
