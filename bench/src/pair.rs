@@ -80,7 +80,7 @@ impl Pair {
                     name: "eth0".into(),
                     index: 1,
                     addresses: ips.collect(),
-                    cost: 0,
+                    ..Interface::default()
                 };
                 (interface, Vec::with_capacity(agents))
             });

@@ -128,7 +128,7 @@ mod tests {
             name: name.to_owned(),
             index: 1,
             addresses: vec![address.parse().expect("an address")],
-            cost: 0,
+            ..Interface::default()
         }
     }
 

@@ -1,6 +1,6 @@
 //! Choices an application makes.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
 use nilas_turn::client::{Credentials, Families};
@@ -218,6 +218,8 @@ pub struct InterfaceFilter {
     pub ipv4: bool,
     /// IPv6 addresses; admitted by default.
     pub ipv6: bool,
+    /// Which of the IPv6 addresses of one network.
+    pub temporary: TemporaryAddresses,
     /// Interfaces by name; empty admits all.
     pub names: Vec<String>,
 }
@@ -228,17 +230,37 @@ impl Default for InterfaceFilter {
     }
 }
 
+/// What is done with temporary addresses (RFC 8981) where an interface has other IPv6 addresses of the same network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TemporaryAddresses {
+    /// They are used, and the others are not, by which the machine could be followed (RFC 8445 section 5.1.1.1).
+    #[default]
+    Preferred,
+    /// They are not used: for machines that are to be found where they were.
+    Avoided,
+    /// All are used. RFC 8445 section 5.1.1.1 forbids that: who knows one address then knows the other.
+    Both,
+}
+
 impl InterfaceFilter {
     pub(crate) const DEFAULT: Self = Self {
         loopback: false,
         link_local: false,
         ipv4: true,
         ipv6: true,
+        temporary: TemporaryAddresses::Preferred,
         names: Vec::new(),
     };
 
-    /// Whether an address of an interface passes.
+    /// Whether an address of an interface becomes a candidate.
     pub fn admits(&self, interface: &Interface, address: IpAddr) -> bool {
+        self.keeps(interface, address)
+            && !interface.deprecated.contains(&address)
+            && !self.has_better(interface, address)
+    }
+
+    /// Whether a candidate of this address may go on, such as one that was deprecated meanwhile.
+    pub(crate) fn keeps(&self, interface: &Interface, address: IpAddr) -> bool {
         let (family, link_local) = match address {
             IpAddr::V4(v4) => (self.ipv4, v4.is_link_local()),
             IpAddr::V6(v6) => (self.ipv6, v6.is_unicast_link_local()),
@@ -259,5 +281,76 @@ impl InterfaceFilter {
                         && (v6.is_loopback() || v6.to_ipv4().is_none())
                 }
             }
+    }
+
+    /// Whether the interface has an address of the same network and of the kind that is wanted instead.
+    fn has_better(&self, interface: &Interface, address: IpAddr) -> bool {
+        let IpAddr::V6(own) = address else {
+            return false;
+        };
+        let is_temporary = |address: &IpAddr| interface.temporary.contains(address);
+        let unwanted = match self.temporary {
+            TemporaryAddresses::Preferred => false,
+            TemporaryAddresses::Avoided => true,
+            TemporaryAddresses::Both => return false,
+        };
+        // Prefixes that addresses are made under by the machine itself have 64 bits (RFC 4291 section 2.5.1).
+        let network = |address: Ipv6Addr| address.to_bits() >> 64;
+        is_temporary(&address) == unwanted
+            && interface.addresses.iter().any(|other| {
+                matches!(other, IpAddr::V6(v6) if network(*v6) == network(own))
+                    && is_temporary(other) != unwanted
+                    && !interface.deprecated.contains(other)
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STABLE: &str = "2001:db8::1";
+    const TEMPORARY: &str = "2001:db8::abcd";
+    const ELSEWHERE: &str = "2001:db8:1::1";
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn admitted(kind: TemporaryAddresses, deprecated: &[&str]) -> Vec<IpAddr> {
+        let interface = Interface {
+            addresses: ["192.0.2.1", STABLE, TEMPORARY, ELSEWHERE].map(ip).into(),
+            temporary: vec![ip(TEMPORARY)],
+            deprecated: deprecated.iter().map(|text| ip(text)).collect(),
+            ..Interface::default()
+        };
+        let filter = InterfaceFilter {
+            temporary: kind,
+            ..InterfaceFilter::default()
+        };
+        let addresses = interface.addresses.iter().copied();
+        addresses
+            .filter(|address| filter.admits(&interface, *address))
+            .collect()
+    }
+
+    #[test]
+    fn of_a_network_either_temporary_or_stable_addresses_are_used() {
+        use TemporaryAddresses::{Avoided, Both, Preferred};
+        for (kind, deprecated, wanted) in [
+            (Preferred, &[][..], &["192.0.2.1", TEMPORARY, ELSEWHERE][..]),
+            (Avoided, &[], &["192.0.2.1", STABLE, ELSEWHERE]),
+            (Both, &[], &["192.0.2.1", STABLE, TEMPORARY, ELSEWHERE]),
+            // What is deprecated is neither used nor preferred.
+            (Preferred, &[TEMPORARY], &["192.0.2.1", STABLE, ELSEWHERE]),
+            (Avoided, &[STABLE], &["192.0.2.1", TEMPORARY, ELSEWHERE]),
+        ] {
+            let wanted: Vec<_> = wanted.iter().map(|text| ip(text)).collect();
+            assert_eq!(
+                admitted(kind, deprecated),
+                wanted,
+                "{kind:?} {deprecated:?}"
+            );
+        }
     }
 }

@@ -199,7 +199,7 @@ pub enum StreamTransport {
 }
 
 /// A network interface and its addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
     /// The name the operating system gives it.
     pub name: String,
@@ -211,6 +211,10 @@ pub struct Interface {
     /// for wireless ones, 900 for cellular ones, 50 where it is not known. It is told to the peer and counts
     /// when a path is [selected](crate::selection).
     pub cost: u16,
+    /// Those of them that are temporary, so that nobody can follow the machine by its address (RFC 8981).
+    pub temporary: Vec<IpAddr>,
+    /// Those of them that are deprecated: what uses them may go on, and nothing new should begin (RFC 4862).
+    pub deprecated: Vec<IpAddr>,
 }
 
 /// Why a socket could not be bound.

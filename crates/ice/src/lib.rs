@@ -12,7 +12,7 @@
 //! let mut engine = Engine::new(EngineConfig::default(), [0; 32]); // a seed of the system's generator
 //! let mut now = Time::ZERO; // of the driver's clock
 //! let agent = engine.add_agent(now, AgentConfig::new(Role::Controlling))?;
-//! let lan = Interface { name: "eth0".into(), index: 2, addresses: vec!["192.0.2.1".parse().unwrap()], cost: 0 };
+//! let lan = Interface { name: "eth0".into(), index: 2, addresses: vec!["192.0.2.1".parse().unwrap()], ..Interface::default() };
 //! let _ = engine.handle(now, Input::Interfaces(&[lan]));
 //! engine.agent(agent)?.gather(now);
 //!
@@ -89,7 +89,8 @@ pub use candidate::{
 };
 pub use candidate_line::CandidateError as CandidateLineError;
 pub use config::{
-    AgentConfig, EngineConfig, InterfaceFilter, Mode, StunServer, TurnServer, TurnTransport,
+    AgentConfig, EngineConfig, InterfaceFilter, Mode, StunServer, TemporaryAddresses, TurnServer,
+    TurnTransport,
 };
 pub use counters::Counters;
 pub use engine::{AgentMut, Engine};

@@ -2,20 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
 use getifaddrs::{InterfaceFlags, getifaddrs};
 use nilas_ice::Interface;
 
-/// All addresses of all interfaces that are up, in the order of the interfaces' indices.
+/// All addresses of all interfaces that are up, in the order of the interfaces' indices, and which of them are
+/// temporary or deprecated, as far as the system tells: that is so on Linux.
 ///
-/// Nothing else is left out: which of them become candidates is decided by the agent's
+/// Of addresses that cannot be used yet, or not at all because another machine has them, nothing is said (RFC 4862
+/// section 5.4). Nothing else is left out: which of them become candidates is decided by the agent's
 /// [`InterfaceFilter`](nilas_ice::InterfaceFilter).
 ///
 /// # Errors
 /// When the operating system refuses to list them.
 pub fn interfaces() -> io::Result<Vec<Interface>> {
-    let mut found: BTreeMap<(u32, String), Vec<_>> = BTreeMap::new();
+    let mut found: BTreeMap<(u32, String), Interface> = BTreeMap::new();
+    let kinds = kinds();
     for entry in getifaddrs()? {
         if !entry.flags.contains(InterfaceFlags::UP) {
             continue;
@@ -23,22 +27,68 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
         let Some(address) = entry.address.ip_addr() else {
             continue;
         };
-        let addresses = found
-            .entry((entry.index.unwrap_or_default(), entry.name))
-            .or_default();
-        if !addresses.contains(&address) {
-            addresses.push(address);
+        let index = entry.index.unwrap_or_default();
+        let kind = kinds.get(&(index, address)).copied().unwrap_or_default();
+        if kind.is_unusable {
+            continue;
+        }
+        let interface = found.entry((index, entry.name));
+        let interface = interface.or_insert_with_key(|(index, name)| Interface {
+            cost: cost(name),
+            name: name.clone(),
+            index: *index,
+            ..Interface::default()
+        });
+        if interface.addresses.contains(&address) {
+            continue;
+        }
+        interface.addresses.push(address);
+        if kind.is_temporary {
+            interface.temporary.push(address);
+        }
+        if kind.is_deprecated {
+            interface.deprecated.push(address);
         }
     }
-    Ok(found
-        .into_iter()
-        .map(|((index, name), addresses)| Interface {
-            cost: cost(&name),
-            name,
-            index,
-            addresses,
-        })
-        .collect())
+    Ok(found.into_values().collect())
+}
+
+/// What the system says of an IPv6 address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Kind {
+    is_temporary: bool,
+    is_deprecated: bool,
+    is_unusable: bool,
+}
+
+/// The kinds of the addresses, by their interface.
+fn kinds() -> BTreeMap<(u32, IpAddr), Kind> {
+    // Of the thread's own network namespace. Elsewhere, and without /proc, there is no such file.
+    let listing = std::fs::read_to_string("/proc/thread-self/net/if_inet6");
+    parse_kinds(&listing.unwrap_or_default())
+}
+
+/// Reads lines of an address, the index of its interface, the length of its prefix, its scope, its flags, all in
+/// hexadecimal digits, and the name of the interface.
+fn parse_kinds(listing: &str) -> BTreeMap<(u32, IpAddr), Kind> {
+    // Of <linux/if_addr.h>.
+    const TEMPORARY: u8 = 0x01;
+    const DAD_FAILED: u8 = 0x08;
+    const DEPRECATED: u8 = 0x20;
+    const TENTATIVE: u8 = 0x40;
+    let kind = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let address = u128::from_str_radix(fields.next()?, 16).ok()?;
+        let index = u32::from_str_radix(fields.next()?, 16).ok()?;
+        let flags = u8::from_str_radix(fields.nth(2)?, 16).ok()?;
+        let kind = Kind {
+            is_temporary: flags & TEMPORARY != 0,
+            is_deprecated: flags & DEPRECATED != 0,
+            is_unusable: flags & (TENTATIVE | DAD_FAILED) != 0,
+        };
+        Some(((index, Ipv6Addr::from_bits(address).into()), kind))
+    };
+    listing.lines().filter_map(kind).collect()
 }
 
 /// What libwebrtc has for each kind of network.
@@ -70,6 +120,38 @@ mod tests {
         assert_eq!(
             ["wwan0", "rmnet_data1", "lo", "../net/lo"].map(cost),
             [900, 900, 0, 0]
+        );
+    }
+
+    #[test]
+    fn the_kinds_of_addresses_are_those_that_linux_tells() {
+        let listing = "\
+            fe800000000000000000000000000001 02 40 20 80     eth0\n\
+            20010db8000000000000000000000001 02 40 00 00     eth0\n\
+            20010db8000000000000000000000002 02 40 00 01     eth0\n\
+            20010db8000000000000000000000003 02 40 00 21     eth0\n\
+            20010db8000000000000000000000004 0c 40 00 40     wlan0\n\
+            20010db8000000000000000000000005 0c 40 00 c8     wlan0\n\
+            nothing that can be read\n";
+        let kinds = parse_kinds(listing);
+        let found: Vec<_> = kinds
+            .into_iter()
+            .map(|((index, address), kind)| {
+                let flags = (kind.is_temporary, kind.is_deprecated, kind.is_unusable);
+                (index, address.to_string(), flags)
+            })
+            .collect();
+        let wanted = [
+            (2, "2001:db8::1", (false, false, false)),
+            (2, "2001:db8::2", (true, false, false)),
+            (2, "2001:db8::3", (true, true, false)),
+            (2, "fe80::1", (false, false, false)),
+            (12, "2001:db8::4", (false, false, true)),
+            (12, "2001:db8::5", (false, false, true)),
+        ];
+        assert_eq!(
+            found,
+            wanted.map(|(index, address, flags)| (index, address.to_owned(), flags))
         );
     }
 

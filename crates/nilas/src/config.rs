@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nilas_ice::{AgentConfig, Mode, Role, TurnServer};
+use nilas_ice::{AgentConfig, Mode, Role, TemporaryAddresses, TurnServer};
 use nilas_net::ice_servers::{self, IceServer};
 use nilas_net::stream::{ClientTls, Proxy};
 
@@ -181,6 +181,14 @@ impl Config {
     #[must_use]
     pub fn link_local(mut self, admit: bool) -> Self {
         self.agent.filter.link_local = admit;
+        self
+    }
+
+    /// What is done with temporary IPv6 addresses (RFC 8981): by default they are used, and stable addresses
+    /// of the same network are not.
+    #[must_use]
+    pub fn temporary_addresses(mut self, choice: TemporaryAddresses) -> Self {
+        self.agent.filter.temporary = choice;
         self
     }
 

@@ -82,7 +82,7 @@ pub use nilas_ice as ice;
 pub use nilas_ice::RecordingOptions;
 pub use nilas_ice::{
     Candidate, CandidateType, Counters, Event, GatheringState, NoPath, Parameters, Role,
-    SelectedPair, State, Stats, Verdict,
+    SelectedPair, State, Stats, TemporaryAddresses, Verdict,
 };
 pub use nilas_net::ice_servers::{self, IceServer, ServerUrl};
 pub use nilas_net::signaling;

@@ -16,6 +16,9 @@ pub(crate) struct Attachment {
     pub(crate) realm: Realm,
     /// None while it is unplugged or gone.
     pub(crate) addresses: Vec<IpAddr>,
+    /// What the node says of some of them.
+    temporary: Vec<IpAddr>,
+    deprecated: Vec<IpAddr>,
     pub(crate) link: Link,
     pub(crate) up_state: WireState,
     pub(crate) down_state: WireState,
@@ -51,6 +54,23 @@ impl World {
         let number = self.attach(node, realm, addresses, link)?;
         self.tell_interfaces(node);
         Ok(number)
+    }
+
+    /// Says which addresses of an interface are temporary, and which are deprecated (RFC 8981). Its engine is told.
+    ///
+    /// # Panics
+    /// If there is no such interface.
+    pub fn mark_addresses(
+        &mut self,
+        node: NodeId,
+        number: usize,
+        temporary: &[IpAddr],
+        deprecated: &[IpAddr],
+    ) {
+        let attachment = self.attachment_mut(node, number);
+        attachment.temporary = temporary.to_vec();
+        attachment.deprecated = deprecated.to_vec();
+        self.tell_interfaces(node);
     }
 
     /// Takes an interface from a host, as when a radio is switched off or a cable is pulled. Its engine is told; what
@@ -139,6 +159,8 @@ impl World {
         attachments.push(Attachment {
             realm,
             addresses: Vec::new(),
+            temporary: Vec::new(),
+            deprecated: Vec::new(),
             link,
             up_state: WireState::default(),
             down_state: WireState::default(),
@@ -245,6 +267,8 @@ impl World {
                 index: number as u32 + 1,
                 addresses: attachment.addresses.clone(),
                 cost: attachment.cost,
+                temporary: attachment.temporary.clone(),
+                deprecated: attachment.deprecated.clone(),
             })
             .collect()
     }

@@ -150,7 +150,7 @@ fn interfaces(choices: &mut Choices<'_>, world: &mut World, side: usize) {
         name: "eth0".into(),
         index: 2,
         addresses,
-        cost: 0,
+        ..Interface::default()
     };
     let _ = world.sides[side]
         .engine

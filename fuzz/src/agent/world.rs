@@ -127,7 +127,7 @@ impl World {
                 name: "eth0".into(),
                 index: 2,
                 addresses,
-                cost: 0,
+                ..Interface::default()
             };
             let _ = engine.handle(Time::ZERO, Input::Interfaces(&[interface]));
             let id = engine.add_agent(Time::ZERO, config).expect("there is room");

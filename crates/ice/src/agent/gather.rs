@@ -307,6 +307,9 @@ impl Agent {
         if !own.usable || own.relay.is_some() || own.carrier_only {
             return;
         }
+        if !self.is_offered(shared, own.address.ip()) {
+            return;
+        }
         if !self.settings.relay_only {
             self.add_local(
                 shared,
@@ -325,6 +328,14 @@ impl Agent {
             }
         }
         self.allocate_from(shared, socket);
+    }
+
+    /// Whether an address of this machine is for new sessions: it may have been deprecated, or another have come that
+    /// is to be used in its place.
+    fn is_offered(&self, shared: &Shared, ip: IpAddr) -> bool {
+        let mut interfaces = shared.interfaces.iter().flatten();
+        let of = interfaces.find(|interface| interface.addresses.contains(&ip));
+        of.is_none_or(|interface| self.settings.filter().admits(interface, ip))
     }
 
     /// Has a server asked from a socket, unless it is being asked or cannot be reached.

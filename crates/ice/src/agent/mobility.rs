@@ -20,13 +20,14 @@ impl Agent {
         let Some(interfaces) = shared.interfaces.take() else {
             return;
         };
-        let admitted: Vec<IpAddr> = interfaces
-            .iter()
-            .flat_map(|interface| {
-                let addresses = interface.addresses.iter().copied();
-                addresses.filter(|address| self.settings.filter().admits(interface, *address))
-            })
-            .collect();
+        let filter = self.settings.filter();
+        let (mut kept, mut admitted) = (Vec::new(), Vec::new());
+        for interface in &interfaces {
+            let addresses = interface.addresses.iter().copied();
+            kept.extend(addresses.filter(|address| filter.keeps(interface, *address)));
+            let addresses = interface.addresses.iter().copied();
+            admitted.extend(addresses.filter(|address| filter.admits(interface, *address)));
+        }
         shared.interfaces = Some(interfaces);
         for own in self.sockets.iter_mut().filter(|own| own.relay.is_none()) {
             own.network_cost = shared.network_cost(own.address.ip());
@@ -39,7 +40,7 @@ impl Agent {
         let lost: Vec<u16> = (0..self.sockets.len() as u16)
             .filter(|index| {
                 let own = &self.sockets[usize::from(*index)];
-                own.relay.is_none() && own.usable && !admitted.contains(&own.address.ip())
+                own.relay.is_none() && own.usable && !kept.contains(&own.address.ip())
             })
             .collect();
         let known = |ip: &IpAddr| {

@@ -12,7 +12,8 @@ use crate::candidate::{
     Candidate, CandidateAddress, CandidateType, Foundation, TcpType, Transport,
 };
 use crate::config::{
-    AgentConfig, EngineConfig, InterfaceFilter, Mode, StunServer, TurnServer, TurnTransport,
+    AgentConfig, EngineConfig, InterfaceFilter, Mode, StunServer, TemporaryAddresses, TurnServer,
+    TurnTransport,
 };
 use crate::error::AgentError;
 use crate::event::{CandidateError, Event, GatheringState, Role, State};
@@ -109,8 +110,10 @@ wire_struct!(InterfaceFilter {
     link_local,
     ipv4,
     ipv6,
+    temporary,
     names
 });
+wire_enum!(TemporaryAddresses { 0 = Preferred {}, 1 = Avoided {}, 2 = Both {} });
 wire_enum!(Mode { 0 = Full {}, 1 = Lite {} });
 wire_enum!(TurnTransport { 0 = Udp {}, 1 = Stream { 0: transport } });
 wire_enum!(StreamTransport { 0 = Tcp {}, 1 = Tls {}, 2 = Dtls {} });
@@ -120,7 +123,9 @@ wire_struct!(Interface {
     name,
     index,
     addresses,
-    cost
+    cost,
+    temporary,
+    deprecated
 });
 wire_enum!(BindError {
     0 = AddressInUse {},

@@ -42,7 +42,7 @@ impl Side {
             name: "eth0".into(),
             index: 2,
             addresses,
-            cost: 0,
+            ..Interface::default()
         };
         let _ = engine.handle(Time::ZERO, Input::Interfaces(&[interface]));
         let id = engine.add_agent(Time::ZERO, config).expect("an agent");
