@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::driver::{Driver, MAX_REQUESTS, Tape};
 use crate::error::Error;
 use crate::inbox::Inbox;
+use crate::pool::Pool;
 use crate::session::{Request, Session, ask};
 use crate::sockets::SocketTable;
 
@@ -143,6 +144,14 @@ impl Endpoint {
         Ok(Agent::from_session(Session::new(
             added, inbox, requests, closings, sockets, self.clock,
         )))
+    }
+
+    /// So many agents that begin to gather at once, to be taken when they are needed.
+    ///
+    /// # Errors
+    /// As of [`agent`](Self::agent), of the first that fails.
+    pub async fn pool(&self, config: impl Into<Config>, size: usize) -> Result<Pool, Error> {
+        Pool::new(self.clone(), config.into(), size).await
     }
 
     /// What the endpoint has dropped so far, by reason: datagrams that were nobody's, malformed, forged or

@@ -61,6 +61,7 @@ mod exchange;
 mod framer;
 mod inbox;
 mod indication;
+mod pool;
 mod ready;
 mod sender;
 mod server;
@@ -87,5 +88,6 @@ pub use nilas_ice::{
 pub use nilas_net::ice_servers::{self, IceServer, ServerUrl};
 pub use nilas_net::signaling;
 pub use nilas_net::stream::{ClientTls, Proxy};
+pub use pool::Pool;
 pub use sender::Sender;
 pub use server::{ServerError, ServerErrorReason};

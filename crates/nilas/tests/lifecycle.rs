@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{Two, config, deliver, event, is_state, receive, soon};
 use nilas::ice::Stats;
-use nilas::{Agent, Endpoint, Error, Role, State};
+use nilas::{Agent, Endpoint, Error, GatheringState, Role, State};
 
 /// Waits until nobody holds the address any more.
 async fn is_free(address: std::net::SocketAddr) {
@@ -187,4 +187,39 @@ fn handles_outlive_their_runtime_without_hanging() {
         ));
         soon("close", agent.close()).await;
     });
+}
+
+#[tokio::test]
+async fn an_agent_of_a_pool_has_its_candidates_before_it_is_taken() {
+    let endpoint = Endpoint::new().unwrap();
+    let mut pool = endpoint.pool(config(Role::Controlled), 1).await.unwrap();
+    soon("gathering", pool.gathered()).await.unwrap();
+    let ready = pool.take().await.unwrap();
+    assert_eq!(ready.gathering_state(), GatheringState::Complete);
+    let told = ready.local_candidates();
+    assert!(!told.is_empty());
+
+    // The next is another, and as good a while later.
+    soon("gathering", pool.gathered()).await.unwrap();
+    let next = pool.take().await.unwrap();
+    assert_eq!(next.gathering_state(), GatheringState::Complete);
+    let ufrag = |agent: &Agent| agent.local_parameters().ufrag;
+    assert_ne!(ufrag(&ready), ufrag(&next));
+
+    // All that was found is told to the peer, from the first signal on.
+    let other = endpoint.agent(config(Role::Controlling)).await.unwrap();
+    let (of_ready, of_other) = soon("tickets", async {
+        tokio::try_join!(ready.ticket(), other.ticket())
+    })
+    .await
+    .unwrap();
+    assert_eq!(of_ready.candidates().len(), told.len());
+    ready.accept(&of_other).await.unwrap();
+    other.accept(&of_ready).await.unwrap();
+    let (mut a, mut b) = soon("connecting", async {
+        tokio::try_join!(ready.connect(), other.connect())
+    })
+    .await
+    .unwrap();
+    deliver(&mut a, &mut b, "from the pool").await;
 }
