@@ -152,6 +152,15 @@ pub enum TcpType {
 }
 
 impl TcpType {
+    /// That of a candidate at the other end of a connection.
+    pub(crate) const fn opposite(self) -> Self {
+        match self {
+            Self::Active => Self::Passive,
+            Self::Passive => Self::Active,
+            Self::So => Self::So,
+        }
+    }
+
     /// The word in a candidate line.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -181,6 +190,35 @@ pub const fn priority(kind: CandidateType, local_preference: u16, component: u16
         component as u32
     };
     (kind.preference() << 24) + ((local_preference as u32) << 8) + (256 - component)
+}
+
+/// The priority of a TCP candidate (RFC 6544 section 4.2): the direction of the connection counts before the local
+/// preference.
+///
+/// Any UDP candidate goes before any TCP candidate, but for relayed ones: RFC 6544 has datagrams of real time go by UDP.
+pub(crate) const fn tcp_priority(
+    kind: CandidateType,
+    tcp_type: TcpType,
+    local_preference: u16,
+    component: u16,
+) -> u32 {
+    let preference: u32 = match kind {
+        CandidateType::Host => 90,
+        CandidateType::Prflx => 80,
+        CandidateType::Srflx => 70,
+        CandidateType::Relay => 0,
+    };
+    let direction = match (kind, tcp_type) {
+        (CandidateType::Srflx, TcpType::So)
+        | (CandidateType::Host | CandidateType::Prflx | CandidateType::Relay, TcpType::Active) => 6,
+        (CandidateType::Srflx, TcpType::Active) => 4,
+        (CandidateType::Srflx, TcpType::Passive) | (_, TcpType::So) => 2,
+        (_, TcpType::Passive) => 4,
+    };
+    // The local preferences of an agent's addresses go down from 65,535 one by one.
+    let other = local_preference.saturating_sub(u16::MAX - 8_191);
+    let local = (direction << 13) + other;
+    priority(kind, local, component) - ((kind.preference() - preference) << 24)
 }
 
 /// The priority of a pair (RFC 8445 section 6.1.2.3).
@@ -271,6 +309,17 @@ mod tests {
     fn priorities_are_those_of_the_formulas() {
         assert_eq!(priority(CandidateType::Srflx, 65535, 1), 1_694_498_815);
         assert_eq!(priority(CandidateType::Relay, 0, 256), 0);
+        // RFC 6544 section 4.2: 2^13 * direction-pref + other-pref.
+        let tcp = |kind, tcp_type| tcp_priority(kind, tcp_type, 65_535, 1);
+        let formula = |preference: u32, direction: u32| {
+            (preference << 24) + (((direction << 13) + 8_191) << 8) + 255
+        };
+        assert_eq!(tcp(CandidateType::Host, TcpType::Active), formula(90, 6));
+        assert_eq!(tcp(CandidateType::Host, TcpType::Passive), formula(90, 4));
+        assert_eq!(tcp(CandidateType::Host, TcpType::So), formula(90, 2));
+        assert_eq!(tcp(CandidateType::Prflx, TcpType::Active), formula(80, 6));
+        assert_eq!(tcp(CandidateType::Srflx, TcpType::So), formula(70, 6));
+        assert_eq!(tcp(CandidateType::Srflx, TcpType::Passive), formula(70, 2));
         // RFC 8445 section 6.1.2.3: 2^32*MIN(G,D) + 2*MAX(G,D) + (G>D?1:0).
         assert_eq!(pair_priority(3, 5), (3 << 32) + 10);
         assert_eq!(pair_priority(5, 3), (3 << 32) + 11);

@@ -54,6 +54,18 @@ pub enum Mode {
     Lite,
 }
 
+/// Which TCP candidates an agent has (RFC 6544).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TcpCandidates {
+    /// None, and those of the peer are not used.
+    #[default]
+    Off,
+    /// Active ones: the agent opens connections, and no port of this machine is open for others.
+    Active,
+    /// Active, passive and simultaneous-open ones: two ports are open on each address. A lite agent has passive ones only.
+    All,
+}
+
 /// What an agent is to be.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -67,6 +79,8 @@ pub struct AgentConfig {
     /// TURN servers that relay where nothing direct works. Each is asked from every local address that
     /// can reach it.
     pub turn_servers: Vec<TurnServer>,
+    /// Whether paths over TCP are looked for, for networks that let no UDP through. Off by default.
+    pub tcp: TcpCandidates,
     /// Only relayed candidates are told and used (W3C's iceTransportPolicy `relay`), and neither local
     /// nor mapped addresses are shown to the peer.
     pub relay_only: bool,
@@ -101,6 +115,7 @@ impl AgentConfig {
             role,
             stun_servers: Vec::new(),
             turn_servers: Vec::new(),
+            tcp: TcpCandidates::Off,
             relay_only: false,
             restarts_alone: true,
             filter: InterfaceFilter::default(),

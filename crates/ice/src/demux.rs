@@ -40,7 +40,9 @@ pub(crate) struct Demux {
     remotes: HashMap<Remote, Route, Keys>,
     /// TURN servers, by the 5-tuple.
     servers: HashMap<Remote, Allocation, Keys>,
-    streams: HashMap<StreamId, Allocation, Keys>,
+    streams: HashMap<StreamId, StreamOwner, Keys>,
+    /// Sockets that accept connections.
+    listeners: HashMap<SocketId, AgentId, Keys>,
 }
 
 /// Whose allocation a 5-tuple is: an agent and the index among its allocations.
@@ -48,6 +50,14 @@ pub(crate) struct Demux {
 pub(crate) struct Allocation {
     pub(crate) agent: AgentId,
     pub(crate) index: u16,
+}
+
+/// Whose a stream is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StreamOwner {
+    pub(crate) agent: AgentId,
+    /// The index of the allocation that it carries; `None` if it leads to the peer.
+    pub(crate) allocation: Option<u16>,
 }
 
 impl Demux {
@@ -59,6 +69,7 @@ impl Demux {
             remotes: HashMap::with_hasher(keys),
             servers: HashMap::with_hasher(keys),
             streams: HashMap::with_hasher(keys),
+            listeners: HashMap::with_hasher(keys),
         }
     }
 
@@ -127,16 +138,34 @@ impl Demux {
         self.servers.get(&Remote::new(socket, server)).copied()
     }
 
-    pub(crate) fn claim_stream(&mut self, stream: StreamId, agent: AgentId, index: u16) {
-        self.streams.insert(stream, Allocation { agent, index });
+    pub(crate) fn claim_stream(
+        &mut self,
+        stream: StreamId,
+        agent: AgentId,
+        allocation: Option<u16>,
+    ) {
+        self.streams
+            .insert(stream, StreamOwner { agent, allocation });
     }
 
     pub(crate) fn release_stream(&mut self, stream: StreamId) {
         self.streams.remove(&stream);
     }
 
-    pub(crate) fn by_stream(&self, stream: StreamId) -> Option<Allocation> {
+    pub(crate) fn by_stream(&self, stream: StreamId) -> Option<StreamOwner> {
         self.streams.get(&stream).copied()
+    }
+
+    pub(crate) fn claim_listener(&mut self, socket: SocketId, agent: AgentId) {
+        self.listeners.insert(socket, agent);
+    }
+
+    pub(crate) fn release_listener(&mut self, socket: SocketId) {
+        self.listeners.remove(&socket);
+    }
+
+    pub(crate) fn by_listener(&self, socket: SocketId) -> Option<AgentId> {
+        self.listeners.get(&socket).copied()
     }
 
     /// A fresh transaction id of this agent.

@@ -14,7 +14,7 @@ use crate::arena::{Arena, Key};
 use crate::candidate::Candidate;
 use crate::config::{AgentConfig, EngineConfig};
 use crate::counters::Counters;
-use crate::demux::Allocation;
+use crate::demux::{Allocation, StreamOwner};
 use crate::error::AgentError;
 use crate::event::{GatheringState, Role, State};
 use crate::ids::{AgentId, RequestId, SocketId, StreamId};
@@ -30,6 +30,9 @@ use crate::source::{Source, Tape};
 use crate::stats::Stats;
 use crate::verdict::Verdict;
 use nilas_turn::Time;
+
+/// RFC 4571 section 2: the length of the frame in two bytes.
+pub(crate) const FRAME_HEAD: usize = 2;
 
 /// Hosts agents. See the [crate's front page](crate).
 #[derive(Debug)]
@@ -142,7 +145,7 @@ impl Engine {
             } => self.handle_datagram(now, socket, remote, payload),
             Input::Bound { request, result } => {
                 // Those numbers are the engine's own.
-                let result = result.and_then(|bound| match bound.0.is_relay() {
+                let result = result.and_then(|bound| match bound.0.is_virtual() {
                     true => Err(BindError::Other),
                     false => Ok(bound),
                 });
@@ -188,8 +191,10 @@ impl Engine {
             Input::StreamOpened { request, result } => {
                 let slot = request.slot();
                 let agent = self.agents.by_slot_mut(slot);
-                let taken = agent
-                    .is_some_and(|agent| agent.stream_opened(&mut self.shared, request, result));
+                let taken = agent.is_some_and(|agent| {
+                    agent.connected(&mut self.shared, now, request, result)
+                        || agent.stream_opened(&mut self.shared, request, result)
+                });
                 if let (false, Ok(stream)) = (taken, result) {
                     // Whoever asked is gone.
                     self.shared.command(Command::CloseStream(stream));
@@ -197,10 +202,30 @@ impl Engine {
                 self.rearm(slot);
                 Handled::Consumed
             }
+            Input::StreamAccepted {
+                socket,
+                stream,
+                remote,
+            } => {
+                let remote = without_flow(remote);
+                let owner = self.shared.demux.by_listener(socket);
+                let slot = owner.map(|AgentId(key)| key.slot);
+                let agent = owner.and_then(|AgentId(key)| self.agents.get_mut(key));
+                let taken = agent.is_some_and(|agent| {
+                    agent.accepted(&mut self.shared, now, socket, stream, remote)
+                });
+                if !taken {
+                    self.shared.command(Command::CloseStream(stream));
+                }
+                if let Some(slot) = slot {
+                    self.rearm(slot);
+                }
+                Handled::Consumed
+            }
             Input::StreamBytes { stream, bytes } => self.handle_stream(now, stream, bytes),
             Input::StreamClosed { stream } => {
-                if let Some(allocation) = self.shared.demux.by_stream(stream) {
-                    self.close_stream(now, allocation);
+                if let Some(owner) = self.shared.demux.by_stream(stream) {
+                    self.stream_ended(now, owner, stream);
                 }
                 Handled::Consumed
             }
@@ -489,8 +514,15 @@ impl Engine {
             taken: bytes.len(),
             application: None,
         };
-        let Some(allocation) = self.shared.demux.by_stream(stream) else {
+        let Some(owner) = self.shared.demux.by_stream(stream) else {
             return none;
+        };
+        let Some(index) = owner.allocation else {
+            return self.handle_frame(now, owner.agent, stream, bytes);
+        };
+        let allocation = Allocation {
+            agent: owner.agent,
+            index,
         };
         let datagrams = self
             .agents
@@ -510,7 +542,7 @@ impl Engine {
                 // Nobody can tell where the next message begins.
                 self.shared.counters.malformed += 1;
                 self.shared.command(Command::CloseStream(stream));
-                self.close_stream(now, allocation);
+                self.stream_ended(now, owner, stream);
                 return none;
             }
         };
@@ -528,11 +560,60 @@ impl Engine {
         }
     }
 
-    fn close_stream(&mut self, now: Time, allocation: Allocation) {
-        if let Some(agent) = self.agents.get_mut(allocation.agent.0) {
-            agent.stream_closed(&mut self.shared, now, allocation.index);
+    /// Takes one frame of a connection of ICE-TCP, if it is complete (RFC 4571 section 2).
+    fn handle_frame(
+        &mut self,
+        now: Time,
+        AgentId(key): AgentId,
+        stream: StreamId,
+        bytes: &[u8],
+    ) -> Handled {
+        let take = |taken, application| Handled::Stream { taken, application };
+        let Some(head) = bytes.first_chunk() else {
+            return take(0, None);
+        };
+        let length = usize::from(u16::from_be_bytes(*head));
+        let end = FRAME_HEAD + length;
+        let arrival = self.agents.get(key).and_then(|agent| agent.arrival(stream));
+        let Some(arrival) = arrival else {
+            return take(bytes.len(), None);
+        };
+        let mut is_refused = length > arrival.longest;
+        let mut data = None;
+        if !is_refused {
+            let Some(frame) = bytes.get(FRAME_HEAD..end) else {
+                return take(0, None);
+            };
+            match self.handle_datagram(now, arrival.socket, arrival.remote, frame) {
+                Handled::Application(mut application) => {
+                    application.range.start += FRAME_HEAD;
+                    application.range.end += FRAME_HEAD;
+                    data = Some(application);
+                }
+                Handled::NotOurs => is_refused = arrival.is_stranger,
+                _ => {}
+            }
         }
-        self.rearm(allocation.agent.0.slot);
+        if is_refused {
+            self.shared.counters.connections_refused += 1;
+            if let Some(agent) = self.agents.get_mut(key) {
+                agent.end_connection(&mut self.shared, now, stream);
+            }
+            self.rearm(key.slot);
+            return take(bytes.len(), None);
+        }
+        take(end, data)
+    }
+
+    fn stream_ended(&mut self, now: Time, owner: StreamOwner, stream: StreamId) {
+        let AgentId(key) = owner.agent;
+        if let Some(agent) = self.agents.get_mut(key) {
+            match owner.allocation {
+                Some(index) => agent.stream_closed(&mut self.shared, now, index),
+                None => agent.connection_ended(&mut self.shared, now, stream),
+            }
+        }
+        self.rearm(key.slot);
     }
 
     /// `None` if it only looks like STUN: the messages of ICE carry a valid FINGERPRINT (RFC 8445

@@ -22,8 +22,8 @@ pub enum AgentError {
     PartialRestart,
     /// The candidate is not of the peer's current generation.
     StaleCandidate,
-    /// The candidate is a name, uses another transport than UDP or another component than 1, or has
-    /// an address that no check may go to.
+    /// The candidate is a name, uses another component than 1 or a transport that the agent does not (TCP, unless
+    /// it was configured), or has an address that no check may go to.
     UnusableCandidate,
     /// The peer told as many candidates as are accepted.
     TooManyCandidates,
@@ -44,7 +44,7 @@ impl fmt::Display for AgentError {
             Self::PartialRestart => "ufrag and pwd must both change in a restart",
             Self::StaleCandidate => "the candidate belongs to another generation (ufrag) of the session",
             Self::UnusableCandidate => {
-                "the candidate cannot be used: only UDP addresses of component 1 that can be sent to are"
+                "the candidate cannot be used: only addresses of component 1 that can be sent to are, over UDP, and over TCP where that was asked for"
             }
             Self::TooManyCandidates => "the peer told more candidates than are accepted",
             Self::AfterEndOfCandidates => "the peer had said that there are no more candidates",

@@ -6,12 +6,13 @@ use crate::arena::Key;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AgentId(pub(crate) Key);
 
-/// A UDP socket. The driver chooses the number when it has bound one, below 2^31, and uses each number
-/// once. Above are the engine's own: relayed transport addresses, which are sockets on a TURN server.
+/// A UDP socket, or one that listens for TCP connections. The driver chooses the number when it has bound one, below
+/// 2^31, and uses each number once. Above are the engine's own: relayed transport addresses, which are sockets on a
+/// TURN server, and the bases of active TCP candidates, which have no socket before they connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId(pub u32);
 
-/// A connection to a TURN server over TCP, TLS or DTLS. The driver chooses the number when it has opened
+/// A connection: to a TURN server over TCP, TLS or DTLS, or to the peer over TCP. The driver chooses the number when it has opened
 /// one and uses each number once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u32);
@@ -21,16 +22,16 @@ pub struct StreamId(pub u32);
 pub struct RequestId(pub(crate) u64);
 
 impl SocketId {
-    const RELAY: u32 = 1 << 31;
+    const VIRTUAL: u32 = 1 << 31;
 
-    /// The relayed transport address with this number.
-    pub(crate) const fn relay(number: u32) -> Self {
-        Self(number | Self::RELAY)
+    /// The engine's own socket with this number.
+    pub(crate) const fn virtual_with(number: u32) -> Self {
+        Self(number | Self::VIRTUAL)
     }
 
-    /// Whether it is a relayed transport address.
-    pub(crate) const fn is_relay(self) -> bool {
-        self.0 & Self::RELAY != 0
+    /// Whether it is one of the engine's own.
+    pub(crate) const fn is_virtual(self) -> bool {
+        self.0 & Self::VIRTUAL != 0
     }
 }
 

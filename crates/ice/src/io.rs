@@ -22,7 +22,7 @@ pub enum Input<'a> {
         /// Its bytes.
         payload: &'a [u8],
     },
-    /// The answer to [`Command::Bind`].
+    /// The answer to [`Command::Bind`] and [`Command::Listen`].
     Bound {
         /// The command's request.
         request: RequestId,
@@ -36,12 +36,22 @@ pub enum Input<'a> {
         /// The addresses of the name, best first.
         result: Result<&'a [SocketAddr], ResolveError>,
     },
-    /// The answer to [`Command::OpenStream`].
+    /// The answer to [`Command::OpenStream`] and [`Command::Connect`].
     StreamOpened {
         /// The command's request.
         request: RequestId,
         /// The connection, or why there is none.
         result: Result<StreamId, StreamError>,
+    },
+    /// Somebody has connected to a socket that listens. Where the connection is not wanted, the command to close it
+    /// follows.
+    StreamAccepted {
+        /// The socket of [`Command::Listen`].
+        socket: SocketId,
+        /// The connection.
+        stream: StreamId,
+        /// Who has connected.
+        remote: SocketAddr,
     },
     /// Bytes came on a stream; of a DTLS connection, one datagram. Answered by [`Handled::Stream`]: what
     /// was not taken is given again, with what comes after it.
@@ -154,7 +164,26 @@ pub enum Command {
         /// The local address to bind.
         address: SocketAddr,
     },
-    /// Close a socket that nobody needs any more. Not answered.
+    /// Listen for TCP connections on this address (port 0: any). The port is shared with connections that
+    /// [`Connect`](Self::Connect) opens from it (`SO_REUSEADDR`, and `SO_REUSEPORT` where there is one). Answered by
+    /// [`Input::Bound`].
+    Listen {
+        /// To be repeated in the answer.
+        request: RequestId,
+        /// The local address to bind.
+        address: SocketAddr,
+    },
+    /// Open a TCP connection to a candidate of the peer. Answered by [`Input::StreamOpened`], after ten seconds at the
+    /// latest.
+    Connect {
+        /// To be repeated in the answer.
+        request: RequestId,
+        /// The local address to connect from: one that listens, or with port 0 any port.
+        local: SocketAddr,
+        /// The peer's address.
+        remote: SocketAddr,
+    },
+    /// Close a socket that nobody needs any more, whether bound or listening. Not answered.
     CloseSocket(SocketId),
     /// Find the addresses of a host name. Answered by [`Input::Resolved`].
     ///

@@ -16,7 +16,7 @@ use crate::ids::{SocketId, StreamId};
 pub struct Path {
     /// What to send through.
     pub via: Via,
-    /// What to put around each datagram, if a TURN server relays it.
+    /// What to put around each datagram, if a TURN server relays it or it goes over a connection.
     pub framing: Option<Framing>,
     /// Rises each time the path changes.
     pub epoch: u32,
@@ -52,7 +52,7 @@ pub enum Via {
         /// Where to send.
         destination: SocketAddr,
     },
-    /// A connection to a TURN server.
+    /// A connection, to the peer or to a TURN server.
     Stream(StreamId),
 }
 
@@ -123,6 +123,7 @@ const STREAM: u64 = 6;
 const CHANNEL: u64 = 1;
 const SEND_V4: u64 = 2;
 const SEND_V6: u64 = 3;
+const LENGTH: u64 = 4;
 
 /// A path as words.
 #[derive(Clone, Copy)]
@@ -268,6 +269,7 @@ fn encode(path: Result<(Via, Option<Framing>), NoPath>) -> Words {
     }
     match framing {
         None => {}
+        Some(Framing::Length) => words.framing = LENGTH,
         Some(Framing::Channel { number, padded }) => {
             words.framing = u64::from(padded) << 32 | u64::from(number) << 16 | CHANNEL;
         }
@@ -305,6 +307,7 @@ fn decode(version: u64, words: Words) -> Result<Path, NoPath> {
     };
     let number = (words.framing >> 16) as u16;
     let framing = match words.framing & 0xffff {
+        LENGTH => Some(Framing::Length),
         CHANNEL => Some(Framing::Channel {
             number,
             padded: words.framing >> 32 != 0,
@@ -358,6 +361,7 @@ mod tests {
             (socket(u32::MAX, "[2001:db8::1%9]:1"), Some(channel(false))),
             (socket(0, "0.0.0.0:0"), Some(send("192.0.2.2:65535"))),
             (Via::Stream(StreamId(u32::MAX)), Some(channel(true))),
+            (Via::Stream(StreamId(1)), Some(Framing::Length)),
             (Via::Stream(StreamId(0)), Some(send("[2001:db8::2]:1"))),
         ] {
             cell.publish(Ok((via, framing)));

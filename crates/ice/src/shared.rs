@@ -32,7 +32,7 @@ pub(crate) struct Shared {
     outbox: VecDeque<Queued>,
     responses: usize,
     next_request: u32,
-    next_relay: u32,
+    next_virtual: u32,
     /// The earliest moment for the next new transaction of any agent.
     pub(crate) pace_at: Time,
 }
@@ -97,7 +97,7 @@ impl Shared {
             outbox: VecDeque::new(),
             responses: 0,
             next_request: 0,
-            next_relay: 0,
+            next_virtual: 0,
             pace_at: Time::ZERO,
         }
     }
@@ -154,11 +154,11 @@ impl Shared {
         Some(queued)
     }
 
-    /// A number for a relayed transport address. Two thousand million of them are more than an engine
+    /// A number for a socket of the engine's own. Two thousand million of them are more than an engine
     /// lives to see.
-    pub(crate) fn relay_socket(&mut self) -> SocketId {
-        self.next_relay = self.next_relay.wrapping_add(1);
-        SocketId::relay(self.next_relay)
+    pub(crate) fn virtual_socket(&mut self) -> SocketId {
+        self.next_virtual = self.next_virtual.wrapping_add(1);
+        SocketId::virtual_with(self.next_virtual)
     }
 
     /// A request whose answer belongs to this agent: the id says to which slot, and the agent knows

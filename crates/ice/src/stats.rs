@@ -105,7 +105,7 @@ pub struct CandidateStats {
     pub address: String,
     /// The port.
     pub port: u16,
-    /// `udp`.
+    /// `udp` or `tcp`.
     pub protocol: String,
     /// How the address was found.
     pub candidate_type: CandidateType,

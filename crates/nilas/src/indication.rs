@@ -21,7 +21,7 @@ impl IndicationIds {
     pub(crate) fn next_for(&mut self, framing: Option<Framing>) -> TransactionId {
         match framing {
             Some(Framing::Send { .. }) => self.next(),
-            Some(Framing::Channel { .. }) | None => TransactionId::new([0; 12]),
+            Some(Framing::Channel { .. } | Framing::Length) | None => TransactionId::new([0; 12]),
         }
     }
 

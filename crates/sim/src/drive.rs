@@ -77,6 +77,21 @@ impl World {
                     },
                 );
             }
+            Command::Listen { request, address } => {
+                let result = self.listen_for_engine(node, address);
+                let bound = Happening::Bound {
+                    node,
+                    request,
+                    result,
+                };
+                self.queue.plan(now, bound);
+            }
+            Command::Connect {
+                request,
+                local,
+                remote,
+            } => self.connect_stream(node, request, local, remote),
+            Command::CloseSocket(socket) if self.stop_listening(node, socket) => {}
             Command::CloseSocket(socket) => {
                 if let Some(address) = self.host_mut(node).addresses.remove(&socket) {
                     self.node_mut(node).sockets.close(address);

@@ -2,10 +2,12 @@
 
 use core::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
+
 use crate::packet::Packet;
 use crate::router::embedded;
 use crate::trace::Fate;
-use crate::world::{NodeId, World};
+use crate::world::{NodeId, Realm, World};
 
 impl World {
     /// At a router, from inside.
@@ -19,7 +21,12 @@ impl World {
         let outside_addresses = node.attachments[0].addresses.clone();
         let state = self.router_mut(router);
         if let Some(neighbour) = state.subnet_of(packet.destination.ip()) {
-            return self.enter_realm(neighbour, packet);
+            // An address of its networks that nobody has would only come back.
+            return if self.is_in_realm(neighbour, packet.destination.ip()) {
+                self.enter_realm(neighbour, packet)
+            } else {
+                self.trace.settle(number, Some(router), Fate::NoRoute)
+            };
         }
         let inside = packet.source;
         if let Some(ipv4) = state.extracted(packet.destination.ip()) {
@@ -51,6 +58,13 @@ impl World {
         } else {
             self.climb(router, 0, packet);
         }
+    }
+
+    /// Whether a realm has this address, or a router to it.
+    fn is_in_realm(&self, realm: Realm, address: IpAddr) -> bool {
+        let leads =
+            |(of, prefix, _): &(Realm, IpNet, NodeId)| *of == realm && prefix.contains(&address);
+        self.routes.contains_key(&(realm, address)) || self.prefixes.iter().any(leads)
     }
 
     /// At a router, from outside.

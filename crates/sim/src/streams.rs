@@ -1,10 +1,13 @@
-//! The streams of a host's engine: connections to TURN servers over TCP or TLS.
+//! The streams of a host's engine: connections to TURN servers over TCP or TLS, and to peers over TCP.
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
-use nilas_ice::{Handled, Input, RequestId, ResolveError, StreamError, StreamId, StreamTransport};
+use nilas_ice::{
+    BindError, Handled, Input, RequestId, ResolveError, SocketId, StreamError, StreamId,
+    StreamTransport,
+};
 
 use crate::tcp::{End, Happened, Owner};
 use crate::world::{Happening, NodeId, World};
@@ -23,6 +26,8 @@ pub(crate) struct Streams {
     opening: BTreeMap<RequestId, Opening>,
     /// What of each open stream the engine has not taken yet.
     open: BTreeMap<StreamId, Vec<u8>>,
+    /// Where the engine listens.
+    listeners: BTreeMap<SocketAddr, SocketId>,
 }
 
 /// A connection that is being opened: to all addresses of its server, one after the other.
@@ -64,6 +69,67 @@ impl World {
         self.queue
             .plan(at, Happening::StreamDeadline { node, request });
         self.try_next_address(node, request);
+    }
+
+    /// Does what [`nilas_ice::Command::Listen`] says.
+    pub(crate) fn listen_for_engine(
+        &mut self,
+        node: NodeId,
+        address: SocketAddr,
+    ) -> Result<(SocketId, SocketAddr), BindError> {
+        if !self.addresses_of(node).contains(&address.ip()) {
+            return Err(BindError::AddressNotAvailable);
+        }
+        let stack = &mut self.node_mut(node).tcp;
+        let at = stack.listen_for_engine(address);
+        let at = at.ok_or(BindError::AddressInUse)?;
+        let host = self.host_mut(node);
+        let socket = host.next_socket();
+        host.streams.listeners.insert(at, socket);
+        Ok((socket, at))
+    }
+
+    /// Closes a socket of the engine that listens; false if it is none.
+    pub(crate) fn stop_listening(&mut self, node: NodeId, socket: SocketId) -> bool {
+        let listeners = &mut self.host_mut(node).streams.listeners;
+        let found = listeners.iter().find(|(_, known)| **known == socket);
+        let Some(at) = found.map(|(at, _)| *at) else {
+            return false;
+        };
+        listeners.remove(&at);
+        self.node_mut(node).tcp.stop_listening(at);
+        true
+    }
+
+    /// Does what [`nilas_ice::Command::Connect`] says.
+    pub(crate) fn connect_stream(
+        &mut self,
+        node: NodeId,
+        request: RequestId,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) {
+        let now = self.now();
+        let is_own = self.addresses_of(node).contains(&local.ip());
+        let stack = &mut self.node_mut(node).tcp;
+        let connection = is_own
+            .then(|| stack.connect(now, local, remote, Owner::Engine, false))
+            .flatten();
+        let opening = Opening {
+            secure: false,
+            waiting: VecDeque::new(),
+            attempts: connection.into_iter().collect(),
+            error: StreamError::Refused,
+        };
+        self.host_mut(node).streams.opening.insert(request, opening);
+        if connection.is_none() {
+            // There is no other address: this ends in an answer, when the engine is at rest.
+            let next = Happening::NextAddress { node, request };
+            return self.queue.plan(now, next);
+        }
+        let deadline = Happening::StreamDeadline { node, request };
+        self.queue.plan(now + DEADLINE, deadline);
+        self.settle_tcp(node);
     }
 
     /// Tries one more address of a server, if there is one.
@@ -117,14 +183,17 @@ impl World {
     /// Something happened on a connection of the engine.
     pub(crate) fn engine_stream(&mut self, node: NodeId, connection: u32, happened: Happened) {
         let stream = StreamId(connection);
+        // Bytes may have come with what made it ready.
+        if happened == Happened::Ready {
+            self.connection_is_ready(node, connection);
+        }
         let bytes = self.node_mut(node).tcp.take(connection);
         if let Some(pending) = self.host_mut(node).streams.open.get_mut(&stream) {
             pending.extend(bytes);
             self.give_stream_to_engine(node, stream);
         }
         match happened {
-            Happened::Ready => self.attempt_succeeded(node, connection),
-            Happened::Bytes => {}
+            Happened::Ready | Happened::Bytes => {}
             Happened::Ended(end) => {
                 if self.host_mut(node).streams.open.remove(&stream).is_some() {
                     let now = self.now();
@@ -152,6 +221,28 @@ impl World {
         let now = self.now();
         self.node_mut(node).tcp.write(now, stream.0, message);
         self.settle_tcp(node);
+    }
+
+    fn connection_is_ready(&mut self, node: NodeId, connection: u32) {
+        let known = self.node(node).tcp.connection(connection);
+        let accepted = known.filter(|known| !known.opened_here);
+        let Some((local, remote)) = accepted.map(|known| (known.local, known.remote)) else {
+            return self.attempt_succeeded(node, connection);
+        };
+        let now = self.now();
+        let host = self.host_mut(node);
+        let Some(&socket) = host.streams.listeners.get(&local) else {
+            return self.node_mut(node).tcp.close(now, connection);
+        };
+        let stream = StreamId(connection);
+        host.streams.open.insert(stream, Vec::new());
+        let input = Input::StreamAccepted {
+            socket,
+            stream,
+            remote,
+        };
+        let _ = host.engine.handle(now, input);
+        self.settle(node);
     }
 
     fn attempt_succeeded(&mut self, node: NodeId, connection: u32) {

@@ -10,7 +10,7 @@ use super::relay::{enclose, head_length, indication_id};
 use super::transaction::{Due, Purpose, RTO, Schedule, Transaction};
 use super::trickle::scoped;
 use super::{Agent, Socket};
-use crate::candidate::{CandidateType, priority};
+use crate::candidate::CandidateType;
 use crate::event::Role;
 use crate::path::{Departure, NoPath};
 use crate::shared::Shared;
@@ -136,6 +136,23 @@ impl Agent {
     ) -> Option<Departure> {
         let pair = self.current.pairs.get(id)?;
         let (socket, remote) = (pair.socket, self.current.remote_address(pair));
+        if self.sockets[usize::from(socket)].tcp().is_some() {
+            match self.connect(shared, now, socket, remote) {
+                Some(true) => {}
+                Some(false) => {
+                    self.await_connection(now, id);
+                    // The connection has the slot of the check.
+                    self.pace_at = now + self.pacing();
+                    return None;
+                }
+                None => {
+                    // What carries the data stays until something takes its place.
+                    let gives_up = self.current.selected != Some(id);
+                    self.check_failed(shared, now, id, gives_up);
+                    return None;
+                }
+            }
+        }
         match self.may_check(now, socket, remote) {
             Some(true) => {
                 let warm = lead == Lead::Triggered
@@ -246,6 +263,9 @@ impl Agent {
         if leads {
             self.cancel_checks(id);
         }
+        let reliable = self.sockets[usize::from(self.current.pairs.get(id)?.socket)]
+            .tcp()
+            .is_some();
         let round_trip = self.round_trip;
         let destination = self.current.remote_address(self.current.pairs.get(id)?);
         let pair = self.current.pairs.get_mut(id)?;
@@ -257,12 +277,16 @@ impl Agent {
         let estimate = pair.round_trip.or(round_trip);
         if leads {
             pair.checked_at = now;
-            pair.repeat.start(now, estimate);
+            if !reliable {
+                pair.repeat.start(now, estimate);
+            }
         } else if lead == Lead::Repeat {
             pair.repeat.advance(now);
         }
-        let schedule = match leads {
+        let schedule = match leads && !reliable {
             true => Schedule::Retransmitted { rto },
+            // RFC 6544 section 7.1: TCP sees to retransmission.
+
             // As long as the one that leads may take.
             false => Schedule::Once { wait: RTO * 79 },
         };
@@ -379,7 +403,7 @@ impl Agent {
         // RFC 8445 section 7.2.2: the peer's fragment first.
         message.username_pair(&remote.ufrag, &local.ufrag)?;
         // RFC 8445 section 7.1.1: the priority that a peer-reflexive candidate would have.
-        message.priority(priority(CandidateType::Prflx, socket.preference, 1))?;
+        message.priority(socket.priority(CandidateType::Prflx))?;
         match role {
             Role::Controlling => message.ice_controlling(self.tie_breaker_of(role))?,
             Role::Controlled => message.ice_controlled(self.tie_breaker_of(role))?,

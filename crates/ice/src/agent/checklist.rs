@@ -4,8 +4,9 @@ use core::net::SocketAddr;
 
 use super::generation::Generation;
 use super::pair::{Pair, PairId};
+use super::tcp::may_connect;
 use super::{Agent, Socket};
-use crate::candidate::{CandidateType, may_pair, pair_priority, priority};
+use crate::candidate::{CandidateType, may_pair, pair_priority};
 use crate::counters::Counters;
 use crate::event::Role;
 use crate::stats::PairState;
@@ -43,7 +44,12 @@ impl Agent {
         }
         let generation = &mut self.current;
         let target = &generation.remotes[usize::from(remote)];
-        if !reachable(own.address, target.address) || generation.concluded {
+        let transports = may_connect(
+            own.tcp(),
+            &target.candidate.transport,
+            target.candidate.kind,
+        );
+        if !transports || !reachable(own.address, target.address) || generation.concluded {
             return None;
         }
         let priority = priority_of(self.role, &self.sockets, generation, socket, remote);
@@ -271,7 +277,7 @@ fn priority_of(
     remote: u16,
 ) -> u64 {
     let own = &sockets[usize::from(socket)];
-    let local = priority(own.kind(), own.preference, 1);
+    let local = own.priority(own.kind());
     let remote = generation.remotes[usize::from(remote)].candidate.priority;
     match role {
         Role::Controlling => pair_priority(local, remote),

@@ -10,8 +10,8 @@ use super::select::NETWORK_COST;
 use super::transaction::{Purpose, Transaction};
 use super::translator::{direct_address_for, reflexive_preference};
 use super::trickle::plain;
-use super::{Agent, Bind, Socket};
-use crate::candidate::{Candidate, CandidateType, Foundation, priority};
+use super::{Agent, Bind, Duty, Socket};
+use crate::candidate::{Candidate, CandidateType, Foundation, Transport, priority};
 use crate::config::StunServer;
 use crate::event::{CandidateError, Event, GatheringState};
 use crate::ids::{RequestId, SocketId};
@@ -155,23 +155,22 @@ impl Agent {
                     }
                     ip => SocketAddr::new(ip, 0),
                 };
+                let preference = u16::MAX.saturating_sub((2 * rank + usize::from(!v6)) as u16);
+                self.gather_tcp(shared, address, preference);
                 let bound = self.sockets.iter().any(|socket| {
-                    socket.usable
-                        && socket.address.ip() == ip
-                        && socket.relay.is_none()
-                        && !socket.carrier_only
+                    socket.usable && socket.address.ip() == ip && socket.is_udp_host()
                 });
-                let asked = |bind: &Bind| bind.address.ip() == ip && bind.allocation.is_none();
+                let asked = |bind: &Bind| bind.address.ip() == ip && bind.duty == Duty::Datagrams;
                 if bound || self.binds.iter().any(asked) {
                     continue;
                 }
-                let preference = u16::MAX.saturating_sub((2 * rank + usize::from(!v6)) as u16);
                 let request = shared.request(self.id);
                 self.binds.push(Bind {
                     request,
                     address,
                     preference,
                     allocation: None,
+                    duty: Duty::Datagrams,
                 });
                 shared.bind(request, address);
             }
@@ -185,10 +184,9 @@ impl Agent {
     pub(super) fn bind_apart(&mut self, shared: &mut Shared, socket: u16) {
         let own = self.sockets[usize::from(socket)];
         let ip = own.address.ip();
-        let is_base = |other: &&Socket| {
-            other.usable && other.relay.is_none() && !other.carrier_only && other.address.ip() == ip
-        };
-        let asked = |bind: &Bind| bind.address.ip() == ip && bind.allocation.is_none();
+        let is_base =
+            |other: &&Socket| other.usable && other.is_udp_host() && other.address.ip() == ip;
+        let asked = |bind: &Bind| bind.address.ip() == ip && bind.duty == Duty::Datagrams;
         if !shared.mux.is_shared(own.id)
             || self.sockets.iter().filter(is_base).count() > 1
             || self.binds.iter().any(asked)
@@ -205,6 +203,7 @@ impl Agent {
             address,
             preference: taken.unwrap_or(own.preference).saturating_sub(256),
             allocation: None,
+            duty: Duty::Datagrams,
         });
         shared.bind_alone(request, address);
     }
@@ -221,8 +220,14 @@ impl Agent {
         };
         let bind = self.binds.swap_remove(index);
         match result {
+            Ok((id, address)) if let Duty::Tcp(tcp_type) = bind.duty => {
+                shared.demux.claim_listener(id, self.id);
+                self.add_tcp_base(shared, id, address, bind.preference, tcp_type);
+            }
             Ok((id, address)) => {
-                let same = |own: &&Socket| own.relay.is_none() && own.address.ip() == address.ip();
+                let same = |own: &&Socket| {
+                    own.relay.is_none() && own.tcp().is_none() && own.address.ip() == address.ip()
+                };
                 let foundation = match self.sockets.iter().find(same) {
                     Some(own) => own.foundation,
                     None => self.sockets.len() as u32 + 1,
@@ -234,7 +239,7 @@ impl Agent {
                     foundation,
                     usable: true,
                     relay: None,
-                    carrier_only: bind.allocation.is_some(),
+                    duty: bind.duty,
                     network_cost: shared.network_cost(address.ip()),
                 });
                 let socket = self.sockets.len() as u16 - 1;
@@ -302,9 +307,9 @@ impl Agent {
     }
 
     /// A socket's host candidate, its pairs, and its questions to servers.
-    fn add_host(&mut self, shared: &mut Shared, socket: u16) {
+    pub(super) fn add_host(&mut self, shared: &mut Shared, socket: u16) {
         let own = self.sockets[usize::from(socket)];
-        if !own.usable || own.relay.is_some() || own.carrier_only {
+        if !own.usable || own.relay.is_some() || own.duty == Duty::Carrier {
             return;
         }
         if !self.is_offered(shared, own.address.ip()) {
@@ -318,7 +323,7 @@ impl Agent {
                     socket,
                     kind: CandidateType::Host,
                     origin: Origin::Local,
-                    priority: priority(CandidateType::Host, own.preference, 1),
+                    priority: own.priority(CandidateType::Host),
                     foundation: own.foundation,
                 },
             );
@@ -341,7 +346,7 @@ impl Agent {
     /// Has a server asked from a socket, unless it is being asked or cannot be reached.
     pub(super) fn add_job(&mut self, shared: &Shared, socket: u16, server: u16) {
         let own = self.sockets[usize::from(socket)];
-        if !own.usable || own.relay.is_some() || !self.is_base(&own) {
+        if !own.usable || !own.is_udp_host() || !self.is_base(&own) {
             return;
         }
         let servers = &self.servers[usize::from(server)];
@@ -367,11 +372,13 @@ impl Agent {
 
     /// Keeps a local candidate and tells it, unless it is redundant (RFC 8445 section 5.1.3).
     pub(super) fn add_local(&mut self, shared: &mut Shared, candidate: LocalCandidate) {
+        let transport = |local: &LocalCandidate| self.sockets[usize::from(local.socket)].tcp();
+        let own = transport(&candidate);
         let known = self
             .current
             .locals
             .iter()
-            .any(|known| known.address == candidate.address);
+            .any(|known| known.address == candidate.address && transport(known) == own);
         // RFC 8838 section 13: after end-of-candidates none is told any more.
         if known || self.current.local_ended || self.current.locals.len() >= MAX_LOCALS {
             return;
@@ -387,6 +394,9 @@ impl Agent {
         let mut candidate =
             Candidate::new(local.kind, plain(local.address), local.priority, foundation);
         let base = &self.sockets[usize::from(local.socket)];
+        if let Some(tcp_type) = base.tcp() {
+            candidate.transport = Transport::Tcp(tcp_type);
+        }
         candidate.related = match (local.kind, base.relay) {
             (CandidateType::Host, _) => None,
             // RFC 8839 sections 5.1 and 9.1: the mapped address, or nothing where it is nobody's business.

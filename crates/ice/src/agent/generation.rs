@@ -11,7 +11,7 @@ use super::pair::{Pair, PairId};
 use super::standby::Watch;
 use super::ufrag::Ufrag;
 use crate::arena::Arena;
-use crate::candidate::{Candidate, CandidateType};
+use crate::candidate::{Candidate, CandidateType, Transport};
 use crate::parameters::Parameters;
 use nilas_turn::Time;
 
@@ -109,6 +109,12 @@ pub(super) struct RemoteCandidate {
     pub(super) candidate: Candidate,
 }
 
+impl RemoteCandidate {
+    pub(super) const fn is_tcp(&self) -> bool {
+        matches!(self.candidate.transport, Transport::Tcp(_))
+    }
+}
+
 /// A check that was answered before the peer's description was known (RFC 8445 section 7.3).
 #[derive(Debug)]
 pub(super) struct EarlyCheck {
@@ -164,10 +170,11 @@ impl Generation {
         self.remotes[usize::from(pair.remote)].address
     }
 
-    pub(super) fn remote_at(&self, address: SocketAddr) -> Option<u16> {
+    /// The remote candidate of an address; a port of TCP is not that of UDP.
+    pub(super) fn remote_at(&self, address: SocketAddr, tcp: bool) -> Option<u16> {
         self.remotes
             .iter()
-            .position(|remote| remote.address == address)
+            .position(|remote| remote.address == address && remote.is_tcp() == tcp)
             .map(|index| index as u16)
     }
 

@@ -44,9 +44,9 @@ impl Agent {
             })
             .collect();
         let known = |ip: &IpAddr| {
-            self.sockets.iter().any(|own| {
-                own.relay.is_none() && own.usable && !own.carrier_only && own.address.ip() == *ip
-            })
+            self.sockets
+                .iter()
+                .any(|own| own.is_udp_host() && own.usable && own.address.ip() == *ip)
         };
         let appeared = !admitted.iter().all(known);
         let mut path_is_gone = false;

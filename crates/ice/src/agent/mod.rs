@@ -14,6 +14,7 @@
 //! | [`nominate`] | the best pair is settled | 8445 section 8 |
 //! | [`consent`] | the path is watched | 7675 |
 //! | [`standby`] | another path takes over | |
+//! | [`tcp`] | paths over TCP | 6544 |
 //! | [`lite`] | an agent that only answers | 8445 sections 2.5, 8.2 |
 //! | [`mobility`] | the machine's addresses change | 8445 section 9 |
 //! | [`generation`], [`restart`] | what a restart replaces, and how | 8445 section 9 |
@@ -29,8 +30,8 @@ use smallvec::SmallVec;
 use self::generation::{Generation, LocalCredentials};
 use self::transaction::Transaction;
 use self::ufrag::Ufrag;
-use crate::candidate::CandidateType;
-use crate::config::{AgentConfig, InterfaceFilter, Mode};
+use crate::candidate::{CandidateType, TcpType, priority, tcp_priority};
+use crate::config::{AgentConfig, InterfaceFilter, Mode, TcpCandidates};
 use crate::error::AgentError;
 use crate::event::{Event, GatheringState, Role, State};
 use crate::ids::{AgentId, RequestId, SocketId};
@@ -58,6 +59,7 @@ mod role;
 mod select;
 mod standby;
 mod state;
+mod tcp;
 mod transaction;
 mod translator;
 mod trickle;
@@ -90,6 +92,8 @@ pub(crate) struct Agent {
     tie_breaker: u64,
     /// The TURN servers and what they gave, where there are any.
     turn: Option<Box<relay::Relaying>>,
+    /// The connections of TCP candidates, where there are any.
+    tcp: Option<Box<tcp::Tcp>>,
     /// The latest round trip measured to anyone.
     round_trip: Option<Duration>,
     /// When to restart because the machine's addresses changed.
@@ -167,6 +171,7 @@ struct Settings {
     relay_only: bool,
     restarts_alone: bool,
     lite: bool,
+    tcp: TcpCandidates,
 }
 
 /// What most applications leave as it is.
@@ -213,10 +218,20 @@ struct Socket {
     usable: bool,
     /// The allocation whose relayed address it is.
     relay: Option<u16>,
-    /// It only carries an allocation, and is no candidate's base.
-    carrier_only: bool,
+    duty: Duty,
     /// What its network costs, 0 to 999.
     network_cost: u16,
+}
+
+/// What a socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Duty {
+    /// Checks and data, as datagrams.
+    Datagrams,
+    /// It only carries an allocation, and is no candidate's base.
+    Carrier,
+    /// Connections of ICE-TCP.
+    Tcp(TcpType),
 }
 
 /// A socket that was asked for.
@@ -227,6 +242,7 @@ struct Bind {
     preference: u16,
     /// The allocation that it is for, and nothing else.
     allocation: Option<u16>,
+    duty: Duty,
 }
 
 impl Socket {
@@ -235,6 +251,27 @@ impl Socket {
         match self.relay {
             Some(_) => CandidateType::Relay,
             None => CandidateType::Host,
+        }
+    }
+
+    /// Of a base of TCP candidates: who opens its connections.
+    const fn tcp(&self) -> Option<TcpType> {
+        match self.duty {
+            Duty::Tcp(tcp_type) => Some(tcp_type),
+            Duty::Datagrams | Duty::Carrier => None,
+        }
+    }
+
+    /// Whether it is the base of a UDP host candidate.
+    const fn is_udp_host(&self) -> bool {
+        self.relay.is_none() && matches!(self.duty, Duty::Datagrams)
+    }
+
+    /// RFC 8445 section 5.1.2.1, RFC 6544 section 4.2: the priority of a candidate of this type.
+    const fn priority(&self, kind: CandidateType) -> u32 {
+        match self.tcp() {
+            None => priority(kind, self.preference, 1),
+            Some(tcp_type) => tcp_priority(kind, tcp_type, self.preference, 1),
         }
     }
 }
@@ -283,6 +320,7 @@ impl Agent {
             binds: Vec::new(),
             servers,
             turn: relay::Relaying::new(config.turn_servers),
+            tcp: None,
             current: Generation::new(0, local),
             previous: None,
             transactions: SmallVec::new(),
@@ -311,6 +349,7 @@ impl Agent {
                 relay_only: config.relay_only,
                 restarts_alone: config.restarts_alone,
                 lite,
+                tcp: config.tcp,
             },
         })
     }
@@ -331,6 +370,7 @@ impl Agent {
         if let Some(transmit) = self.fire_consent(shared, now, buffer) {
             return Some(transmit);
         }
+        self.fire_tcp(shared, now);
         self.fire_restart(shared, now);
         self.fire_watch(shared, now);
         self.fire_patience(shared, now);
@@ -363,6 +403,7 @@ impl Agent {
             self.consent_deadline(),
             self.watch_deadline(),
             self.restart_due,
+            self.tcp_deadline(),
             self.patience_deadline(),
             self.nomination_deadline(),
         ]
@@ -386,6 +427,7 @@ impl Agent {
             shared.demux.release_ufrag(&previous.local.ufrag);
         }
         self.transactions.clear();
+        self.close_connections(shared);
         self.release_relays(now);
         if self.is_released(now) {
             self.close_sockets(shared);
@@ -395,7 +437,11 @@ impl Agent {
     /// Nothing is left of it.
     pub(super) fn close_sockets(&mut self, shared: &mut Shared) {
         self.end_relays(shared);
-        for socket in self.sockets.drain(..).filter(|own| own.relay.is_none()) {
+        // Those with numbers of the engine's own are nobody's to close.
+        for socket in self.sockets.drain(..).filter(|own| !own.id.is_virtual()) {
+            if socket.tcp().is_some() {
+                shared.demux.release_listener(socket.id);
+            }
             shared.close_socket(socket.id);
         }
         self.gone = true;
@@ -467,7 +513,7 @@ impl Agent {
 
     /// Whether a socket may be the base of pairs.
     fn is_base(&self, socket: &Socket) -> bool {
-        !socket.carrier_only && (socket.relay.is_some() || !self.settings.relay_only)
+        socket.duty != Duty::Carrier && (socket.relay.is_some() || !self.settings.relay_only)
     }
 
     fn socket_index(&self, socket: SocketId) -> Option<u16> {

@@ -119,8 +119,9 @@ impl Agent {
 
     fn is_relayed(&self, pair: &Pair) -> bool {
         let remote = &self.current.remotes[usize::from(pair.remote)].candidate;
-        self.sockets[usize::from(pair.socket)].relay.is_some()
-            || remote.kind == CandidateType::Relay
+        let own = &self.sockets[usize::from(pair.socket)];
+        // Nor is TCP what one would choose: RFC 6544 section 4.2.
+        own.relay.is_some() || own.tcp().is_some() || remote.kind == CandidateType::Relay
     }
 
     /// The pair that carries the data, as it is told.

@@ -3,7 +3,7 @@
 use super::generation::Generation;
 use super::pair::{Pair, PairId};
 use super::{Agent, Received};
-use crate::candidate::{Candidate, CandidateAddress};
+use crate::candidate::{Candidate, CandidateAddress, Transport};
 use crate::recording::{LocalView, PairName, PairView};
 use crate::shared::Shared;
 use crate::stats::{CandidatePairStats, CandidateStats, Stats, TransportStats};
@@ -185,7 +185,10 @@ fn candidate(id: String, timestamp: f64, candidate: &Candidate) -> CandidateStat
         transport_id: TRANSPORT.into(),
         address,
         port,
-        protocol: "udp".into(),
+        protocol: match candidate.transport {
+            Transport::Tcp(_) => "tcp".into(),
+            _ => "udp".into(),
+        },
         candidate_type: candidate.kind,
         priority: candidate.priority,
         foundation: candidate.foundation.to_string(),

@@ -8,7 +8,7 @@ use nilas_stun::{Authenticated, TransactionId};
 use super::Agent;
 use super::generation::EarlyCheck;
 use super::trickle::plain;
-use crate::candidate::{Candidate, CandidateType, Foundation};
+use crate::candidate::{Candidate, CandidateType, Foundation, Transport};
 use crate::event::{Role, State};
 use crate::ids::SocketId;
 use crate::io::Handled;
@@ -220,13 +220,15 @@ impl Agent {
         if !self.know_remote(shared, socket, remote) {
             return;
         }
-        let Some(candidate) = self.learn(shared, plain(remote), priority) else {
+        let Some(candidate) = self.learn(shared, socket, plain(remote), priority) else {
             return;
         };
         let Some(id) = self.pair_for_check(socket, candidate, &mut shared.counters) else {
             return;
         };
         let (nominations, round_trip) = (self.current.nominations, self.round_trip);
+        // A check that is under way on a connection is not lost.
+        let is_tcp = self.sockets[usize::from(socket)].tcp().is_some();
         let Some(pair) = self.current.pairs.get_mut(id) else {
             return;
         };
@@ -259,7 +261,8 @@ impl Agent {
                 let young = round_trip
                     .unwrap_or(YOUNG)
                     .max(YOUNG * (1 << pair.retriggers));
-                if pair.retriggers == MAX_RETRIGGERS || now.since(pair.checked_at) < young {
+                if is_tcp || pair.retriggers == MAX_RETRIGGERS || now.since(pair.checked_at) < young
+                {
                     pair.nomination_seen |= nominates;
                     return;
                 }
@@ -277,8 +280,15 @@ impl Agent {
     }
 
     /// The remote candidate of this address; a new one is peer-reflexive (RFC 8445 section 7.3.1.3).
-    fn learn(&mut self, shared: &mut Shared, remote: SocketAddr, priority: u32) -> Option<u16> {
-        if let Some(known) = self.current.remote_at(remote) {
+    fn learn(
+        &mut self,
+        shared: &mut Shared,
+        socket: u16,
+        remote: SocketAddr,
+        priority: u32,
+    ) -> Option<u16> {
+        let tcp = self.sockets[usize::from(socket)].tcp();
+        if let Some(known) = self.current.remote_at(remote, tcp.is_some()) {
             return Some(known);
         }
         let learned = self
@@ -293,7 +303,10 @@ impl Agent {
         }
         let foundation = Foundation::from_number(3_000_000 + learned as u32);
         let told = shared.nat64.back(remote);
-        let candidate = Candidate::new(CandidateType::Prflx, told, priority, foundation);
+        let mut candidate = Candidate::new(CandidateType::Prflx, told, priority, foundation);
+        if let Some(tcp_type) = tcp {
+            candidate.transport = Transport::Tcp(tcp_type.opposite());
+        }
         Some(self.insert_remote(candidate, remote))
     }
 }

@@ -188,13 +188,18 @@ impl Agent {
             self.nominated(shared, now, id);
         }
         self.select(shared, now);
+        self.path_is_back(shared, now, id);
     }
 
     /// The local candidate of a mapped address; a new one is peer-reflexive.
     pub(super) fn local_of(&mut self, socket: u16, mapped: SocketAddr) -> u16 {
-        let base = plain(self.sockets[usize::from(socket)].address);
+        let own = self.sockets[usize::from(socket)];
+        let base = plain(own.address);
         let mut fallback = 0;
         for (index, local) in self.current.locals.iter().enumerate() {
+            if self.sockets[usize::from(local.socket)].tcp() != own.tcp() {
+                continue;
+            }
             if plain(local.address) == mapped {
                 return index as u16;
             }
@@ -205,14 +210,16 @@ impl Agent {
         if self.current.locals.len() >= 2 * usize::from(self.settings.max_peer_reflexive).max(64) {
             return fallback;
         }
-        let base = self.sockets[usize::from(socket)];
         self.current.locals.push(LocalCandidate {
             address: mapped,
             socket,
             kind: CandidateType::Prflx,
             origin: Origin::Local,
-            priority: priority(CandidateType::Prflx, reflexive_preference(&base, mapped), 1),
-            foundation: 2_000_000 + base.foundation,
+            priority: match own.tcp() {
+                None => priority(CandidateType::Prflx, reflexive_preference(&own, mapped), 1),
+                Some(_) => own.priority(CandidateType::Prflx),
+            },
+            foundation: 2_000_000 + own.foundation,
         });
         self.current.locals.len() as u16 - 1
     }

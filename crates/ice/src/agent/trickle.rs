@@ -5,6 +5,7 @@ use core::net::{IpAddr, SocketAddr, SocketAddrV6};
 use super::Agent;
 use super::generation::RemoteCandidate;
 use crate::candidate::{Candidate, CandidateType, Transport};
+use crate::config::TcpCandidates;
 use crate::error::AgentError;
 use crate::shared::Shared;
 use nilas_turn::Time;
@@ -26,7 +27,7 @@ impl Agent {
         let address = candidate
             .ip_address()
             .filter(|address| is_target(*address))
-            .filter(|_| candidate.transport == Transport::Udp && candidate.component == 1)
+            .filter(|_| self.speaks(&candidate.transport) && candidate.component == 1)
             .ok_or(AgentError::UnusableCandidate)?;
         if self.current.remote_ended {
             return Err(AgentError::AfterEndOfCandidates);
@@ -55,7 +56,8 @@ impl Agent {
         address: SocketAddr,
     ) -> Result<(), AgentError> {
         let limit = usize::from(self.settings.max_pairs).max(100);
-        if let Some(known) = self.current.remote_at(address) {
+        let tcp = matches!(candidate.transport, Transport::Tcp(_));
+        if let Some(known) = self.current.remote_at(address, tcp) {
             self.relabel(known, candidate);
         } else if self.current.remotes.len() >= limit {
             return Err(AgentError::TooManyCandidates);
@@ -66,6 +68,14 @@ impl Agent {
             }
         }
         Ok(())
+    }
+
+    fn speaks(&self, transport: &Transport) -> bool {
+        match transport {
+            Transport::Udp => true,
+            Transport::Tcp(_) => self.settings.tcp != TcpCandidates::Off,
+            Transport::Other(_) => false,
+        }
     }
 
     pub(crate) fn end_of_remote_candidates(&mut self, shared: &mut Shared, now: Time) {

@@ -21,7 +21,7 @@ use super::entry::Sent;
 use crate::agent::Agent;
 use crate::config::AgentConfig;
 use crate::demux::Allocation;
-use crate::engine::{Engine, without_flow};
+use crate::engine::{Engine, FRAME_HEAD, without_flow};
 use crate::event::Event;
 use crate::ids::{AgentId, SocketId, StreamId};
 use crate::parameters::Parameters;
@@ -163,7 +163,17 @@ impl StandIns {
         bytes: &[u8],
     ) -> (Vec<u8>, Vec<Range<usize>>) {
         let mut concealed = Concealed::new(bytes);
-        let allocation = engine.shared.demux.by_stream(stream);
+        let owner = engine.shared.demux.by_stream(stream);
+        let allocation = owner.and_then(|owner| {
+            Some(Allocation {
+                agent: owner.agent,
+                index: owner.allocation?,
+            })
+        });
+        if owner.is_some() && allocation.is_none() {
+            self.conceal_frame(engine, &mut concealed);
+            return (concealed.bytes, concealed.hidden);
+        }
         let datagrams = allocation.is_some_and(|allocation| {
             let agent = engine.agents.get(allocation.agent.0);
             agent.is_some_and(|agent| agent.is_datagrams(allocation.index))
@@ -181,6 +191,24 @@ impl StandIns {
         let kept = if known { first.end } else { bytes.len().min(4) };
         concealed.hide(kept..bytes.len());
         (concealed.bytes, concealed.hidden)
+    }
+
+    /// What came from a peer over a connection: the first frame, of which the length is no secret.
+    fn conceal_frame(&self, engine: &Engine, concealed: &mut Concealed) {
+        let end = concealed.bytes.len();
+        let frame = match concealed.bytes[..] {
+            [high, low, ..] => {
+                let length = usize::from(u16::from_be_bytes([high, low]));
+                Some(FRAME_HEAD..FRAME_HEAD + length).filter(|frame| frame.end <= end)
+            }
+            _ => None,
+        };
+        let mut kept = end.min(FRAME_HEAD);
+        if let Some(frame) = frame {
+            kept = frame.end;
+            self.conceal_of_peer(engine, concealed, frame);
+        }
+        concealed.hide(kept..end);
     }
 
     /// Something of the server of an allocation; false, and nothing has changed, if it is no message of TURN.

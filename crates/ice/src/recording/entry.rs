@@ -85,6 +85,11 @@ pub(crate) enum Call {
         request: RequestId,
         result: Result<StreamId, StreamError>,
     },
+    StreamAccepted {
+        socket: SocketId,
+        stream: StreamId,
+        remote: SocketAddr,
+    },
     StreamBytes {
         stream: StreamId,
         payload: Payload,
@@ -303,6 +308,7 @@ wire_enum!(Call {
     13 = SendError { socket: socket, remote: remote, error: error },
     14 = Interfaces { 0: interfaces },
     15 = Poll { 0: room },
+    16 = StreamAccepted { socket: socket, stream: stream, remote: remote },
 });
 wire_enum!(Answer {
     0 = Nothing {},

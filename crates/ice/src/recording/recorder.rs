@@ -245,6 +245,15 @@ impl Call {
                 result: result.map(<[_]>::to_vec),
             },
             Input::StreamOpened { request, result } => Self::StreamOpened { request, result },
+            Input::StreamAccepted {
+                socket,
+                stream,
+                remote,
+            } => Self::StreamAccepted {
+                socket,
+                stream,
+                remote,
+            },
             Input::StreamClosed { stream } => Self::StreamClosed(stream),
             Input::SendError {
                 socket,

@@ -212,6 +212,15 @@ impl Player {
                 request: *request,
                 result: *result,
             },
+            Call::StreamAccepted {
+                socket,
+                stream,
+                remote,
+            } => Input::StreamAccepted {
+                socket: *socket,
+                stream: *stream,
+                remote: *remote,
+            },
             Call::StreamClosed(stream) => Input::StreamClosed { stream: *stream },
             Call::SendError {
                 socket,

@@ -12,8 +12,8 @@ use crate::candidate::{
     Candidate, CandidateAddress, CandidateType, Foundation, TcpType, Transport,
 };
 use crate::config::{
-    AgentConfig, EngineConfig, InterfaceFilter, Mode, StunServer, TemporaryAddresses, TurnServer,
-    TurnTransport,
+    AgentConfig, EngineConfig, InterfaceFilter, Mode, StunServer, TcpCandidates,
+    TemporaryAddresses, TurnServer, TurnTransport,
 };
 use crate::error::AgentError;
 use crate::event::{CandidateError, Event, GatheringState, Role, State};
@@ -83,6 +83,7 @@ wire_struct!(EngineConfig {
 wire_struct!(AgentConfig {
     role,
     mode,
+    tcp,
     stun_servers,
     turn_servers,
     relay_only,
@@ -115,6 +116,7 @@ wire_struct!(InterfaceFilter {
 });
 wire_enum!(TemporaryAddresses { 0 = Preferred {}, 1 = Avoided {}, 2 = Both {} });
 wire_enum!(Mode { 0 = Full {}, 1 = Lite {} });
+wire_enum!(TcpCandidates { 0 = Off {}, 1 = Active {}, 2 = All {} });
 wire_enum!(TurnTransport { 0 = Udp {}, 1 = Stream { 0: transport } });
 wire_enum!(StreamTransport { 0 = Tcp {}, 1 = Tls {}, 2 = Dtls {} });
 wire_enum!(Families { 0 = V4 {}, 1 = V6 {}, 2 = Both {} });
@@ -259,4 +261,6 @@ wire_enum!(Command {
     2 = Resolve { request: request, name: name, port: port },
     3 = OpenStream { request: request, transport: transport, host: host, port: port, address: address },
     4 = CloseStream { 0: stream },
+    5 = Listen { request: request, address: address },
+    6 = Connect { request: request, local: local, remote: remote },
 });

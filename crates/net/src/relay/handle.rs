@@ -150,7 +150,8 @@ impl Relay {
         }
         let framing = core.client.framing(now, peer);
         let id = match framing {
-            Framing::Channel { .. } => [0; 12],
+            // Neither has an id.
+            Framing::Channel { .. } | Framing::Length => [0; 12],
             Framing::Send { .. } => transaction_id()?,
         };
         let mut head = [0; MAX_HEAD];

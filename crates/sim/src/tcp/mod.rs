@@ -101,6 +101,19 @@ impl Stack {
         free
     }
 
+    /// As `listen`, for an engine, where port 0 is any. The address, if it is free.
+    pub(crate) fn listen_for_engine(&mut self, mut at: SocketAddr) -> Option<SocketAddr> {
+        if at.port() == 0 {
+            at.set_port(self.free_port(at, at)?);
+        }
+        self.listen(at, Owner::Engine, false).then_some(at)
+    }
+
+    /// Nobody listens there any more. Connections that were accepted stay.
+    pub(crate) fn stop_listening(&mut self, at: SocketAddr) {
+        self.listeners.remove(&at);
+    }
+
     /// Opens a connection from an address; port 0 is any.
     pub(crate) fn connect(
         &mut self,

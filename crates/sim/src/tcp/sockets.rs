@@ -128,6 +128,11 @@ impl World {
         self.settle_tcp(stream.node);
     }
 
+    /// Lets a node forget a connection without a word to the other side, as one that was restarted does.
+    pub fn forget_tcp(&mut self, stream: TcpStream) {
+        self.node_mut(stream.node).tcp.remove(stream.id);
+    }
+
     /// When a connection was open and its handshake over.
     pub fn tcp_ready_at(&self, stream: TcpStream) -> Option<Time> {
         let application = &self.node(stream.node).tcp.application;

@@ -9,6 +9,7 @@ mod dead_servers;
 mod defects;
 mod first_path;
 mod hostile;
+mod ice_tcp;
 mod late_peer;
 mod lite;
 mod loss;

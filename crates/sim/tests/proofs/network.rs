@@ -83,6 +83,21 @@ fn an_ipv6_prefix_without_a_way_back_is_never_answered() {
 }
 
 #[test]
+fn an_address_of_a_routed_network_that_nobody_has_is_nowhere() {
+    let mut world = World::new(1);
+    let router = Router::new().with_prefix(net("2001:db8:a1::/64"));
+    let (_, home) = world.add_router(Realm::INTERNET, Link::default(), router);
+    let inside = peer(&mut world, home, "[2001:db8:a1::10]:5");
+    let outside = peer(&mut world, Realm::INTERNET, "[2001:db8:5::10]:6");
+    for from in [inside, outside] {
+        assert_eq!(
+            send(&mut world, from, address("[2001:db8:a1::99]:7"), from),
+            Err(Fate::NoRoute)
+        );
+    }
+}
+
+#[test]
 fn a_home_of_both_families_translates_one_and_routes_the_other() {
     let mut world = World::new(1);
     let router = Router::new()

@@ -55,6 +55,31 @@ fn to_connect_takes_a_round_trip_and_a_handshake_another() {
 }
 
 #[test]
+fn a_client_that_lost_its_connection_gets_another_from_the_same_port() {
+    let (mut world, client, listener) = world(Link::new(ms(10)), false);
+    let local = address("192.0.2.1:7000");
+    let connect = |world: &mut World| {
+        world
+            .connect_tcp(client, local, address(SERVER), false)
+            .expect("a free port")
+    };
+    let first = connect(&mut world);
+    world.run_for(ms(100));
+    let [there] = world.accept_tcp(listener)[..] else {
+        panic!("not accepted")
+    };
+    // Both ends are open, and the client's farewell does not arrive.
+    assert!(world.send_tcp(first, b"hello") && world.send_tcp(there, b"hello"));
+    world.run_for(ms(100));
+    world.forget_tcp(first);
+    let second = connect(&mut world);
+    world.run_for(Duration::from_secs(3));
+    assert!(world.tcp_ready_at(second).is_some());
+    assert!(matches!(world.tcp_end(there), Some((_, End::Reset))));
+    assert_eq!(world.accept_tcp(listener).len(), 1);
+}
+
+#[test]
 fn a_lost_syn_costs_a_second() {
     let (mut world, client, _) = world(Link::new(ms(10)).with_loss(1.0), false);
     let stream = connect(&mut world, client, false);

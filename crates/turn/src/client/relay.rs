@@ -15,7 +15,7 @@ pub const MAX_HEAD: usize = 48;
 /// The most bytes behind it: padding to a multiple of four.
 pub const MAX_TAIL: usize = 3;
 
-/// What stands around data for a peer on its way to the server.
+/// What stands around data for a peer on its way to the server, or over a connection to the peer itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// ChannelData: four bytes in front; padding only where the server is reached by a stream.
@@ -30,6 +30,8 @@ pub enum Framing {
         /// The peer.
         peer: SocketAddr,
     },
+    /// The length in two bytes in front (RFC 4571): a connection to the peer itself (RFC 6544).
+    Length,
 }
 
 impl Framing {
@@ -48,6 +50,10 @@ impl Framing {
                 head[MAX_HEAD - 4..MAX_HEAD - 2].copy_from_slice(&number.to_be_bytes());
                 head[MAX_HEAD - 2..].copy_from_slice(&length16.to_be_bytes());
                 Some((4, if padded { padding } else { 0 }))
+            }
+            Self::Length => {
+                head[MAX_HEAD - 2..].copy_from_slice(&length16.to_be_bytes());
+                Some((2, 0))
             }
             Self::Send { peer } => {
                 let size = self.head_length();
@@ -91,6 +97,7 @@ impl Framing {
     /// Bytes in front of the data.
     pub const fn head_length(self) -> usize {
         match self {
+            Self::Length => 2,
             Self::Channel { .. } => 4,
             Self::Send {
                 peer: SocketAddr::V4(_),

@@ -12,7 +12,7 @@ use super::{
 use crate::agent::gather::unresolved;
 use crate::agent::generation::{Generation, LocalCandidate, Origin};
 use crate::agent::translator::{ipv4_only, reflexive_preference};
-use crate::agent::{Agent, Bind, Socket};
+use crate::agent::{Agent, Bind, Duty, Socket};
 use crate::candidate::{CandidateType, priority};
 use crate::config::TurnTransport;
 use crate::event::{CandidateError, Event};
@@ -70,7 +70,7 @@ impl Agent {
             }
             self.open_relay(shared, index);
             for socket in 0..self.sockets.len() as u16 {
-                if !self.sockets[usize::from(socket)].carrier_only {
+                if self.sockets[usize::from(socket)].duty == Duty::Datagrams {
                     self.allocate_at(shared, socket, index);
                 }
             }
@@ -88,7 +88,11 @@ impl Agent {
     fn allocate_at(&mut self, shared: &mut Shared, socket: u16, server: u16) {
         let own = self.sockets[usize::from(socket)];
         let entry = &self.relaying().servers[usize::from(server)];
-        if entry.config.transport != TurnTransport::Udp || own.relay.is_some() || !own.usable {
+        if entry.config.transport != TurnTransport::Udp
+            || own.relay.is_some()
+            || own.tcp().is_some()
+            || !own.usable
+        {
             return;
         }
         let Some(address) = self.address_for(shared, &entry.addresses, own.address.ip()) else {
@@ -170,6 +174,7 @@ impl Agent {
             address,
             preference: 0,
             allocation: Some(allocation),
+            duty: Duty::Carrier,
         });
         shared.bind_alone(request, address);
     }
@@ -230,7 +235,7 @@ impl Agent {
             }
         }
         for socket in 0..self.sockets.len() as u16 {
-            if !self.sockets[usize::from(socket)].carrier_only {
+            if self.sockets[usize::from(socket)].duty == Duty::Datagrams {
                 self.allocate_at(shared, socket, index as u16);
             }
         }
@@ -286,7 +291,9 @@ impl Agent {
         };
         match result {
             Ok(stream) => {
-                shared.demux.claim_stream(stream, self.id, index as u16);
+                shared
+                    .demux
+                    .claim_stream(stream, self.id, Some(index as u16));
                 let allocation = &mut self.relaying_mut().allocations[index];
                 allocation.route = Route::Stream(stream);
                 // A new client asks by itself; one that had an allocation is told that it is lost.
@@ -447,13 +454,13 @@ impl Agent {
                 same.map_or(4_000_000 + self.sockets.len() as u32, |own| own.foundation);
             let rank = 2 * index as u16 + u16::from(address.is_ipv4());
             self.sockets.push(Socket {
-                id: shared.relay_socket(),
+                id: shared.virtual_socket(),
                 address,
                 preference: preference_of(transport) - rank,
                 foundation,
                 usable: true,
                 relay: Some(index as u16),
-                carrier_only: false,
+                duty: Duty::Datagrams,
                 network_cost,
             });
             let socket = self.sockets.len() as u16 - 1;
@@ -463,7 +470,7 @@ impl Agent {
         // What the server sees of a UDP socket is what a STUN server would have seen.
         if let Route::Datagram { socket, .. } = route {
             let carrier = self.sockets[usize::from(socket)];
-            if !self.settings.relay_only && !carrier.carrier_only {
+            if !self.settings.relay_only && carrier.duty == Duty::Datagrams {
                 self.add_local(
                     shared,
                     LocalCandidate {

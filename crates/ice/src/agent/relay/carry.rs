@@ -85,6 +85,10 @@ impl Agent {
         remote: SocketAddr,
     ) -> Option<(Via, Option<Framing>)> {
         let own = &self.sockets[usize::from(socket)];
+        if own.tcp().is_some() {
+            let via = self.connection_to(socket, remote)?;
+            return Some((via, Some(Framing::Length)));
+        }
         let Some(index) = own.relay else {
             let via = Via::Socket {
                 socket: own.id,

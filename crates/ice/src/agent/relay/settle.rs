@@ -6,7 +6,7 @@ use nilas_turn::Time;
 use nilas_turn::client::{ClientEvent, Failure};
 
 use super::{FAREWELL, MAX_HOPS, Route};
-use crate::agent::Agent;
+use crate::agent::{Agent, Duty};
 use crate::config::TurnTransport;
 use crate::event::GatheringState;
 use crate::io::StreamTransport;
@@ -68,7 +68,7 @@ impl Agent {
         let route = self.relaying().allocations[index].route.clone();
         // RFC 8656 section 7.4: the server still knows this 5-tuple from before; another port does.
         if let (Failure::Mismatch, Route::Datagram { socket, server }) = (failure, route)
-            && !self.sockets[usize::from(socket)].carrier_only
+            && self.sockets[usize::from(socket)].duty == Duty::Datagrams
         {
             let own = self.sockets[usize::from(socket)];
             shared.demux.release_server(own.id, server);
