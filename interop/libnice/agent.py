@@ -84,7 +84,7 @@ class Agent:
         gobject.g_object_set(POINTER(self.agent), TEXT(name), UINT(value), POINTER())
 
     def on_start(self, fields):
-        for option in ("iceServers", "mdns", "tcp", "interfaces"):
+        for option in ("iceServers", "mdns", "interfaces"):
             if fields.get(option):
                 say("error", msg=f"this driver of libnice has no {option}")
         context = glib.g_main_context_default()
@@ -93,7 +93,10 @@ class Agent:
         self.agent = nice.nice_agent_new_full(context, RFC5245, options)
         self.set_number(b"controlling-mode", int(fields["controlling"]))
         self.set_number(b"upnp", 0)
-        self.set_number(b"ice-tcp", 0)
+        # Where TCP is asked for, there is nothing else, so that it is what is judged.
+        tcp = bool(fields.get("tcp"))
+        self.set_number(b"ice-tcp", int(tcp))
+        self.set_number(b"ice-udp", int(not tcp))
         self.set_number(b"force-relay", int(fields.get("relayOnly", False)))
         if fields.get("stun"):
             host, _, port = fields["stun"].rpartition(":")

@@ -184,3 +184,9 @@ pub fn start(controlling: bool) -> Value {
 pub fn lite(controlling: bool) -> Value {
     json!({"cmd": "start", "controlling": controlling, "stun": null, "turn": null, "relayOnly": false, "lite": true})
 }
+
+/// The command that starts an agent that may use TCP.
+#[must_use]
+pub fn tcp(controlling: bool) -> Value {
+    json!({"cmd": "start", "controlling": controlling, "stun": null, "turn": null, "relayOnly": false, "tcp": true})
+}

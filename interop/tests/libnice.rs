@@ -1,7 +1,7 @@
 //! `nilas agent` and libnice, each in a network namespace of its own: both roles, both ways to nominate, restarts.
 
 use nilas_interop::pair::Pair;
-use nilas_interop::scene::{Scene, lite, start, start_by_relay};
+use nilas_interop::scene::{Scene, lite, start, start_by_relay, tcp};
 use nilas_lab::Node;
 
 /// How libnice nominates when it controls: RFC 8445 knows the first way only, older peers use the second.
@@ -53,6 +53,41 @@ fn libnice_restarts() {
         pair.restart(&[1], 5)?;
         pair.close()
     });
+}
+
+/// libnice is given no UDP, so that only TCP is left (RFC 6544). The first side is behind a NAT and has to connect; the
+/// other accepts.
+#[test]
+fn a_connection_carries_the_session() {
+    for first in [Peer::Nilas, Peer::Libnice] {
+        for controls in [true, false] {
+            let run = || {
+                let scene = Scene::build("plain,open")?;
+                let peers = match first {
+                    Peer::Nilas => [scene.nilas(Node::A)?, scene.libnice(Node::B, REGULAR)?],
+                    Peer::Libnice => [scene.libnice(Node::A, REGULAR)?, scene.nilas(Node::B)?],
+                };
+                let mut pair = Pair::start(peers, [tcp(controls), tcp(!controls)])?;
+                pair.connect()?;
+                pair.exchange(20)?;
+                let selected = pair.seen(0).selected.last();
+                let (local, remote) = selected.ok_or("the first side selected nothing")?;
+                if !(local.contains(" tcptype active") && remote.contains(" tcptype passive")) {
+                    return Err(format!("not over TCP: {local} and {remote}"));
+                }
+                pair.close()
+            };
+            run().unwrap_or_else(|report: String| {
+                panic!("first: {first:?}, controls: {controls}: {report}")
+            });
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Peer {
+    Nilas,
+    Libnice,
 }
 
 #[test]

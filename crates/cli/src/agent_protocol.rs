@@ -31,6 +31,7 @@ pub(crate) struct Start {
     pub(crate) servers: Vec<Server>,
     pub(crate) relay_only: bool,
     pub(crate) lite: bool,
+    pub(crate) tcp: bool,
     /// Interfaces by name; empty means all.
     pub(crate) interfaces: Vec<String>,
     /// A sentence for each option that is not carried out.
@@ -109,7 +110,8 @@ impl Start {
                 "turn" => start.take_turn(value)?,
                 "relayOnly" => start.relay_only = boolean(key, value)?,
                 "lite" => start.lite = boolean(key, value)?,
-                "mdns" | "tcp" => {
+                "tcp" => start.tcp = boolean(key, value)?,
+                "mdns" => {
                     if boolean(key, value)? {
                         start.refuse(format!("{key}: this build does not have it"));
                     }
@@ -300,7 +302,7 @@ mod tests {
         );
         let everything = r#"{"cmd":"start","controlling":false,"stun":null,
             "turn":{"host":"2001:db8::2","port":443,"transport":"tls","user":"u","pass":"p"},"relayOnly":true,"lite":false,"mdns":true,
-            "tcp":false,"interfaces":["eth0"],"colour":"red",
+            "tcp":true,"interfaces":["eth0"],"colour":"red",
             "iceServers":[{"urls":"stun:[2001:db8::1]:5"},{"urls":["stuns:a.example","turn:b.example"],"username":"u","credential":"p"},
                 {"urls":"turn:c.example"}]}"#;
         let start = start(everything);
@@ -315,7 +317,7 @@ mod tests {
                 listed("turns:[2001:db8::2]:443?transport=tcp u p"),
             ]
         );
-        assert!(start.relay_only);
+        assert!(start.relay_only && start.tcp);
         assert_eq!(start.interfaces, ["eth0"]);
         for option in [
             "mdns:",

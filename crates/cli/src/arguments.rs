@@ -162,6 +162,9 @@ pub(crate) struct Network {
     /// Use only relayed addresses, so that the other side learns none of this machine
     #[arg(long)]
     pub(crate) relay_only: bool,
+    /// Look for paths over TCP too, which come last, for networks that let no UDP through (ICE-TCP)
+    #[arg(long)]
+    pub(crate) tcp: bool,
     /// Reach TURN servers over TCP and TLS through this proxy, as http://HOST:PORT or socks5://HOST:PORT
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub(crate) proxy: Option<nilas::Proxy>,

@@ -1,7 +1,7 @@
 //! What an agent of this program uses of the machine's network.
 
 use nilas::{Config, Role};
-use nilas_ice::{Interface, InterfaceFilter};
+use nilas_ice::{Interface, InterfaceFilter, TcpCandidates};
 
 use crate::arguments::Network;
 use crate::failure::Failure;
@@ -36,6 +36,9 @@ pub(crate) fn from_arguments(role: Role, network: &Network) -> Result<Config, Fa
         ));
     }
     config = config.relay_only(network.relay_only);
+    if network.tcp {
+        config = config.tcp(TcpCandidates::All);
+    }
     if let Some(proxy) = &network.proxy {
         config = config.proxy(proxy.clone());
     }

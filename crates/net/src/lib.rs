@@ -14,6 +14,7 @@
 //! - [`stream`]: TCP, TLS and DTLS to a server, directly or through a proxy, and the server's end of them.
 //! - [`relay`]: a TURN client: a relayed address on somebody's server, and data through it.
 //! - `clock` and `seed`: time and randomness; `dial`: a TCP connection to a host with several addresses.
+//! - `peer_tcp`: TCP connections to the peer itself (RFC 6544).
 //! - [`signaling`]: how peers find each other before any path between them exists. Client and server
 //!   share its messages.
 
@@ -24,6 +25,7 @@ pub mod dns;
 pub mod ice_servers;
 mod interface_watch;
 mod interfaces;
+mod peer_tcp;
 pub mod relay;
 mod resolve;
 mod seed;
@@ -34,6 +36,7 @@ pub mod stream;
 pub use clock::Clock;
 pub use interface_watch::InterfaceWatch;
 pub use interfaces::interfaces;
+pub use peer_tcp::{connect_from, listen_shared};
 pub use resolve::resolve;
 pub use seed::os_seed;
 pub use socket::{ReceiveBatch, UdpSocket, bind_error, send_error};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nilas_ice::{AgentConfig, Mode, Role, TemporaryAddresses, TurnServer};
+use nilas_ice::{AgentConfig, Mode, Role, TcpCandidates, TemporaryAddresses, TurnServer};
 use nilas_net::ice_servers::{self, IceServer};
 use nilas_net::stream::{ClientTls, Proxy};
 
@@ -159,6 +159,14 @@ impl Config {
     #[must_use]
     pub fn lite(mut self, lite: bool) -> Self {
         self.agent.mode = if lite { Mode::Lite } else { Mode::Full };
+        self
+    }
+
+    /// Looks for paths over TCP as well (RFC 6544), for networks that let no UDP through. They come last, after all
+    /// direct paths over UDP. With [`TcpCandidates::All`] two ports are open on each address for the peer to connect to.
+    #[must_use]
+    pub fn tcp(mut self, candidates: TcpCandidates) -> Self {
+        self.agent.tcp = candidates;
         self
     }
 

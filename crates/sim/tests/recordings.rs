@@ -75,10 +75,13 @@ fn sessions_of_every_kind_play_back_to_equality() {
         ("nat64", "dual", Servers::Turn),
         ("multi", "cgn:plain:sym", Servers::Stun),
         ("plain+udpblock", "plain", Servers::Stun),
+        // By ICE-TCP.
+        ("open+noudp", "plain", Servers::Stun),
     ] {
         for loss in [0.0, 0.2] {
             let mut scenario = scenario(a, b, servers);
             scenario.loss = loss;
+            scenario.tcp = a.contains("noudp");
             for (peer, recording) in recordings(&scenario).iter().enumerate() {
                 let what = format!("{a} {b} {servers}, loss {loss}, peer {peer}");
                 assert_replays(recording, &what);

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use nilas::{Agent, Batch, Connection, Event, Events, GatheringState, Role, SelectedPair, State};
-use nilas_ice::{AgentError, Candidate};
+use nilas_ice::{AgentError, Candidate, TcpCandidates};
 use tokio::sync::mpsc;
 
 use crate::agent_protocol::{Command, Event as Said, Start};
@@ -72,6 +72,9 @@ impl Session {
             config = server.add_to(config).map_err(Failure::internal)?;
         }
         config = config.relay_only(start.relay_only).lite(start.lite);
+        if start.tcp {
+            config = config.tcp(TcpCandidates::All);
+        }
         let agent = recording::agent(config, record, "agent").await?;
         let connection = agent.connection().map_err(Failure::internal)?;
         let events = agent.events();

@@ -4,8 +4,9 @@
 //! bounded queues; received data goes to the sessions' inboxes; sent data does not pass here at all.
 //!
 //! This file is the loop and the sockets; `requests` is what applications ask for, `streams` the
-//! connections to TURN servers, `tape` where a recording goes.
+//! connections to TURN servers and peers, `listeners` the ports that peers connect to, `tape` where a recording goes.
 
+mod listeners;
 mod requests;
 mod streams;
 mod tape;
@@ -27,6 +28,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep_until};
 
+use self::listeners::{Accepted, Listeners};
 use self::streams::StreamSource;
 pub(crate) use self::tape::Tape;
 use crate::inbox::Inbox;
@@ -64,6 +66,7 @@ pub(crate) struct Driver {
     opening: JoinSet<(RequestId, Result<Stream, StreamError>)>,
     streams: HashMap<StreamId, StreamSource>,
     next_stream: u32,
+    listeners: Listeners,
     interfaces: Vec<Interface>,
     /// When they were listed.
     listed: Option<Time>,
@@ -104,6 +107,7 @@ enum Turn {
     Close(AgentId),
     Resolved(RequestId, Result<Vec<SocketAddr>, ResolveError>),
     Opened(RequestId, Result<Stream, StreamError>),
+    Accepted(Accepted),
     Interfaces(Vec<Interface>),
     Readable(Source),
     Deadline,
@@ -137,6 +141,7 @@ impl Driver {
             opening: JoinSet::new(),
             streams: HashMap::new(),
             next_stream: 0,
+            listeners: Listeners::default(),
             interfaces: Vec::new(),
             listed: None,
             watching: JoinSet::new(),
@@ -183,6 +188,7 @@ impl Driver {
                         Some(agent) = closings.recv() => Turn::Close(agent),
                         Some(Ok((request, result))) = self.resolving.join_next() => Turn::Resolved(request, result),
                         Some(Ok((request, result))) = self.opening.join_next() => Turn::Opened(request, result),
+                        Some(accepted) = self.listeners.accepted.recv() => Turn::Accepted(accepted),
                         Some(found) = self.changes.1.recv() => Turn::Interfaces(found),
                         source = self.ready.next() => Turn::Readable(source),
                         () = &mut timer, if matches!(polled, Polled::Idle(Some(_))) => Turn::Deadline,
@@ -208,6 +214,7 @@ impl Driver {
                     self.input(Input::Resolved { request, result });
                 }
                 Turn::Opened(request, result) => self.opened(request, result),
+                Turn::Accepted(accepted) => self.accepted(accepted),
                 Turn::Interfaces(found) => self.take_interfaces(found),
                 Turn::Readable(Source::Socket(socket)) => self.read(socket),
                 Turn::Readable(Source::Stream(stream)) => self.read_stream(stream),
@@ -289,7 +296,17 @@ impl Driver {
                     let result = self.bind(address);
                     self.input(Input::Bound { request, result });
                 }
+                Output::Command(Command::Listen { request, address }) => {
+                    let result = self.listen(address);
+                    self.input(Input::Bound { request, result });
+                }
+                Output::Command(Command::Connect {
+                    request,
+                    local,
+                    remote,
+                }) => self.connect(request, local, remote),
                 Output::Command(Command::CloseSocket(id)) => {
+                    self.listeners.close(id);
                     self.readers.remove(&id);
                     self.sockets.remove(id);
                 }
@@ -323,14 +340,19 @@ impl Driver {
 
     fn bind(&mut self, address: SocketAddr) -> Result<(SocketId, SocketAddr), BindError> {
         let socket = Arc::new(UdpSocket::bind(address).map_err(|error| bind_error(&error))?);
-        // Each number is used once; four thousand million sockets are more than a process lives to open.
-        let id = SocketId(self.next_socket);
-        self.next_socket = self.next_socket.checked_add(1).ok_or(BindError::Other)?;
+        let id = self.next_socket_id()?;
         let local = socket.local_address();
         self.sockets.insert(id, Arc::clone(&socket));
         self.readers
             .insert(id, Reader::new(id, socket, &self.ready));
         Ok((id, local))
+    }
+
+    /// Each number is used once; two thousand million sockets are more than a process lives to open.
+    fn next_socket_id(&mut self) -> Result<SocketId, BindError> {
+        let id = SocketId(self.next_socket);
+        self.next_socket = self.next_socket.checked_add(1).ok_or(BindError::Other)?;
+        Ok(id)
     }
 
     fn publish(&mut self, agent: AgentId, event: Event) {

@@ -1,4 +1,4 @@
-//! The driver's streams: connections to TURN servers over TCP, TLS and DTLS.
+//! The driver's streams: connections to TURN servers over TCP, TLS and DTLS, and to peers over TCP.
 
 use std::io;
 use std::sync::Arc;
@@ -34,21 +34,24 @@ enum Came {
 impl Driver {
     /// A stream has opened, or has not.
     pub(super) fn opened(&mut self, request: RequestId, result: Result<Stream, StreamError>) {
-        let result = result.and_then(|stream| {
-            let id = StreamId(self.next_stream);
-            // Each number is used once, as for sockets.
-            self.next_stream = self.next_stream.checked_add(1).ok_or(StreamError::Other)?;
-            let (reader, writer) = stream.into_split();
-            let turn = Place::new(Source::Stream(id), &self.ready);
-            // The first look registers for more.
-            turn.enqueue();
-            let tail = Vec::new();
-            self.sockets.insert_stream(id, Arc::new(writer));
-            let source = StreamSource { reader, turn, tail };
-            self.streams.insert(id, source);
-            Ok(id)
-        });
+        let result = result.and_then(|stream| self.add_stream(stream));
         self.input(Input::StreamOpened { request, result });
+    }
+
+    /// Reads from a stream from now on, and lets it be written to.
+    pub(super) fn add_stream(&mut self, stream: Stream) -> Result<StreamId, StreamError> {
+        let id = StreamId(self.next_stream);
+        // Each number is used once, as for sockets.
+        self.next_stream = self.next_stream.checked_add(1).ok_or(StreamError::Other)?;
+        let (reader, writer) = stream.into_split();
+        let turn = Place::new(Source::Stream(id), &self.ready);
+        // The first look registers for more.
+        turn.enqueue();
+        let tail = Vec::new();
+        self.sockets.insert_stream(id, Arc::new(writer));
+        let source = StreamSource { reader, turn, tail };
+        self.streams.insert(id, source);
+        Ok(id)
     }
 
     /// Reads from a stream once, and gives the engine what it takes of that.
