@@ -268,6 +268,9 @@ pub(crate) struct Sim {
     /// all of them [default: stun; the matrix runs with each that matters]
     #[arg(long, value_name = "SERVERS")]
     pub(crate) servers: Option<Servers>,
+    /// Let both peers look for paths over TCP too; the matrix does so where one of them has no UDP
+    #[arg(long, conflicts_with_all = ["matrix", "worlds"])]
+    pub(crate) tcp: bool,
     /// Which peer controls: a or b
     #[arg(long, value_name = "PEER", default_value = "a", value_parser = ["a", "b"], conflicts_with = "matrix")]
     pub(crate) controlling: String,

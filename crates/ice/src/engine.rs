@@ -560,7 +560,7 @@ impl Engine {
         }
     }
 
-    /// Takes one frame of a connection of ICE-TCP, if it is complete (RFC 4571 section 2).
+    /// Takes one frame of a connection of ICE-TCP, if it is complete (RFC 6544 sections 7.2 and 10.2, RFC 4571 section 2).
     fn handle_frame(
         &mut self,
         now: Time,

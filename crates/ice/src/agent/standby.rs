@@ -210,6 +210,7 @@ impl Agent {
             self.with_suspicion(|suspicion| suspicion.switch_at = None);
         }
         if suspicion.restart_at.is_some_and(|at| at <= now) {
+            // RFC 6544 section 11.1.
             if self.renew_connection(shared, now, suspicion.since) {
                 let again = now + now.since(suspicion.since);
                 return self.with_suspicion(|suspicion| suspicion.restart_at = Some(again));

@@ -164,8 +164,9 @@ impl Agent {
         tcp_type: TcpType,
     ) {
         self.tcp.get_or_insert_default();
-        // RFC 8445 section 5.1.1.3: one foundation for each address and transport.
-        let same = |own: &&Socket| own.tcp().is_some() && own.address.ip() == address.ip();
+        // RFC 8445 section 5.1.1.3: one foundation for each address and transport. RFC 6544 appendix C takes the types of TCP
+        // for different ones, and rightly: a passive port that a firewall hides says nothing of a simultaneous open.
+        let same = |own: &&Socket| own.tcp() == Some(tcp_type) && own.address.ip() == address.ip();
         let foundation = match self.sockets.iter().find(same) {
             Some(own) => own.foundation,
             None => 6_000_000 + self.sockets.len() as u32,

@@ -1,4 +1,5 @@
-//! The driver's TCP candidates: ports that accept connections of the peer, and connections to its ports.
+//! The driver's TCP candidates: ports that accept connections of the peer (RFC 6544 section 7.2), and connections to its
+//! ports.
 
 use std::io;
 use std::net::SocketAddr;

@@ -24,6 +24,8 @@ pub struct Cell {
     pub b: &'static str,
     /// What servers there are.
     pub servers: Servers,
+    /// Whether both look for paths over TCP as well: where one of them can send no UDP.
+    pub tcp: bool,
     /// The first peer's role.
     pub role: Role,
     /// The share of datagrams that is lost on the whole way, in each direction, from 0 to 1.
@@ -74,6 +76,7 @@ pub fn cells() -> Vec<Cell> {
                         a,
                         b,
                         servers: *servers,
+                        tcp: !has_udp(a) || !has_udp(b),
                         role,
                         loss,
                         expected: with_servers(expected, a, b, *servers),
@@ -86,10 +89,20 @@ pub fn cells() -> Vec<Cell> {
     all
 }
 
+/// Whether a peer can send UDP.
+fn has_udp(access: &str) -> bool {
+    !["noudp", "udpblock", "tcp443", "strict443"]
+        .iter()
+        .any(|flag| access.ends_with(flag))
+}
+
 /// What is left of an expectation with these servers.
 fn with_servers(expected: &Expected, a: &str, b: &str, servers: Servers) -> Expected {
     if !servers.relay() {
         return expected.without_relays();
+    }
+    if !expected.is_relayed() {
+        return expected.clone();
     }
     // Who cannot send UDP has a relay or nothing.
     let has_way_out = |access: &str| match access.split_once('+') {
@@ -172,7 +185,7 @@ fn square(table: Table, kinds: &[&'static str], rows: &[&'static str]) -> Vec<Pa
     pairs
 }
 
-/// An expectation by the two letters of the tables.
+/// An expectation by the letters of the tables.
 fn expected(letters: &str) -> Expected {
     let word = |letter| match letter {
         'h' => "host",
@@ -180,8 +193,13 @@ fn expected(letters: &str) -> Expected {
         'p' => "prflx",
         _ => "relay",
     };
-    let words: Vec<_> = letters.chars().map(word).collect();
-    words.join(">").parse().expect("two letters are two ends")
+    let (tcp, ends) = match letters.strip_suffix('t') {
+        Some(ends) => ("tcp:", ends),
+        None => ("", letters),
+    };
+    let words: Vec<_> = ends.chars().map(word).collect();
+    let path = format!("{tcp}{}", words.join(">"));
+    path.parse().expect("two letters are two ends")
 }
 
 impl Cell {
@@ -190,6 +208,7 @@ impl Cell {
         let access = |word: &str| word.parse::<Access>().expect("the tables know their kinds");
         let scenario = Scenario {
             servers: self.servers,
+            tcp: self.tcp,
             rtt,
             loss: self.loss,
             role: self.role,
@@ -240,11 +259,12 @@ impl fmt::Display for Judged {
         };
         write!(
             f,
-            ": nilas sim --nat-a {} --nat-b {} --servers {} --loss {} --controlling {role}",
+            ": nilas sim --nat-a {} --nat-b {} --servers {} --loss {} --controlling {role}{}",
             cell.a,
             cell.b,
             cell.servers,
-            cell.loss * 100.0
+            cell.loss * 100.0,
+            if cell.tcp { " --tcp" } else { "" }
         )
     }
 }

@@ -3,11 +3,11 @@
 use core::fmt;
 use core::str::FromStr;
 
-use nilas_ice::{CandidateType, SelectedPair};
+use nilas_ice::{CandidateType, SelectedPair, Transport};
 
 /// The kinds of a selected pair, as the first peer names them: its own, then the other's.
 ///
-/// Written `srflx>prflx`.
+/// Written `srflx>prflx`, over TCP `tcp:prflx>host`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "a path has two ends")]
 pub struct Ends {
@@ -15,6 +15,8 @@ pub struct Ends {
     pub local: CandidateType,
     /// The other peer's candidate.
     pub remote: CandidateType,
+    /// Whether it is a connection between the peers (RFC 6544).
+    pub tcp: bool,
 }
 
 impl Ends {
@@ -23,6 +25,7 @@ impl Ends {
         Self {
             local: pair.local.kind,
             remote: pair.remote.kind,
+            tcp: matches!(pair.local.transport, Transport::Tcp(_)),
         }
     }
 
@@ -31,6 +34,7 @@ impl Ends {
         Self {
             local: self.remote,
             remote: self.local,
+            tcp: self.tcp,
         }
     }
 
@@ -42,7 +46,8 @@ impl Ends {
 
 impl fmt::Display for Ends {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}>{}", self.local, self.remote)
+        let transport = if self.tcp { "tcp:" } else { "" };
+        write!(f, "{transport}{}>{}", self.local, self.remote)
     }
 }
 
@@ -114,10 +119,15 @@ impl FromStr for Expected {
             return Ok(Self::NONE);
         }
         let ends = |word: &str| {
-            let (local, remote) = word.split_once('>')?;
+            let (tcp, ends) = match word.strip_prefix("tcp:") {
+                Some(ends) => (true, ends),
+                None => (false, word),
+            };
+            let (local, remote) = ends.split_once('>')?;
             Some(Ends {
                 local: kind(local)?,
                 remote: kind(remote)?,
+                tcp,
             })
         };
         text.split('|')
@@ -146,7 +156,12 @@ mod tests {
 
     #[test]
     fn an_expectation_is_read_and_written_back() {
-        for text in ["none", "host>host", "srflx>prflx|srflx>srflx"] {
+        for text in [
+            "none",
+            "host>host",
+            "srflx>prflx|srflx>srflx",
+            "tcp:prflx>host",
+        ] {
             assert_eq!(expected(text).to_string(), text);
         }
         for wrong in ["", "host", "host>", "host>host|", "lan>host"] {

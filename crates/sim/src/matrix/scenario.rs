@@ -6,7 +6,8 @@ use core::time::Duration;
 use std::str::FromStr;
 
 use nilas_ice::{
-    AgentConfig, Event, RecordingOptions, Role, State, StreamTransport, Time, TurnTransport,
+    AgentConfig, Event, RecordingOptions, Role, State, StreamTransport, TcpCandidates, Time,
+    TurnTransport,
 };
 use nilas_turn::client::Credentials;
 
@@ -98,6 +99,8 @@ pub struct Scenario {
     pub b: Access,
     /// What servers both peers are given.
     pub servers: Servers,
+    /// Whether both peers look for paths over TCP as well (RFC 6544).
+    pub tcp: bool,
     /// The time from one peer to the other and back, and to a server and back. Signaling takes half of it.
     pub rtt: Duration,
     /// The share of datagrams that is lost on the whole way, in each direction, from 0 to 1.
@@ -115,6 +118,7 @@ impl Scenario {
             a,
             b,
             servers: Servers::Stun,
+            tcp: false,
             rtt: Duration::from_millis(50),
             loss: 0.0,
             role: Role::Controlling,
@@ -200,6 +204,9 @@ impl Scenario {
 
     fn agent(&self, access: Access, role: Role) -> AgentConfig {
         let mut config = AgentConfig::new(role);
+        if self.tcp {
+            config.tcp = TcpCandidates::All;
+        }
         if self.servers == Servers::None {
             return config;
         }

@@ -1,7 +1,7 @@
 //! What is expected of each pair of kinds: the two matrices, and the rest, as data.
 //!
 //! Two letters name a path as the first peer does when it controls: its own end, then the other's; `h` host, `s`
-//! server-reflexive, `p` peer-reflexive, `r` relay. Where the other peer controls, the mirrored cell holds.
+//! server-reflexive, `p` peer-reflexive, `r` relay; a `t` behind them, that it is a connection (RFC 6544). Where the other peer controls, the mirrored cell holds.
 //!
 //! # How the cells were reasoned
 //!
@@ -40,19 +40,21 @@ pub(super) const ENDPOINTS: [&str; 10] = [
 
 /// The ten kinds of endpoint, beside each other.
 ///
-/// Who cannot send UDP has its own relay and nothing else, so the other side's path leads there. Between two open
-/// networks of which one blocks UDP, ICE-TCP would be the best path; the agent does not speak it, so these cells
-/// expect a relay.
+/// Who cannot send UDP but open connections to any port does so: to an open network, or from it, since its own
+/// passive candidate can be reached, by whoever is behind a NAT as well. The side that connects is peer-reflexive, and
+/// between two open networks it is the controlling one: its active candidate makes a better pair with the other's
+/// passive one than the other way round (RFC 6544 section 4.2). Who can open connections to ports 80 and 443 only has
+/// its own relay and nothing else, so the other side's path leads there.
 #[rustfmt::skip]
 pub(super) const ENDPOINT_CELLS: [&str; 10] = [
-    "hh hs hs hs hp hs hp hr hr hr",
-    "sh ss ss ss sp ss sp sr sr sr",
-    "sh ss ss ss sp ss sp sr sr sr",
-    "sh ss ss ss sr ss sr sr sr sr",
-    "ph ps ps pr pr ps pr pr pr pr",
-    "sh ss ss ss sp ss sp sr sr sr",
-    "ph ps ps pr pr ps pr pr pr pr",
-    "rh rs rs rs rp rs rp rr rr rr",
+    "hh hs hs hs hp hs hp pht hr hr",
+    "sh ss ss ss sp ss sp pht sr sr",
+    "sh ss ss ss sp ss sp pht sr sr",
+    "sh ss ss ss sr ss sr pht sr sr",
+    "ph ps ps pr pr ps pr pht pr pr",
+    "sh ss ss ss sp ss sp pht sr sr",
+    "ph ps ps pr pr ps pr pht pr pr",
+    "pht hpt hpt hpt hpt hpt hpt pht rr rr",
     "rh rs rs rs rp rs rp rr rr rr",
     "rh rs rs rs rp rs rp rr rr rr",
 ];
@@ -77,8 +79,9 @@ pub(super) fn beside_libwebrtc(theirs: &str, ours: &str) -> &'static str {
     match theirs {
         _ if theirs == ours => "",
         "--" => "libwebrtc asserts nothing here",
+        "tt" if ours.ends_with('t') => "",
         "tt" => {
-            "libwebrtc connects over ICE-TCP, which the agent does not speak yet: the next best is a relay"
+            "libwebrtc connects over ICE-TCP where no connection may come in; here only ports 80 and 443 are open, which is a relay's"
         }
         _ => {
             "one relay, as in libwebrtc, but the other side's: the controlling side's base makes the better pair with it"

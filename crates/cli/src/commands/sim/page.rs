@@ -52,6 +52,7 @@ prints all figures, also with 5 % and 20 % of loss and with the other peer in co
 
 The row is the first peer, which controls. A cell tells the kind of its own end of the selected pair, of the other
 end, and the milliseconds from the start of gathering until both sides could send; `-` means that there is no path.
+Where a peer can send no UDP both look for connections as well (ICE-TCP), and `tcp:` stands before the ends of one.
 Why each cell is expected to be so is reasoned in [crates/sim/src/matrix/table.rs](../crates/sim/src/matrix/table.rs).
 ";
 

@@ -103,6 +103,7 @@ pub(super) fn run(arguments: &arguments::Sim) -> Result<(), Failure> {
         Role::Controlled
     };
     first.seed = arguments.seed;
+    first.tcp = arguments.tcp;
     first.check().map_err(Failure::usage)?;
     if let Some(file) = &arguments.html {
         let session = first.run().map_err(Failure::usage)?;

@@ -85,6 +85,7 @@ impl Agent {
         remote: SocketAddr,
     ) -> Option<(Via, Option<Framing>)> {
         let own = &self.sockets[usize::from(socket)];
+        // RFC 6544 section 10.1.
         if own.tcp().is_some() {
             let via = self.connection_to(socket, remote)?;
             return Some((via, Some(Framing::Length)));
