@@ -175,14 +175,14 @@ fn a_restart_is_answered_and_ends_in_a_selection() {
 fn what_is_not_understood_gets_an_error_and_changes_nothing() {
     let sctp = json!({"host": "h", "port": 1, "transport": "sctp", "user": "u", "pass": "p"});
     let mut agent =
-        Agent::start(json!({"controlling": true, "lite": true, "turn": sctp, "mdns": true}));
-    for option in ["lite", "turn", "mdns"] {
+        Agent::start(json!({"controlling": true, "colour": "red", "turn": sctp, "shape": 3}));
+    for option in ["colour", "turn", "shape"] {
         // In any order: they are keys of one object.
         let _ = option;
         let error = agent.until(|event| event["ev"] == "error");
         let text = error["msg"].as_str().expect("a text");
         assert!(
-            ["lite", "turn", "mdns"]
+            ["colour", "turn", "shape"]
                 .iter()
                 .any(|name| text.starts_with(name)),
             "{text}"

@@ -421,7 +421,7 @@ impl Agent {
 
     /// Ta: the slower of both sides' wishes (RFC 8445 section 14.2).
     pub(super) fn pacing(&self) -> Duration {
-        let own = self.settings.pacing.max(Duration::from_millis(5));
+        let own = self.settings.pacing().max(Duration::from_millis(5));
         match &self.current.remote {
             Some(remote) => own.max(remote.pacing),
             None => own,

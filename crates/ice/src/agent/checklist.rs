@@ -44,6 +44,7 @@ impl Agent {
         }
         let generation = &mut self.current;
         let target = &generation.remotes[usize::from(remote)];
+        // RFC 6544 section 6.2.
         let transports = may_connect(
             own.tcp(),
             &target.candidate.transport,

@@ -156,6 +156,7 @@ impl Agent {
                     ip => SocketAddr::new(ip, 0),
                 };
                 let preference = u16::MAX.saturating_sub((2 * rank + usize::from(!v6)) as u16);
+                // RFC 6544 section 4.1.
                 self.gather_tcp(shared, address, preference);
                 let bound = self.sockets.iter().any(|socket| {
                     socket.usable && socket.address.ip() == ip && socket.is_udp_host()

@@ -164,8 +164,8 @@ pub(crate) struct Secrets<'a> {
 struct Settings {
     /// `None`: as by default.
     uncommon: Option<Box<Uncommon>>,
-    pacing: Duration,
     patience: Duration,
+    pacing_ms: u32,
     max_pairs: u16,
     max_peer_reflexive: u16,
     relay_only: bool,
@@ -189,6 +189,10 @@ impl Settings {
 
     fn selection(&self) -> Option<SelectionPolicy> {
         self.uncommon.as_ref().and_then(|own| own.selection)
+    }
+
+    const fn pacing(&self) -> Duration {
+        Duration::from_millis(self.pacing_ms as u64)
     }
 }
 
@@ -342,7 +346,7 @@ impl Agent {
             gone: false,
             settings: Settings {
                 uncommon,
-                pacing: config.pacing,
+                pacing_ms: u32::try_from(config.pacing.as_millis()).unwrap_or(u32::MAX),
                 patience: config.patience,
                 max_pairs: config.max_pairs,
                 max_peer_reflexive: config.max_peer_reflexive,

@@ -17,7 +17,7 @@ use nilas_turn::Time;
 impl Agent {
     pub(crate) fn local_parameters(&self) -> Parameters {
         self.current
-            .parameters(self.settings.pacing, self.settings.lite)
+            .parameters(self.settings.pacing(), self.settings.lite)
     }
 
     /// The peer's parameters came: the first, the same again, or those of a restart.

@@ -322,11 +322,10 @@ impl Agent {
             .connections
             .iter()
             .position(|known| known.leads(index, remote))
+            && let Some(old) = tcp.connections.remove(known).stream()
         {
-            if let Some(old) = tcp.connections.remove(known).stream() {
-                shared.demux.release_stream(old);
-                shared.command(Command::CloseStream(old));
-            }
+            shared.demux.release_stream(old);
+            shared.command(Command::CloseStream(old));
         }
         tcp.connections.push(Connection {
             socket: index,

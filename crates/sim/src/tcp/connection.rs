@@ -235,7 +235,7 @@ impl Connection {
             return vec![Happened::Ended(end)];
         }
         let was_ready = self.is_ready();
-        // RFC 9293 section 3.10.7.3: the other side still has an older connection of these ends, and is told that it is over.
+        // As systems do (RFC 9293): the other side still has an older connection of these ends, and is told that it is over.
         if self.state == State::SynSent
             && let Some(wrong) = segment.acknowledgement.filter(|number| *number != 1)
         {
