@@ -17,6 +17,7 @@ pub(crate) enum Command {
     Start(Start),
     Remote(Parameters),
     Candidate(Box<Candidate>),
+    Remove(Box<Candidate>),
     EndOfCandidates,
     Send(String),
     Restart,
@@ -53,6 +54,7 @@ pub(crate) enum Server {
 pub(crate) enum Event<'a> {
     Params(&'a Parameters),
     Candidate { candidate: &'a str },
+    Removed { candidate: &'a str },
     Eoc,
     Selected { local: &'a str, remote: &'a str },
     State { state: State },
@@ -78,23 +80,23 @@ impl Command {
                 parameters.check().map_err(|error| error.to_string())?;
                 Ok(Self::Remote(parameters))
             }
-            "candidate" => {
-                let candidate: Result<Candidate, _> = text(&fields, "candidate")?.parse();
-                candidate
-                    .map(|candidate| Self::Candidate(Box::new(candidate)))
-                    .map_err(|error| error.to_string())
-            }
-            "remove" => Err("remove: this build cannot take candidates back".to_owned()),
+            "candidate" => candidate(&fields).map(Self::Candidate),
+            "remove" => candidate(&fields).map(Self::Remove),
             "eoc" => Ok(Self::EndOfCandidates),
             "send" => text(&fields, "data").map(|data| Self::Send(data.to_owned())),
             "restart" => Ok(Self::Restart),
             "stats" => Ok(Self::Stats),
             "close" => Ok(Self::Close),
             other => Err(format!(
-                "no command is called {other:?}: there are start, remote, candidate, eoc, send, restart, stats, close"
+                "no command is called {other:?}: there are start, remote, candidate, remove, eoc, send, restart, stats, close"
             )),
         }
     }
+}
+
+fn candidate(fields: &Map<String, Value>) -> Result<Box<Candidate>, String> {
+    let candidate: Result<Candidate, _> = text(fields, "candidate")?.parse();
+    candidate.map(Box::new).map_err(|error| error.to_string())
 }
 
 impl Start {
@@ -405,8 +407,8 @@ mod tests {
                 "priority",
             ),
             (
-                r#"{"cmd":"remove","candidate":"candidate:1 1 udp 1 192.0.2.1 9 typ host"}"#,
-                "remove",
+                r#"{"cmd":"remove","candidate":"candidate:1 1 udp 1 192.0.2.1 x typ host"}"#,
+                "port",
             ),
             (r#"{"cmd":"send"}"#, "data is missing"),
         ] {

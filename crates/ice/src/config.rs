@@ -88,6 +88,11 @@ pub struct AgentConfig {
     /// or when the addresses of this machine change. The event `LocalParameters` then comes unasked, to be
     /// passed to the peer as after [`restart`](crate::AgentMut::restart). On by default.
     pub restarts_alone: bool,
+    /// Whether the agent offers to tell and take candidates that come or go after the end of candidates, without a
+    /// restart: the ice-option `continual` of nilas. Where the peer does not offer it, RFC 8838 section 13 stands:
+    /// changed addresses take a restart. True by default; then [`Event::CandidateRemoved`](crate::Event::CandidateRemoved) and
+    /// what follows a first `Complete` must reach the peer.
+    pub continual: bool,
     /// Which of the machine's addresses become host candidates.
     pub filter: InterfaceFilter,
     /// The credentials of the first generation; `None` makes fresh ones.
@@ -118,6 +123,7 @@ impl AgentConfig {
             tcp: TcpCandidates::Off,
             relay_only: false,
             restarts_alone: true,
+            continual: true,
             filter: InterfaceFilter::default(),
             credentials: None,
             pacing: Duration::from_millis(5),

@@ -798,6 +798,23 @@ impl AgentMut<'_> {
         result
     }
 
+    /// The peer has taken a candidate back: its [`Event::CandidateRemoved`](crate::Event::CandidateRemoved) came. Data that
+    /// went there moves to another pair, or the agent restarts.
+    pub fn remove_remote_candidate(
+        &mut self,
+        now: Time,
+        candidate: &Candidate,
+    ) -> Result<(), AgentError> {
+        let result = self.change(now, |agent, shared, now| {
+            agent.remove_remote_candidate(shared, now, candidate)
+        });
+        if self.engine.recorder.is_some() {
+            let call = Call::RemoveRemoteCandidate(AgentId(self.key), candidate.clone());
+            self.engine.note_call(call, Answered::Accepted(result));
+        }
+        result
+    }
+
     /// The peer has no more candidates (RFC 8838 section 14).
     pub fn end_of_remote_candidates(&mut self, now: Time) {
         self.change(now, |agent, shared, now| {

@@ -15,9 +15,13 @@ pub enum Event {
     LocalParameters(Parameters),
     /// A local candidate was found: send it to the peer (`icecandidate`).
     Candidate(Candidate),
+    /// A local candidate's address is gone: tell the peer that it can forget it. Only between agents that both offer
+    /// [`continual`](crate::AgentConfig::continual) gathering.
+    CandidateRemoved(Candidate),
     /// A server could not be used (`icecandidateerror`).
     CandidateError(CandidateError),
-    /// Gathering began or ended. `Complete` is also the end-of-candidates to send to the peer.
+    /// Gathering began or ended. `Complete` is also the end-of-candidates to send to the peer; with
+    /// [`continual`](crate::AgentConfig::continual) gathering it may begin and end more than once.
     GatheringStateChange(GatheringState),
     /// The agent's state changed.
     StateChange {

@@ -154,7 +154,7 @@ impl Agent {
     pub async fn ticket(&self) -> Result<Ticket, Error> {
         let gathered = self.session.control.wait(|snapshot| {
             (snapshot.gathering == GatheringState::Complete)
-                .then(|| (snapshot.parameters.clone(), snapshot.candidates.clone()))
+                .then(|| (snapshot.parameters.clone(), snapshot.candidates()))
         });
         let (parameters, mut candidates) = gathered.await.ok_or(Error::Closed)?;
         // What does not fit is the least useful.
@@ -205,6 +205,20 @@ impl Agent {
         self.session.control.ask(request).await
     }
 
+    /// The peer has taken a candidate back; see [`signal`](Self::signal). Data that went there moves to another pair.
+    ///
+    /// # Errors
+    /// [`Error::Agent`] when it is of another generation.
+    pub async fn remove_remote_candidate(&self, candidate: Candidate) -> Result<(), Error> {
+        let candidate = Box::new(candidate);
+        let request = |agent, reply| Request::RemoveRemoteCandidate {
+            agent,
+            candidate,
+            reply,
+        };
+        self.session.control.ask(request).await
+    }
+
     /// The peer has no more candidates in its present generation.
     ///
     /// # Errors
@@ -243,7 +257,7 @@ impl Agent {
 
     /// The candidates found so far in the present generation.
     pub fn local_candidates(&self) -> Vec<Candidate> {
-        self.session.control.snapshot.borrow().candidates.clone()
+        self.session.control.snapshot.borrow().candidates()
     }
 
     /// Whether candidates may still come.

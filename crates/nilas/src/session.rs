@@ -35,6 +35,11 @@ pub(crate) enum Request {
         candidate: Box<Candidate>,
         reply: Reply<()>,
     },
+    RemoveRemoteCandidate {
+        agent: AgentId,
+        candidate: Box<Candidate>,
+        reply: Reply<()>,
+    },
     EndOfRemoteCandidates {
         agent: AgentId,
         ufrag: Option<String>,

@@ -7,7 +7,7 @@ use nilas_net::signaling::{CandidateInit, Description, Signal};
 
 use crate::error::Error;
 use crate::session::{Control, Request};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Told};
 
 /// How much of an agent's own signals has been taken.
 #[derive(Debug, Default)]
@@ -19,8 +19,8 @@ pub(crate) struct Outgoing {
 struct Cursor {
     /// The generation whose description was taken; none if 0.
     generation: u64,
-    candidates: usize,
-    end: bool,
+    told: usize,
+    ends: u64,
 }
 
 /// Where an [`Outgoing`] stands after a signal.
@@ -52,19 +52,25 @@ impl Cursor {
         if self.generation != snapshot.generation {
             *self = Self {
                 generation: snapshot.generation,
-                candidates: 0,
-                end: false,
+                told: 0,
+                ends: 0,
             };
             return Some(Signal::Description(describe(&snapshot.parameters)));
         }
-        if let Some(candidate) = snapshot.candidates.get(self.candidates) {
-            self.candidates += 1;
-            let mut init = CandidateInit::new(candidate.to_string());
-            init.username_fragment = Some(snapshot.parameters.ufrag.clone());
-            return Some(Signal::Candidate(init));
+        if let Some(told) = snapshot.told.get(self.told) {
+            self.told += 1;
+            let init = |candidate: &Candidate| {
+                let mut init = CandidateInit::new(candidate.to_string());
+                init.username_fragment = Some(snapshot.parameters.ufrag.clone());
+                init
+            };
+            return Some(match told {
+                Told::Candidate(candidate) => Signal::Candidate(init(candidate)),
+                Told::Removed(candidate) => Signal::CandidateRemoved(init(candidate)),
+            });
         }
-        if !self.end && snapshot.gathering == GatheringState::Complete {
-            self.end = true;
+        if self.ends < snapshot.ends && snapshot.gathering == GatheringState::Complete {
+            self.ends = snapshot.ends;
             let username_fragment = Some(snapshot.parameters.ufrag.clone());
             return Some(Signal::EndOfCandidates { username_fragment });
         }
@@ -117,12 +123,18 @@ pub(crate) async fn deliver(control: &Control, signal: Signal) -> Result<(), Err
                 })
                 .await
         }
+        Signal::CandidateRemoved(init) => {
+            let candidate = Box::new(candidate_of(init)?);
+            control
+                .ask(|agent, reply| Request::RemoveRemoteCandidate {
+                    agent,
+                    candidate,
+                    reply,
+                })
+                .await
+        }
         Signal::Candidate(init) => {
-            let mut candidate: Candidate = init.candidate.parse()?;
-            if candidate.ufrag.is_none() {
-                candidate.ufrag = init.username_fragment.map(Into::into);
-            }
-            let candidate = Box::new(candidate);
+            let candidate = Box::new(candidate_of(init)?);
             control
                 .ask(|agent, reply| Request::RemoteCandidate {
                     agent,
@@ -145,6 +157,14 @@ pub(crate) async fn deliver(control: &Control, signal: Signal) -> Result<(), Err
         // What a later version says is ignored, as signaling demands.
         _ => Ok(()),
     }
+}
+
+fn candidate_of(init: CandidateInit) -> Result<Candidate, Error> {
+    let mut candidate: Candidate = init.candidate.parse()?;
+    if candidate.ufrag.is_none() {
+        candidate.ufrag = init.username_fragment.map(Into::into);
+    }
+    Ok(candidate)
 }
 
 #[cfg(test)]
@@ -193,6 +213,20 @@ mod tests {
             panic!("no end")
         };
         assert_eq!(username_fragment.as_deref(), Some("aaaa"));
+        assert_eq!(next(&snapshot), None);
+
+        // With continual gathering it goes on.
+        snapshot.apply(&Event::GatheringStateChange(GatheringState::Gathering));
+        snapshot.apply(&Event::CandidateRemoved(line.parse().unwrap()));
+        let Some(Signal::CandidateRemoved(init)) = next(&snapshot) else {
+            panic!("it is not taken back")
+        };
+        assert_eq!(init.candidate, line);
+        snapshot.apply(&Event::GatheringStateChange(GatheringState::Complete));
+        assert!(matches!(
+            next(&snapshot),
+            Some(Signal::EndOfCandidates { .. })
+        ));
         assert_eq!(next(&snapshot), None);
 
         snapshot.apply(&Event::LocalParameters(parameters("bbbb")));

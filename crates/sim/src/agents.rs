@@ -153,6 +153,7 @@ impl World {
         self.with_agent(to, |mut agent, now| match signal {
             Signal::Parameters(parameters) => agent.set_remote_parameters(now, &parameters),
             Signal::Candidate(candidate) => agent.add_remote_candidate(now, candidate),
+            Signal::CandidateRemoved(candidate) => agent.remove_remote_candidate(now, &candidate),
             Signal::EndOfCandidates => {
                 agent.end_of_remote_candidates(now);
                 Ok(())

@@ -213,6 +213,7 @@ fn note(event: &Event) -> Option<String> {
         Event::Candidate(candidate) => {
             format!("candidate {} {}", candidate.kind, candidate.address)
         }
+        Event::CandidateRemoved(candidate) => format!("{} is gone", candidate.address),
         Event::CandidateError(error) => format!("{}: {}", error.url, error.error_text),
         Event::StateChange { state, verdict } => match verdict {
             Some(verdict) => format!("{state:?}: {verdict}"),

@@ -41,6 +41,8 @@ pub enum Signal {
     Parameters(Parameters),
     /// A candidate.
     Candidate(Candidate),
+    /// A candidate is taken back.
+    CandidateRemoved(Candidate),
     /// There are no more candidates of this generation.
     EndOfCandidates,
 }
@@ -51,6 +53,7 @@ impl Signal {
         match event {
             Event::LocalParameters(parameters) => Some(Self::Parameters(parameters.clone())),
             Event::Candidate(candidate) => Some(Self::Candidate(candidate.clone())),
+            Event::CandidateRemoved(candidate) => Some(Self::CandidateRemoved(candidate.clone())),
             Event::GatheringStateChange(GatheringState::Complete) => Some(Self::EndOfCandidates),
             _ => None,
         }
@@ -83,7 +86,7 @@ impl Channel {
         match signal {
             Signal::Parameters(_) => self.complete = false,
             Signal::EndOfCandidates => self.complete = true,
-            Signal::Candidate(_) => {}
+            Signal::Candidate(_) | Signal::CandidateRemoved(_) => {}
         }
         self.waiting.push(signal);
     }

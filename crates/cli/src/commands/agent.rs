@@ -149,6 +149,12 @@ impl Session {
                     done => done,
                 }
             }
+            Command::Remove(candidate) => {
+                match self.agent.remove_remote_candidate(*candidate).await {
+                    Err(nilas::Error::Agent(AgentError::StaleCandidate)) => Ok(()),
+                    done => done,
+                }
+            }
             Command::EndOfCandidates => self.agent.end_of_remote_candidates().await,
             Command::Send(data) => self.connection.send(data.as_bytes()).await,
             Command::Restart => self.agent.restart().await,
@@ -190,6 +196,9 @@ impl Teller {
                     candidate: &line(candidate, Some(&self.own_ufrag)),
                 })?;
             }
+            Event::CandidateRemoved(candidate) => say(&Said::Removed {
+                candidate: &line(candidate, Some(&self.own_ufrag)),
+            })?,
             Event::GatheringStateChange(GatheringState::Complete) => say(&Said::Eoc)?,
             Event::SelectedPairChange(SelectedPair { local, remote, .. }) => {
                 let (local, remote) = (

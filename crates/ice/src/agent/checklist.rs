@@ -11,6 +11,9 @@ use crate::counters::Counters;
 use crate::event::Role;
 use crate::stats::PairState;
 
+/// Pairs of a concluded session, at most: a few standbys, and what is tried beside them.
+const MAX_LATE_PAIRS: usize = 32;
+
 impl Agent {
     /// Pairs a new socket with all remote candidates.
     pub(super) fn pair_socket(&mut self, socket: u16, counters: &mut Counters) {
@@ -19,7 +22,7 @@ impl Agent {
             return;
         }
         for remote in 0..self.current.remotes.len() as u16 {
-            self.form_pair(socket, remote, counters);
+            self.pair_new(socket, remote, counters);
         }
     }
 
@@ -29,7 +32,39 @@ impl Agent {
             return;
         }
         for socket in 0..self.sockets.len() as u16 {
+            self.pair_new(socket, remote, counters);
+        }
+    }
+
+    fn pair_new(&mut self, socket: u16, remote: u16, counters: &mut Counters) {
+        if !self.current.concluded {
             self.form_pair(socket, remote, counters);
+        } else if self.is_continual() {
+            self.form_late_pair(socket, remote, counters);
+        }
+    }
+
+    /// The pair of a candidate that came when the checks were concluded: it is checked at once, as a standby is.
+    fn form_late_pair(&mut self, socket: u16, remote: u16, counters: &mut Counters) {
+        let generation = &mut self.current;
+        if generation.remotes[usize::from(remote)].removed
+            || generation.pair_of(socket, remote).is_some()
+        {
+            return;
+        }
+        let selected = generation.selected;
+        generation.pairs.retain(|id, pair| {
+            Some(id) == selected || pair.is_valid() || pair.is_open() || pair.is_queued()
+        });
+        if generation.pairs.len() >= MAX_LATE_PAIRS {
+            counters.pairs_refused += 1;
+            return;
+        }
+        generation.concluded = false;
+        let id = self.form_pair(socket, remote, counters);
+        self.current.concluded = true;
+        if let Some(id) = id {
+            self.current.trigger(id, false);
         }
     }
 

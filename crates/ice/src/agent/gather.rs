@@ -23,7 +23,7 @@ use nilas_turn::Time;
 /// (section 11).
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// More server-reflexive and peer-reflexive local candidates than this are not kept.
-const MAX_LOCALS: usize = 128;
+pub(super) const MAX_LOCALS: usize = 128;
 
 /// A STUN server and what its name resolved to.
 #[derive(Debug)]
@@ -324,6 +324,7 @@ impl Agent {
                     socket,
                     kind: CandidateType::Host,
                     origin: Origin::Local,
+                    removed: false,
                     priority: own.priority(CandidateType::Host),
                     foundation: own.foundation,
                 },
@@ -505,6 +506,7 @@ impl Agent {
                 socket,
                 kind: CandidateType::Srflx,
                 origin: Origin::Stun(server),
+                removed: false,
                 priority: priority(CandidateType::Srflx, reflexive_preference(&base, mapped), 1),
                 // RFC 8445 section 5.1.1.3: type, base address and server make the foundation.
                 foundation: 1_000_000 + 1_000 * u32::from(server) + base.foundation,

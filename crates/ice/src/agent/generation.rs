@@ -17,6 +17,8 @@ use nilas_turn::Time;
 
 /// The ice-option of draft-thatcher-ice-renomination-01.
 pub(super) const RENOMINATION: &str = "renomination";
+/// Candidates are told and taken back at any time, without a restart. An ice-option of nilas.
+pub(super) const CONTINUAL: &str = "continual";
 
 /// In the order of [`Agent`](super::Agent): first what watching a path needs.
 #[derive(Debug)]
@@ -73,6 +75,8 @@ pub(super) struct RemoteCredentials {
     pub(super) pacing: Duration,
     /// Whether the peer offers renomination, too.
     pub(super) renomination: bool,
+    /// Whether the peer tells and takes candidates at any time, too.
+    pub(super) continual: bool,
     pub(super) lite: bool,
     pub(super) key: Key,
     pub(super) ufrag: Ufrag,
@@ -85,6 +89,8 @@ pub(super) struct LocalCandidate {
     /// Index of the base's socket.
     pub(super) socket: u16,
     pub(super) kind: CandidateType,
+    /// Its address is gone, and the peer was told so.
+    pub(super) removed: bool,
     /// Who told it.
     pub(super) origin: Origin,
     pub(super) priority: u32,
@@ -106,6 +112,8 @@ pub(super) struct RemoteCandidate {
     pub(super) address: SocketAddr,
     /// Index of the first remote candidate of the same foundation; its own if there was none.
     pub(super) foundation: u16,
+    /// The peer took it back.
+    pub(super) removed: bool,
     pub(super) candidate: Candidate,
 }
 
@@ -154,12 +162,18 @@ impl Generation {
         }
     }
 
-    pub(super) fn parameters(&self, pacing: Duration, lite: bool) -> Parameters {
+    pub(super) fn parameters(&self, pacing: Duration, lite: bool, continual: bool) -> Parameters {
+        let offered = [
+            // RFC 8445 section 10 and RFC 8838 section 3.
+            Some("ice2"),
+            Some("trickle"),
+            Some(RENOMINATION),
+            continual.then_some(CONTINUAL),
+        ];
         Parameters {
             ufrag: (*self.local.ufrag).into(),
             pwd: self.local.pwd.as_ref().into(),
-            // RFC 8445 section 10 and RFC 8838 section 3.
-            options: vec!["ice2".into(), "trickle".into(), RENOMINATION.into()],
+            options: offered.into_iter().flatten().map(str::to_owned).collect(),
             // RFC 8839 section 4.3.1: a lite agent sends no checks to be paced.
             pacing: (!lite).then_some(pacing.as_millis() as u32),
             lite,

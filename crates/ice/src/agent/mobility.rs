@@ -1,14 +1,19 @@
 //! The machine's addresses change under a session (RFC 8445 section 9, RFC 8838 section 13).
 //!
 //! A path whose address is gone is left at once, for a standby or by a restart. New addresses become
-//! candidates; once the end of candidates was told, that takes a restart, during which the old path stays.
+//! candidates. Once the end of candidates was told, that takes a restart (RFC 8838 section 13), during which the old path
+//! stays; unless both sides offer `continual` gathering: then candidates come and go in place, and what is new is checked
+//! beside the path that carries the data.
 
 use core::net::IpAddr;
 
 use nilas_turn::Time;
 
 use super::Agent;
-use crate::event::GatheringState;
+use super::gather::MAX_LOCALS;
+use super::pair::Pair;
+use crate::candidate::CandidateType;
+use crate::event::{Event, GatheringState};
 use crate::shared::Shared;
 
 impl Agent {
@@ -32,11 +37,6 @@ impl Agent {
         for own in self.sockets.iter_mut().filter(|own| own.relay.is_none()) {
             own.network_cost = shared.network_cost(own.address.ip());
         }
-        if self.gathering == GatheringState::Gathering {
-            self.interfaces_seen = false;
-            self.look_at_interfaces(shared);
-            return;
-        }
         let lost: Vec<u16> = (0..self.sockets.len() as u16)
             .filter(|index| {
                 let own = &self.sockets[usize::from(*index)];
@@ -49,32 +49,83 @@ impl Agent {
                 .any(|own| own.is_udp_host() && own.usable && own.address.ip() == *ip)
         };
         let appeared = !admitted.iter().all(known);
+        for socket in &lost {
+            self.sockets[usize::from(*socket)].usable = false;
+            self.take_back(shared, *socket);
+            self.carrier_is_gone(shared, now, *socket);
+        }
+        // Every candidate keeps its place in the generation, of which a restart makes a new one.
+        let in_place = self.is_continual() && self.current.locals.len() < MAX_LOCALS / 2;
+        if self.gathering == GatheringState::Gathering {
+            self.interfaces_seen = false;
+            self.look_at_interfaces(shared);
+        } else if appeared && in_place {
+            self.gather_more(shared);
+        } else if appeared {
+            self.restart_due = Some(now.max(self.restart_after));
+        }
+        self.give_up(shared, now, |pair| lost.contains(&pair.socket));
+    }
+
+    /// Whether candidates may come and go without a restart: both sides offer it.
+    pub(super) fn is_continual(&self) -> bool {
+        let remote = self.current.remote.as_ref();
+        self.settings.continual && remote.is_some_and(|remote| remote.continual)
+    }
+
+    /// Whether new addresses are on their way to become candidates of the present generation.
+    pub(super) fn is_gathering_more(&self) -> bool {
+        self.gathering == GatheringState::Gathering && self.current.concluded
+    }
+
+    /// Gathers on the addresses that appeared, within the same generation.
+    fn gather_more(&mut self, shared: &mut Shared) {
+        self.gathering = GatheringState::Gathering;
+        self.current.local_ended = false;
+        self.emit(
+            shared,
+            Event::GatheringStateChange(GatheringState::Gathering),
+        );
+        self.interfaces_seen = false;
+        self.look_at_interfaces(shared);
+    }
+
+    /// Tells the peer that the candidates of a socket are gone.
+    pub(super) fn take_back(&mut self, shared: &mut Shared, socket: u16) {
+        if !self.is_continual() {
+            return;
+        }
+        for index in 0..self.current.locals.len() {
+            let local = &mut self.current.locals[index];
+            // What a check has taught was never told.
+            if local.socket != socket || local.removed || local.kind == CandidateType::Prflx {
+                continue;
+            }
+            local.removed = true;
+            let told = self.candidate(&self.current, &self.current.locals[index]);
+            self.emit(shared, Event::CandidateRemoved(told));
+        }
+    }
+
+    /// Pairs whose end is gone for certain, here or there. The one that carries the data hands over.
+    pub(super) fn give_up(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        is_gone: impl Fn(&Pair) -> bool,
+    ) {
+        let selected = self.current.selected;
         let mut path_is_gone = false;
-        for socket in lost {
-            path_is_gone |= self.socket_is_gone(shared, now, socket);
+        for (id, pair) in self.current.pairs.iter_mut() {
+            if is_gone(pair) {
+                pair.died(now);
+                path_is_gone |= selected == Some(id);
+            }
         }
         if path_is_gone {
             self.path_is_gone(shared, now);
         }
-        if appeared {
-            self.restart_due = Some(now.max(self.restart_after));
-        }
         self.consider_move(shared, now);
-    }
-
-    /// An address is gone. Whether the selected path went with it.
-    fn socket_is_gone(&mut self, shared: &mut Shared, now: Time, socket: u16) -> bool {
-        self.sockets[usize::from(socket)].usable = false;
-        self.carrier_is_gone(shared, now, socket);
-        let selected = self.current.selected;
-        let mut gone = false;
-        for (id, pair) in self.current.pairs.iter_mut() {
-            if pair.socket == socket {
-                pair.died(now);
-                gone |= selected == Some(id);
-            }
-        }
-        gone
     }
 
     /// A restart that addresses asked for, when its time has come.

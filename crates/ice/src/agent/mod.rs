@@ -170,6 +170,7 @@ struct Settings {
     max_peer_reflexive: u16,
     relay_only: bool,
     restarts_alone: bool,
+    continual: bool,
     lite: bool,
     tcp: TcpCandidates,
 }
@@ -352,6 +353,7 @@ impl Agent {
                 max_peer_reflexive: config.max_peer_reflexive,
                 relay_only: config.relay_only,
                 restarts_alone: config.restarts_alone,
+                continual: config.continual && !lite,
                 lite,
                 tcp: config.tcp,
             },

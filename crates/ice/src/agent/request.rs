@@ -289,6 +289,7 @@ impl Agent {
     ) -> Option<u16> {
         let tcp = self.sockets[usize::from(socket)].tcp();
         if let Some(known) = self.current.remote_at(remote, tcp.is_some()) {
+            self.current.remotes[usize::from(known)].removed = false;
             return Some(known);
         }
         let learned = self

@@ -188,6 +188,7 @@ impl Agent {
             self.nominated(shared, now, id);
         }
         self.select(shared, now);
+        self.consider_move(shared, now);
         self.path_is_back(shared, now, id);
     }
 
@@ -215,6 +216,7 @@ impl Agent {
             socket,
             kind: CandidateType::Prflx,
             origin: Origin::Local,
+            removed: false,
             priority: match own.tcp() {
                 None => priority(CandidateType::Prflx, reflexive_preference(&own, mapped), 1),
                 Some(_) => own.priority(CandidateType::Prflx),

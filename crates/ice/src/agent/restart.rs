@@ -3,7 +3,7 @@
 use nilas_stun::Key;
 
 use super::Agent;
-use super::generation::{Generation, LocalCredentials, RENOMINATION, RemoteCredentials};
+use super::generation::{CONTINUAL, Generation, LocalCredentials, RENOMINATION, RemoteCredentials};
 use super::transaction::Purpose;
 use crate::arena::Arena;
 use crate::candidate::CandidateType;
@@ -16,8 +16,9 @@ use nilas_turn::Time;
 
 impl Agent {
     pub(crate) fn local_parameters(&self) -> Parameters {
+        let settings = &self.settings;
         self.current
-            .parameters(self.settings.pacing(), self.settings.lite)
+            .parameters(settings.pacing(), settings.lite, settings.continual)
     }
 
     /// The peer's parameters came: the first, the same again, or those of a restart.
@@ -34,6 +35,7 @@ impl Agent {
             if ufrag && pwd {
                 known.pacing = parameters.pacing();
                 known.renomination = parameters.has_option(RENOMINATION);
+                known.continual = parameters.has_option(CONTINUAL);
                 return Ok(());
             }
             if ufrag || pwd {
@@ -65,6 +67,7 @@ impl Agent {
             key,
             pacing: parameters.pacing(),
             renomination: parameters.has_option(RENOMINATION),
+            continual: parameters.has_option(CONTINUAL),
             lite: parameters.lite,
         });
         // RFC 8445 section 6.1.1: beside a lite agent, which sends no checks, the full one controls. Of two lite ones
@@ -109,8 +112,8 @@ impl Agent {
     fn tell_again(&self, shared: &mut Shared) {
         self.emit(shared, Event::LocalParameters(self.local_parameters()));
         for local in &self.current.locals {
-            // What a check has taught is not told.
-            if local.kind != CandidateType::Prflx {
+            // What a check has taught is not told, nor what was taken back.
+            if local.kind != CandidateType::Prflx && !local.removed {
                 let told = self.candidate(&self.current, local);
                 self.emit(shared, Event::Candidate(told));
             }

@@ -391,9 +391,19 @@ impl Agent {
         match alive {
             Some(standby) => self.fail_over(shared, now, standby),
             // It is certain, so that it does not wait for its turn.
-            None => {
+            None if !self.is_gathering_more() => {
                 self.restart_after = now;
                 self.restart_due = Some(now);
+            }
+            // The first new pair that answers takes over.
+            None => {
+                let patience = (self.selected_round_trip() * 4).max(LEAST_RESTART);
+                self.restart_after = now;
+                self.current.watch.suspicion = Some(Suspicion {
+                    since: now,
+                    switch_at: None,
+                    restart_at: Some(now + patience),
+                });
             }
         }
     }

@@ -29,9 +29,10 @@ impl Agent {
             .filter(|address| is_target(*address))
             .filter(|_| self.speaks(&candidate.transport) && candidate.component == 1)
             .ok_or(AgentError::UnusableCandidate)?;
-        if self.current.remote_ended {
+        if self.current.remote_ended && !self.is_continual() {
             return Err(AgentError::AfterEndOfCandidates);
         }
+        self.current.remote_ended = false;
         if let Some(remote) = self
             .current
             .remote
@@ -59,6 +60,7 @@ impl Agent {
         let tcp = matches!(candidate.transport, Transport::Tcp(_));
         if let Some(known) = self.current.remote_at(address, tcp) {
             self.relabel(known, candidate);
+            self.back_again(shared, known);
         } else if self.current.remotes.len() >= limit {
             return Err(AgentError::TooManyCandidates);
         } else {
@@ -68,6 +70,40 @@ impl Agent {
             }
         }
         Ok(())
+    }
+
+    /// The peer takes a candidate back: nothing is asked there any more, and data goes elsewhere. One that is not known
+    /// need not be forgotten.
+    pub(crate) fn remove_remote_candidate(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        candidate: &Candidate,
+    ) -> Result<(), AgentError> {
+        let ufrag = candidate.ufrag.as_deref();
+        if let (Some(ufrag), Some(remote)) = (ufrag, &self.current.remote)
+            && *ufrag != *remote.ufrag
+        {
+            return Err(AgentError::StaleCandidate);
+        }
+        let tcp = matches!(candidate.transport, Transport::Tcp(_));
+        let known = candidate
+            .ip_address()
+            .and_then(|address| self.current.remote_at(address, tcp));
+        let Some(known) = known else {
+            return Ok(());
+        };
+        self.current.remotes[usize::from(known)].removed = true;
+        self.give_up(shared, now, |pair| pair.remote == known);
+        Ok(())
+    }
+
+    /// A candidate that the peer had taken back is told again, or has sent a check.
+    pub(super) fn back_again(&mut self, shared: &mut Shared, remote: u16) {
+        let known = &mut self.current.remotes[usize::from(remote)];
+        if core::mem::take(&mut known.removed) && self.current.remote.is_some() {
+            self.pair_remote(remote, &mut shared.counters);
+        }
     }
 
     fn speaks(&self, transport: &Transport) -> bool {
@@ -98,6 +134,7 @@ impl Agent {
             candidate,
             address,
             foundation,
+            removed: false,
         });
         index
     }

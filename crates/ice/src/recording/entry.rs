@@ -65,6 +65,7 @@ pub(crate) enum Call {
     Gather(AgentId),
     RemoteParameters(AgentId, Parameters),
     RemoteCandidate(AgentId, Candidate),
+    RemoveRemoteCandidate(AgentId, Candidate),
     EndOfRemoteCandidates(AgentId),
     Restart(AgentId),
     Close(AgentId),
@@ -308,6 +309,7 @@ wire_enum!(Call {
     13 = SendError { socket: socket, remote: remote, error: error },
     14 = Interfaces { 0: interfaces },
     15 = Poll { 0: room },
+    17 = RemoveRemoteCandidate { 0: agent, 1: candidate },
     16 = StreamAccepted { socket: socket, stream: stream, remote: remote },
 });
 wire_enum!(Answer {

@@ -174,6 +174,7 @@ impl Player {
             Call::Gather(_)
             | Call::RemoteParameters(..)
             | Call::RemoteCandidate(..)
+            | Call::RemoveRemoteCandidate(..)
             | Call::EndOfRemoteCandidates(_)
             | Call::Restart(_)
             | Call::Close(_) => return self.tell(now, call),
@@ -241,6 +242,7 @@ impl Player {
         let (Call::Gather(id)
         | Call::RemoteParameters(id, _)
         | Call::RemoteCandidate(id, _)
+        | Call::RemoveRemoteCandidate(id, _)
         | Call::EndOfRemoteCandidates(id)
         | Call::Restart(id)
         | Call::Close(id)) = call
@@ -261,6 +263,9 @@ impl Player {
             }
             Call::RemoteCandidate(_, candidate) => {
                 return Answer::Accepted(agent.add_remote_candidate(now, candidate.clone()));
+            }
+            Call::RemoveRemoteCandidate(_, candidate) => {
+                return Answer::Accepted(agent.remove_remote_candidate(now, candidate));
             }
             _ => {}
         }

@@ -88,6 +88,7 @@ wire_struct!(AgentConfig {
     turn_servers,
     relay_only,
     restarts_alone,
+    continual,
     filter,
     credentials,
     pacing,
@@ -209,6 +210,7 @@ wire_enum!(Event {
     5 = SelectedPairChange { 0: pair },
     6 = Nominated { 0: pair },
     7 = RoleChange { 0: role },
+    8 = CandidateRemoved { 0: candidate },
 });
 wire_struct!(CandidateError {
     address,

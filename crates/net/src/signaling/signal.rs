@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// One thing that a peer tells the other.
 ///
-/// As JSON, an object with a `type`: `description`, `candidate` or `end_of_candidates`. Fields that are
+/// As JSON, an object with a `type`: `description`, `candidate`, `candidate_removed` or `end_of_candidates`. Fields that are
 /// not known are ignored, and so are signals of a type that is not known ([`Signal::Unknown`]), so that
 /// later versions can say more.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub enum Signal {
     Description(Description),
     /// A candidate, as it is found (RFC 8838 section 9).
     Candidate(CandidateInit),
+    /// A candidate whose address is gone; sent only where both sides offer the ice-option `continual`.
+    CandidateRemoved(CandidateInit),
     /// No more candidates of this generation will come (RFC 8838 section 13).
     EndOfCandidates {
         /// The generation that it belongs to.
@@ -40,6 +42,9 @@ impl fmt::Debug for Signal {
         match self {
             Self::Description(description) => description.fmt(f),
             Self::Candidate(candidate) => candidate.fmt(f),
+            Self::CandidateRemoved(candidate) => {
+                f.debug_tuple("CandidateRemoved").field(candidate).finish()
+            }
             Self::EndOfCandidates { .. } => f.write_str("EndOfCandidates"),
             Self::Unknown => f.write_str("Unknown"),
         }

@@ -53,6 +53,16 @@ impl Driver {
                 let _ = reply
                     .send(agent.and_then(|mut agent| agent.add_remote_candidate(now, *candidate)));
             }
+            Request::RemoveRemoteCandidate {
+                agent,
+                candidate,
+                reply,
+            } => {
+                let agent = self.engine.agent(agent);
+                let _ = reply.send(
+                    agent.and_then(|mut agent| agent.remove_remote_candidate(now, &candidate)),
+                );
+            }
             Request::EndOfRemoteCandidates {
                 agent,
                 ufrag,

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use nilas_ice::{Event, Role, State};
-use nilas_sim::{Agent, Link, Nat, NodeId, Realm, Signaling, World};
+use nilas_ice::{AgentConfig, CandidateType, Event, Role, State};
+use nilas_sim::{Agent, Link, Nat, NodeId, Realm, Signal, Signaling, World};
 
 use crate::common::{MINUTE, address, ip, ms, with_stun};
 
@@ -23,6 +23,21 @@ fn wire() -> Link {
 }
 
 fn scene(seed: u64, phone: Role, uplinks: u8) -> Scene {
+    scene_of(seed, phone, uplinks, |_, _| {})
+}
+
+/// The same with agents of one's own; the phone is the first.
+fn scene_of(
+    seed: u64,
+    phone: Role,
+    uplinks: u8,
+    configure: impl Fn(usize, &mut AgentConfig),
+) -> Scene {
+    let config = |n: usize, role| {
+        let mut config = with_stun(role, address("198.51.100.1:3478"));
+        configure(n, &mut config);
+        config
+    };
     let mut world = World::new(seed);
     let stun = address("198.51.100.1:3478");
     world.add_stun_server(Realm::INTERNET, stun, wire());
@@ -41,9 +56,9 @@ fn scene(seed: u64, phone: Role, uplinks: u8) -> Scene {
     }
     let far = home(&mut world, 3);
     let other = world.add_host(far, &[ip("10.0.3.2")], Link::default());
-    let phone_agent = world.add_agent(host, with_stun(phone, stun)).expect("room");
+    let phone_agent = world.add_agent(host, config(0, phone)).expect("room");
     let peer = world
-        .add_agent(other, with_stun(phone.opposite(), stun))
+        .add_agent(other, config(1, phone.opposite()))
         .expect("room");
     world
         .signal_between(phone_agent, peer, Signaling::trickled(ms(25)))
@@ -61,7 +76,10 @@ fn scene(seed: u64, phone: Role, uplinks: u8) -> Scene {
 
 impl Scene {
     fn connected(seed: u64, phone: Role, uplinks: u8) -> Self {
-        let mut scene = scene(seed, phone, uplinks);
+        Self::connect(scene(seed, phone, uplinks))
+    }
+
+    fn connect(mut scene: Self) -> Self {
         let (a, b) = (scene.phone, scene.peer);
         let up = scene
             .world
@@ -99,6 +117,21 @@ impl Scene {
             _ => None,
         };
         self.world.events(agent).iter().filter_map(state).collect()
+    }
+
+    /// How many restarts an agent told.
+    fn restarts(&self, agent: Agent) -> usize {
+        let told = |(_, event): &&(_, Event)| matches!(event, Event::LocalParameters(_));
+        self.world.events(agent).iter().filter(told).count()
+    }
+
+    /// The phone gets into another network, behind a NAT of its own.
+    fn enter(&mut self, outside: &str, inside: &str) {
+        let (_, realm) = self
+            .world
+            .add_nat(Realm::INTERNET, ip(outside), wire(), Nat::default());
+        self.world
+            .add_interface(self.phone.node, realm, &[ip(inside)], Link::default());
     }
 
     /// Nobody ever lost the session.
@@ -184,8 +217,108 @@ fn an_address_that_appears_is_used_while_the_old_path_stays() {
     }
 }
 
+/// Both sides offer continual gathering.
 #[test]
-fn another_network_in_the_place_of_the_first_takes_a_restart() {
+fn candidates_come_and_go_without_a_restart() {
+    for role in ROLES {
+        for seed in 1..6 {
+            let mut scene = Scene::connected(seed, role, 1);
+            scene.enter("203.0.113.9", "10.0.9.2");
+            let gaps = scene.talk(Duration::from_secs(5));
+            scene.assert_within(gaps, ms(60));
+            let before = scene.world.selected_pair(scene.phone).cloned();
+            scene.world.remove_interface(scene.phone.node, 0);
+            let gaps = scene.talk(Duration::from_secs(20));
+            scene.assert_within(gaps, ms(1000));
+            let taken_back = |(_, event): &(_, Event)| matches!(event, Event::CandidateRemoved(_));
+            assert!(scene.world.events(scene.phone).iter().any(taken_back));
+            // And back again, at another address.
+            scene.enter("203.0.113.19", "10.0.1.3");
+            let gaps = scene.talk(Duration::from_secs(5));
+            scene.assert_within(gaps, ms(60));
+            assert_ne!(scene.world.selected_pair(scene.phone).cloned(), before);
+            for agent in [scene.phone, scene.peer] {
+                assert_eq!(scene.restarts(agent), 0, "seed {seed}");
+            }
+            scene.assert_unbroken();
+        }
+    }
+}
+
+/// RFC 8838 section 13 has no candidates after their end: who does not offer more gets a restart.
+#[test]
+fn a_peer_without_continual_gathering_gets_a_restart() {
+    for role in ROLES {
+        for without in [0, 1] {
+            let mut scene = Scene::connect(scene_of(1, role, 1, |n, config| {
+                config.continual = n != without;
+            }));
+            scene.enter("203.0.113.9", "10.0.9.2");
+            let gaps = scene.talk(Duration::from_secs(5));
+            scene.assert_within(gaps, ms(100));
+            assert_eq!(scene.restarts(scene.phone), 1);
+            let removed = |(_, event): &(_, Event)| matches!(event, Event::CandidateRemoved(_));
+            assert!(!scene.world.events(scene.phone).iter().any(removed));
+            scene.assert_unbroken();
+        }
+    }
+}
+
+/// A relay carries the data; then a network comes where the two can meet directly.
+#[test]
+fn a_better_path_is_taken_within_three_round_trips_of_its_candidate() {
+    for role in ROLES {
+        for seed in 1..6 {
+            let (mut peers, _) = crate::relay::peers_with_roles(
+                seed,
+                [crate::relay::SYMMETRIC; 2],
+                [role, role.opposite()],
+            );
+            assert!(peers.run_until_up(MINUTE).is_some());
+            peers.world.run_for(Duration::from_secs(5));
+            let (a, b) = (peers.a, peers.b);
+            let is_relayed = |world: &World, agent| {
+                let pair = world.selected_pair(agent).expect("a pair");
+                [pair.local.kind, pair.remote.kind].contains(&CandidateType::Relay)
+            };
+            assert!(is_relayed(&peers.world, a) && is_relayed(&peers.world, b));
+            peers.world.add_interface(
+                a.node,
+                Realm::INTERNET,
+                &[ip("192.0.2.77")],
+                Link::new(ms(12)),
+            );
+            let signaled = peers.world.now() + ms(25);
+            let moved = peers.world.run_until(Duration::from_secs(10), |world| {
+                !is_relayed(world, a) && !is_relayed(world, b)
+            });
+            let moved = moved.unwrap_or_else(|| panic!("{}", peers.world.trace()));
+            assert!(
+                moved <= signaled + ms(3 * 50),
+                "seed {seed}: {:?}",
+                moved.since(signaled)
+            );
+            peers.assert_data_both_ways();
+        }
+    }
+}
+
+/// What is taken back by mistake is found again by its checks.
+#[test]
+fn a_candidate_that_is_taken_back_and_lives_is_used_again() {
+    for role in ROLES {
+        let mut scene = Scene::connected(1, role, 1);
+        let pair = scene.world.selected_pair(scene.phone).expect("a pair");
+        let gone = Signal::CandidateRemoved(pair.remote.clone());
+        scene.world.deliver(scene.phone, gone).expect("known");
+        let gaps = scene.talk(Duration::from_secs(10));
+        scene.assert_within(gaps, ms(1000));
+        scene.assert_unbroken();
+    }
+}
+
+#[test]
+fn another_network_in_the_place_of_the_first_is_moved_to() {
     for role in ROLES {
         let mut scene = Scene::connected(1, role, 1);
         let (_, cell) =

@@ -37,6 +37,11 @@ fn peers(
     peers_of(server, seed, nats, configure)
 }
 
+/// The same with these roles.
+pub(crate) fn peers_with_roles(seed: u64, nats: [Nat; 2], roles: [Role; 2]) -> (Peers, NodeId) {
+    peers(seed, nats, |n, config| config.role = roles[n])
+}
+
 /// The same with a server of one's own.
 pub(crate) fn peers_of(
     server: TurnServer,

@@ -122,10 +122,13 @@ fn nothing_comes_after_the_end_of_candidates() {
     let mut peers = behind_nats(1);
     let signals = gathered(&mut peers);
     let to = peers.b;
-    let [parameters, host, srflx, end] = &signals[0][..] else {
+    let [Signal::Parameters(parameters), host, srflx, end] = &signals[0][..] else {
         panic!("{:?}", signals[0])
     };
-    for signal in [parameters, host, end] {
+    // A peer that does not offer to go on; beside one that does, it is taken.
+    let mut parameters = parameters.clone();
+    parameters.options.retain(|option| option != "continual");
+    for signal in [&Signal::Parameters(parameters), host, end] {
         deliver(&mut peers, to, signal);
     }
     assert_eq!(

@@ -478,6 +478,7 @@ impl Agent {
                         socket,
                         kind: CandidateType::Srflx,
                         origin: Origin::Turn(server),
+                        removed: false,
                         priority: priority(
                             CandidateType::Srflx,
                             reflexive_preference(&carrier, mapped),
@@ -508,6 +509,7 @@ impl Agent {
                 socket,
                 kind: CandidateType::Relay,
                 origin: Origin::Turn(server),
+                removed: false,
                 priority: priority(CandidateType::Relay, base.preference, 1),
                 foundation: base.foundation,
             },
@@ -542,6 +544,7 @@ impl Agent {
         let had_path = self.carrier().is_some();
         for base in core::mem::take(&mut self.relaying_mut().allocations[index].bases) {
             self.sockets[usize::from(base)].usable = false;
+            self.take_back(shared, base);
             let pairs: Vec<_> = self
                 .current
                 .pairs
