@@ -558,10 +558,11 @@ fn configurations_that_are_wrong_say_so() {
         Err(ConfigError::Credential(_))
     ));
     assert_eq!(config.add_secret(b""), Err(ConfigError::EmptySecret));
-    assert_eq!(
-        config.add_token_key("name", "id", &[0; 31]),
-        Err(ConfigError::TokenKeyLength)
-    );
+    // 48 and 64 bytes would be keys of AES-CBC with HMAC.
+    for length in [0, 31, 48, 64] {
+        let refused = config.add_token_key("name", "id", &vec![0; length]);
+        assert_eq!(refused, Err(ConfigError::TokenKeyLength), "{length}");
+    }
     assert_eq!(
         config.add_token_key("name", "", &[0; 32]),
         Err(ConfigError::KeyId)

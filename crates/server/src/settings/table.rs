@@ -239,7 +239,7 @@ pub const SETTINGS: &[Setting] = &[
     .help("The name under which authorization servers know this one (RFC 7635)"),
     Setting::many("token-key", "ID:BASE64", Group::Access, |draft, text| draft.add_token_key(text))
         .secret()
-        .help("A key shared with an authorization server (RFC 7635), of 16 or 32 bytes"),
+        .help("A key shared with an authorization server (RFC 7635), of 16 bytes (AES-128-GCM) or 32 (AES-256-GCM)"),
     Setting::many("token-key-file", "FILE", Group::Access, |draft, text| {
         draft.add_lines(text, Draft::add_token_key)
     })

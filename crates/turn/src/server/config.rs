@@ -264,9 +264,9 @@ impl fmt::Display for ConfigError {
             ),
             Self::DuplicateUser => f.write_str("the same user is given twice: remove one"),
             Self::EmptySecret => f.write_str("a shared secret is empty: take 32 random bytes"),
-            Self::TokenKeyLength => {
-                f.write_str("a token key has 16 bytes (AES-128-GCM) or 32 bytes (AES-256-GCM)")
-            }
+            Self::TokenKeyLength => f.write_str(
+                "a token key has 16 bytes (AES-128-GCM) or 32 bytes (AES-256-GCM); AES-CBC with HMAC is not taken",
+            ),
             Self::KeyId => f.write_str("a token key needs an id of its own"),
             Self::ServerName => write!(
                 f,
