@@ -341,7 +341,7 @@ impl Sent {
         digest(bytes, &mut hasher);
         Self {
             size: bytes.len() as u32,
-            kind: match *bytes {
+            kind: match *frame(bytes).unwrap_or(bytes) {
                 [high, low, ..] => u16::from_be_bytes([high, low]),
                 _ => 0,
             },
@@ -350,10 +350,21 @@ impl Sent {
     }
 }
 
+/// What is in a frame of a connection of ICE-TCP, if it is one with a message in it.
+fn frame(bytes: &[u8]) -> Option<&[u8]> {
+    let (head, inner) = bytes.split_first_chunk::<FRAME_HEAD>()?;
+    let whole = usize::from(u16::from_be_bytes(*head)) == inner.len();
+    (whole && is_stun(inner)).then_some(inner)
+}
+
 /// Takes in everything but what a stand-in changes. The engine makes what is digested: it is nested once.
 fn digest(bytes: &[u8], hasher: &mut SipHasher13) {
     if let [0x40..=0x4F, _, _, _, inner @ ..] = bytes {
         hasher.write(&bytes[..4]);
+        return digest(inner, hasher);
+    }
+    if let Some(inner) = frame(bytes) {
+        hasher.write(&bytes[..FRAME_HEAD]);
         return digest(inner, hasher);
     }
     let Ok(message) = Message::parse(bytes) else {
