@@ -27,6 +27,8 @@ use nilas_turn::Time;
 const RELAY_PATIENCE: Duration = Duration::from_secs(2);
 /// How long it waits at least, however short the round trip: repeated checks are 40 ms apart and more.
 const LEAST_RELAY_PATIENCE: Duration = Duration::from_millis(250);
+/// How long a pair that the peer's check came through is waited for at least: a busy peer is not a lost packet.
+const LEAST_PATIENCE: Duration = Duration::from_millis(20);
 
 impl Agent {
     /// RFC 8445 section 8.1.2: a nomination has come true.
@@ -108,6 +110,12 @@ impl Agent {
             match pair.state {
                 PairState::InProgress if relayed => {
                     at = at.max(pair.checked_at.max(valid_at) + patience);
+                }
+                // Where the peer's check came through, ours may only have been too early for the peer's
+                // firewall: its repetition is waited for.
+                PairState::InProgress if pair.requests_received > 0 => {
+                    let asked = pair.repeat.first_at().unwrap_or(pair.checked_at);
+                    at = at.max(asked.max(pair.checked_at) + patience.max(LEAST_PATIENCE));
                 }
                 PairState::InProgress => at = at.max(pair.checked_at + patience),
                 // Its first check is yet to go out, within a few pacing slots.

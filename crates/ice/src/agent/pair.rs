@@ -203,6 +203,18 @@ impl Repeat {
         };
     }
 
+    /// When the first repetition is due, or was sent while no other has been.
+    pub(super) fn first_at(&self) -> Option<Time> {
+        match self.count {
+            0 => self.at,
+            // The second is due an interval after the first.
+            1 => self
+                .at
+                .map(|at| Time::ZERO + at.since(Time::ZERO + self.interval)),
+            _ => None,
+        }
+    }
+
     /// A repeated check was sent.
     pub(super) fn advance(&mut self, now: Time) {
         self.count += 1;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::common::{MINUTE, Peers, Setup, address, first_selected, ip, ms, quarter, with_stun};
 use nilas_ice::{AgentConfig, CandidateType, Event, Role, State, Time};
-use nilas_sim::{Link, Nat, Realm, Signaling, World};
+use nilas_sim::{Access, Link, Nat, Realm, Side, Signal, Signaling, World};
 
 /// From the moment both descriptions are known on a side to the first selected pair there.
 fn waited(peers: &Peers) -> [Duration; 2] {
@@ -209,5 +209,70 @@ fn behind_two_nats_the_first_path_comes_within_two_round_trips() {
             assert_eq!(pair.local.kind, CandidateType::Srflx, "{pair:?}");
         }
         peers.assert_data_both_ways();
+    }
+}
+
+#[test]
+fn a_check_that_came_too_early_for_a_firewall_does_not_cost_the_better_path() {
+    // One peer hears of the other some milliseconds earlier: its first check over IPv6 is dropped by the other's
+    // firewall, which nothing has left yet. IPv4, through NATs, is there at once.
+    for controlling in [0, 1] {
+        for lead in 0..12 {
+            let mut world = World::new(1);
+            let link = quarter(ms(1));
+            let stun = address("198.51.100.1:3478");
+            world.add_stun_server(Realm::INTERNET, stun, link);
+            let dual: Access = "dual".parse().expect("a kind");
+            let first = world.add_peer(Side::A, dual, link, None).expect("a peer");
+            let second = world
+                .add_peer(Side::B, dual, link, Some(&first))
+                .expect("a peer");
+            let [a, b] = [(0, first), (1, second)].map(|(n, peer)| {
+                let role = if n == controlling {
+                    Role::Controlling
+                } else {
+                    Role::Controlled
+                };
+                world
+                    .add_agent(peer.host, with_stun(role, stun))
+                    .expect("room")
+            });
+            let mut peers = Peers { world, a, b };
+            peers.gather();
+            peers.world.run_for(ms(100));
+            let early = peers.both()[controlling];
+            let late = peers.both()[1 - controlling];
+            // What a server told comes later, as it does.
+            let told_by_server = |signal: &Signal| match signal {
+                Signal::Candidate(candidate) => candidate.kind == CandidateType::Srflx,
+                signal => *signal == Signal::EndOfCandidates,
+            };
+            let (later, at_once): (Vec<_>, Vec<_>) =
+                peers.told(late).into_iter().partition(told_by_server);
+            assert_eq!(later.len(), 2);
+            for signal in at_once {
+                peers.world.deliver(early, signal).expect("accepted");
+            }
+            peers.world.run_for(ms(lead));
+            peers.tell(late);
+            peers.world.run_for(ms(20));
+            for signal in later {
+                peers.world.deliver(early, signal).expect("accepted");
+            }
+            peers.world.run_for(MINUTE);
+            for agent in peers.both() {
+                let pair = peers
+                    .world
+                    .with_agent(agent, |agent, _| agent.selected_pair());
+                let pair = pair.expect("open").expect("a pair");
+                assert!(pair.nominated);
+                assert!(
+                    pair.base.is_ipv6(),
+                    "{lead} ms ahead: {pair:?}\n{}",
+                    peers.world.trace()
+                );
+            }
+            peers.assert_mirrored_and_working();
+        }
     }
 }
