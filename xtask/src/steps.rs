@@ -124,7 +124,7 @@ static STEPS: [Step; 20] = [
     },
     Step {
         name: "worlds",
-        about: "what must hold in every network holds in 10,000 random ones",
+        about: "what must hold in every network holds in 10,000 random ones, and in every order of events",
         needs: &[],
         gate: false,
         work: Work::Commands(worlds),
@@ -172,7 +172,7 @@ static STEPS: [Step; 20] = [
     },
     Step {
         name: "rows",
-        about: "behind each row of NATs the expected kind of path; a session lives while its network changes",
+        about: "behind each row of NATs the path that is expected and that the simulator finds; networks change",
         needs: prerequisites::LABORATORY,
         gate: false,
         work: Work::Commands(rows),
@@ -201,6 +201,8 @@ fn worlds(workspace: &Workspace) -> Vec<Command> {
         "nilas-sim",
         "--test",
         "properties",
+        "--test",
+        "explore",
     ])]
 }
 
@@ -275,7 +277,8 @@ fn cli(workspace: &Workspace) -> Vec<Command> {
 }
 
 fn rows(workspace: &Workspace) -> Vec<Command> {
-    interop(workspace, &["--test", "lab_rows", "--test", "lab_events"])
+    let suites = ["lab_rows", "lab_events", "lab_and_simulator"];
+    interop(workspace, &suites.map(|suite| ["--test", suite]).concat())
 }
 
 fn peers(workspace: &Workspace) -> Vec<Command> {
