@@ -57,6 +57,9 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!("tie-breaker-kept", "after a 487 the tie-breaker stays as it is",
         ["ice/src/agent/response.rs", "self.new_tie_breaker(shared);" => "if !FAULT { self.new_tie_breaker(shared); }"];
         Catcher("nilas-ice", "strange_peer", "after_a_role_conflict_the_tie_breaker_is_another")),
+    fault!("tie-breaker-of-another-role", "a check that is sent again after the role has changed has the tie-breaker of now",
+        ["ice/src/agent/role.rs", "if role == self.role {\n            self.tie_breaker" => "if FAULT || role == self.role {\n            self.tie_breaker"];
+        Catcher("nilas-sim", "properties", "worlds_that_broke_a_rule_once_do_not_break_it_again")),
     fault!("candidate-priority", "the type of a candidate does not count in its priority",
         ["ice/src/candidate.rs", "(kind.preference() << 24)" => "((if FAULT { 100 } else { kind.preference() }) << 24)"];
         Catcher("nilas-ice", "lib", "candidate::tests::priorities_are_those_of_the_formulas")),
@@ -73,7 +76,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         ["ice/src/agent/response.rs", "let key = self\n            .generation(generation)" => "if FAULT && let Purpose::Consent { pair, .. } = transaction.purpose { self.confirm_consent(generation, pair, now); }\n        let key = self\n            .generation(generation)"];
         Catcher("nilas-ice", "strange_peer", "answers_that_anybody_could_have_made_are_no_consent")),
     fault!("consent-fixed-tick", "consent checks go out at a fixed interval",
-        ["ice/src/shared.rs", "low + Duration::from_nanos(self.rng.next_u64() % span.max(1))" => "low + Duration::from_nanos(if FAULT { 0 } else { self.rng.next_u64() % span.max(1) })"];
+        ["ice/src/shared.rs", "low + Duration::from_nanos(self.source.next_u64() % span.max(1))" => "low + Duration::from_nanos(if FAULT { 0 } else { self.source.next_u64() % span.max(1) })"];
         Catcher("nilas-ice", "session", "a_peer_that_vanishes_is_disconnected_then_failed")),
     fault!("revocation-ignored", "a peer that revokes its consent with 403 is sent to nevertheless",
         ["ice/src/agent/response.rs", "self.revoke_consent(shared, now, generation, pair);" => "if !FAULT { self.revoke_consent(shared, now, generation, pair); }"];
@@ -97,7 +100,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         ["ice/src/engine.rs", ".filter(|_| agent.owns(socket))" => ".filter(|_| FAULT || agent.owns(socket))"];
         Catcher("nilas-ice", "strange_peer", "a_check_on_the_socket_of_another_agent_is_not_taken_in")),
     fault!("pacing-ignored", "an agent begins checks without waiting for Ta",
-        ["ice/src/agent/check.rs", "self.pace_at = now + self.pacing();" => "if !FAULT { self.pace_at = now + self.pacing(); }"];
+        ["ice/src/agent/check.rs", "self.pace_at = now + self.pacing();\n        shared" => "if !FAULT { self.pace_at = now + self.pacing(); }\n        shared"];
         Catcher("nilas-ice", "hostile", "new_transactions_are_paced")),
     fault!("engine-pacing-ignored", "the agents of an engine do not share a pace",
         ["ice/src/agent/check.rs", "shared.pace_at = now + shared.config.pacing_floor;" => "if !FAULT { shared.pace_at = now + shared.config.pacing_floor; }"];
@@ -121,7 +124,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         ["ice/src/agent/checklist.rs", "if generation.pairs.len() >= usize::from(self.settings.max_pairs)" => "if !FAULT && generation.pairs.len() >= usize::from(self.settings.max_pairs)"];
         Catcher("nilas-sim", "proofs", "bounds::at_most_a_hundred_pairs")),
     fault!("lesser-nomination-stands", "of the pairs that an aggressive peer nominates, not the best one stands",
-        ["ice/src/agent/nominate.rs", "(pair.is_trusted(), pair.nominated, pair.priority))" => "(pair.is_trusted(), pair.nominated, if FAULT { u64::MAX - pair.priority } else { pair.priority }))"];
+        ["ice/src/selection.rs", "(!present.nominated || contenders[index].priority > present.priority)" => "(!present.nominated || FAULT != (contenders[index].priority > present.priority))"];
         Catcher("nilas-ice", "hostile", "an_aggressive_peer_is_understood")),
     fault!("mapped-address-ignored", "the mapped address of an answer is not looked at",
         ["ice/src/agent/response.rs", "let valid_local = self.local_of(socket, mapped);" => "let mapped = if FAULT { plain(self.sockets[usize::from(socket)].address) } else { mapped };\n        let valid_local = self.local_of(socket, mapped);"];
@@ -129,8 +132,20 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!("break-before-make", "a restart drops the path that works",
         ["ice/src/agent/restart.rs", "if old.selected.is_some() && !old.consent_lost() {" => "if !FAULT && old.selected.is_some() && !old.consent_lost() {"];
         Catcher("nilas-sim", "proofs", "restart::while_the_peer_takes_its_time_consent_goes_on_on_the_old_pair")),
+    fault!("crossed-restarts", "of two restarts that cross, each is answered by another",
+        ["ice/src/agent/restart.rs", "if self.current.exchanged || !self.current.by_own_restart || stale {" => "if FAULT || self.current.exchanged || !self.current.by_own_restart || stale {"];
+        Catcher("nilas-sim", "explore", "every_order_of_events_carries_restarts_of_both_sides_through")),
+    fault!("early-nomination-forgotten", "a nomination that comes before the pair is valid is lost",
+        ["ice/src/agent/request.rs", "_ => pair.state = PairState::Waiting,\n        }\n        pair.nomination_seen |= nominates;" => "_ => pair.state = PairState::Waiting,\n        }\n        pair.nomination_seen |= nominates && !FAULT;"];
+        Catcher("nilas-sim", "explore", "every_order_of_events_leads_to_one_nominated_pair")),
+    fault!("early-checks-forgotten", "checks that come before the peer's description are not taken up",
+        ["ice/src/agent/request.rs", "if *early.ufrag == *ufrag {" => "if *early.ufrag == *ufrag && !FAULT {"];
+        Catcher("nilas-sim", "proofs", "late_peer::checks_before_the_description_are_answered_at_once_and_remembered")),
+    fault!("stale-role-conflict", "a 487 to a check of a role that has changed since changes it again",
+        ["ice/src/agent/response.rs", "if role == self.role {\n            self.switch_role" => "if FAULT || role == self.role {\n            self.switch_role"];
+        Catcher("nilas-sim", "explore", "every_order_of_events_heals_two_that_control")),
     fault!("stale-candidate", "a candidate of another generation is taken in",
-        ["ice/src/agent/trickle.rs", "&& *ufrag != *remote.ufrag" => "&& !FAULT && *ufrag != *remote.ufrag"];
+        ["ice/src/agent/trickle.rs", "there is nothing to compare with.\n        let ufrag = candidate.ufrag.as_deref();\n        if let" => "there is nothing to compare with.\n        let ufrag = candidate.ufrag.as_deref().filter(|_| !FAULT);\n        if let"];
         Catcher("nilas-sim", "proofs", "restart::candidates_of_the_old_generation_are_refused")),
     fault!("impatient", "a session fails as soon as no pair is open",
         ["ice/src/agent/restart.rs", "Some(now + self.settings.patience);" => "Some(if FAULT { now } else { now + self.settings.patience });"];

@@ -5,7 +5,7 @@
 
 mod faults;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -133,8 +133,10 @@ fn copy(root: &Path, tree: &Path) -> Result<(), String> {
         .output()
         .map_err(|error| format!("git ls-files: {error}"))?;
     let listed = String::from_utf8_lossy(&listed.stdout);
+    let names: BTreeSet<&str> = listed.split('\0').filter(|name| !name.is_empty()).collect();
+    clear(tree, tree, &names)?;
     let mut edits = edits();
-    for name in listed.split('\0').filter(|name| !name.is_empty()) {
+    for name in names {
         // A file that git knows may have been deleted.
         let Ok(mut content) = fs::read(root.join(name)) else {
             continue;
@@ -159,6 +161,24 @@ fn copy(root: &Path, tree: &Path) -> Result<(), String> {
         Some(name) => Err(format!("{name} is not there any more")),
         None => Ok(()),
     }
+}
+
+/// Takes away what git does not know any more: a module that has moved would be there twice.
+fn clear(tree: &Path, folder: &Path, names: &BTreeSet<&str>) -> Result<(), String> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Ok(());
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            clear(tree, &path, names)?;
+        } else if let Ok(name) = path.strip_prefix(tree)
+            && !names.contains(name.to_string_lossy().as_ref())
+        {
+            fs::remove_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// All changes by file, with the names of the faults filled in.
