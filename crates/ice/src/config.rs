@@ -315,7 +315,7 @@ impl InterfaceFilter {
             TemporaryAddresses::Avoided => true,
             TemporaryAddresses::Both => return false,
         };
-        // Prefixes that addresses are made under by the machine itself have 64 bits (RFC 4291 section 2.5.1).
+        // Prefixes that addresses are made under by the machine itself have 64 bits.
         let network = |address: Ipv6Addr| address.to_bits() >> 64;
         is_temporary(&address) == unwanted
             && interface.addresses.iter().any(|other| {

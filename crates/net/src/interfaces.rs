@@ -11,8 +11,7 @@ use nilas_ice::Interface;
 /// All addresses of all interfaces that are up, in the order of the interfaces' indices, and which of them are
 /// temporary or deprecated, as far as the system tells: that is so on Linux.
 ///
-/// Of addresses that cannot be used yet, or not at all because another machine has them, nothing is said (RFC 4862
-/// section 5.4). Nothing else is left out: which of them become candidates is decided by the agent's
+/// Of addresses that cannot be used yet, or not at all because another machine has them, nothing is said. Nothing else is left out: which of them become candidates is decided by the agent's
 /// [`InterfaceFilter`](nilas_ice::InterfaceFilter).
 ///
 /// # Errors
