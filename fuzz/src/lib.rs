@@ -6,12 +6,14 @@
 //! | `relay` | a TURN server's core, driven without sockets, and users that sign |
 //! | `turn_server`, `turn_client`, `stream_framing` | the relay's two ends |
 //! | `agent` | the ICE agent's whole input: two of them, their network, and an attacker |
+//! | `recording` | recordings of sessions, changed by somebody |
 //! | `candidate_lines`, `signaling` | text from the other side, and from users |
 //! | `seeds` | the seed corpora |
 
 pub mod agent;
 pub mod candidate_lines;
 pub mod choices;
+pub mod recording;
 pub mod relay;
 pub mod seeds;
 pub mod signaling;

@@ -21,6 +21,7 @@ pub fn all() -> Vec<Seed> {
         rendezvous(),
         tickets(),
         servers(),
+        recorded(),
     ]
     .concat()
 }
@@ -39,6 +40,11 @@ pub fn astray() -> Vec<String> {
         ("turn_server", "talk-on-a-stream"),
         ("turn_client", "datagrams"),
         ("turn_client", "stream"),
+        ("recording", "direct"),
+        ("recording", "stun"),
+        ("recording", "relay-udp"),
+        ("recording", "relay-tls"),
+        ("recording", "failed"),
     ];
     let seeds = all().into_iter();
     let missed = seeds.filter(|(target, name, bytes)| {
@@ -46,12 +52,32 @@ pub fn astray() -> Vec<String> {
             && !match *target {
                 "agent" => crate::agent::check(bytes),
                 "turn_server" => crate::turn_server::check(bytes),
+                "recording" => crate::recording::check(bytes),
                 _ => crate::turn_client::check(bytes),
             }
     });
     missed
         .map(|(target, name, _)| format!("{target}/{name}"))
         .collect()
+}
+
+/// Recordings as they were made; with a byte changed, parts gone, twice and put in; and none at all.
+fn recorded() -> Vec<Seed> {
+    let seed = |name, bytes: &[u8]| ("recording", name, bytes.to_vec());
+    vec![
+        seed("direct", &[0]),
+        seed("stun", &[2]),
+        seed("relay-udp", &[4]),
+        seed("relay-all", &[6]),
+        seed("relay-tls", &[8]),
+        seed("failed", &[10]),
+        seed("changed", &[5, 1, 4, 0, 3, 0, 1, 80, 255]),
+        seed("gone", &[4, 2, 2, 0, 60]),
+        seed("twice", &[3, 3, 0, 150, 250]),
+        seed("put-in", &[7, 4, 1, 0, 0, 3, 1, 2, 3]),
+        seed("empty", &[255]),
+        seed("cut-off", b"\xffnilasr\0\x01\x050.1.0\0"),
+    ]
 }
 
 fn message(class: Class, method: Method, write: impl FnOnce(&mut MessageBuilder<'_>)) -> Vec<u8> {

@@ -87,10 +87,8 @@ pub(crate) struct Demo {
     /// Use only the relay, even where a direct path is possible
     #[arg(long)]
     pub(crate) relay_only: bool,
-    /// Record the sessions of both peers, without their secrets: the first into FILE, the second into FILE.b; see
-    /// `nilas replay` and `nilas explain`
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) record: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) recording: Recording,
     /// Print JSON lines; the last one is the result (schema nilas.demo/1)
     #[arg(long)]
     pub(crate) json: bool,
@@ -174,9 +172,20 @@ pub(crate) struct Network {
     /// Use loopback addresses too (they are used anyway where there is nothing else)
     #[arg(long)]
     pub(crate) loopback: bool,
-    /// Record the session into this file, without its secrets, for `nilas replay` and `nilas explain`
+    #[command(flatten)]
+    pub(crate) recording: Recording,
+}
+
+/// Whether and how sessions are recorded.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Recording {
+    /// Record the session, without its secrets, for `nilas replay` and `nilas explain`; where both peers run here, the
+    /// second one into FILE.b
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) record: Option<PathBuf>,
+    /// Let a recording grow to so many MiB, and only count what comes after that
+    #[arg(long, value_name = "MIB", default_value_t = 16, requires = "record", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) record_limit: u32,
 }
 
 /// Serve STUN and TURN over UDP, TCP, TLS and DTLS, and let peers meet under a code over WebSocket.
@@ -283,15 +292,13 @@ pub(crate) struct Sim {
     /// Draw the first session as a sequence diagram into this file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "matrix")]
     pub(crate) html: Option<PathBuf>,
-    /// Record the first session, without its secrets: the first peer into FILE, the second into FILE.b; see
-    /// `nilas replay` and `nilas explain`
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["matrix", "worlds"])]
-    pub(crate) record: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) recording: Recording,
     /// Run every kind of access beside every other
-    #[arg(long, conflicts_with_all = ["nat_a", "nat_b"])]
+    #[arg(long, conflicts_with_all = ["nat_a", "nat_b", "record"])]
     pub(crate) matrix: bool,
     /// Run sessions in this many random worlds, and look whether what must hold in every one does
-    #[arg(long, value_name = "N", conflicts_with_all = ["nat_a", "nat_b", "matrix", "html", "loss", "rtt_ms", "servers", "controlling", "runs"], value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", conflicts_with_all = ["nat_a", "nat_b", "matrix", "html", "record", "loss", "rtt_ms", "servers", "controlling", "runs"], value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) worlds: Option<u32>,
     /// Print the matrix as a page of Markdown
     #[arg(long, requires = "matrix", conflicts_with_all = ["json", "nat_a"])]
@@ -305,9 +312,8 @@ pub(crate) struct Sim {
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Agent {
-    /// Record the session into this file, without its secrets, for `nilas replay` and `nilas explain`
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) record: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) recording: Recording,
 }
 
 /// Play a recorded session back, and show where this build does something else.

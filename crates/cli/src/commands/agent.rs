@@ -1,7 +1,6 @@
 //! `nilas agent`: one agent, driven by JSON lines.
 
 use std::io::{self, Write};
-use std::path::Path;
 
 use nilas::{Agent, Batch, Connection, Event, Events, GatheringState, Role, SelectedPair, State};
 use nilas_ice::{AgentError, Candidate, TcpCandidates};
@@ -18,11 +17,11 @@ use crate::recording;
 const MAX_LINE: usize = 6 * 65_535 + 1_024;
 
 pub(crate) fn run(arguments: &arguments::Agent) -> Result<(), Failure> {
-    super::runtime()?.block_on(drive(arguments.record.as_deref()))
+    super::runtime()?.block_on(drive(&arguments.recording))
 }
 
 /// Waits for `start`, and drives the agent to its end.
-async fn drive(record: Option<&Path>) -> Result<(), Failure> {
+async fn drive(record: &arguments::Recording) -> Result<(), Failure> {
     let mut lines = input::lines(MAX_LINE)?;
     while let Some(line) = lines.recv().await {
         match understand(line) {
@@ -60,7 +59,7 @@ struct Teller {
 }
 
 impl Session {
-    async fn start(start: &Start, record: Option<&Path>) -> Result<Self, Failure> {
+    async fn start(start: &Start, record: &arguments::Recording) -> Result<Self, Failure> {
         let interfaces = network::interfaces()?;
         let role = if start.controlling {
             Role::Controlling

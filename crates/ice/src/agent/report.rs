@@ -74,6 +74,7 @@ impl Agent {
                     base_kind: base.kind(),
                     remote: remote.address,
                     remote_kind: remote.candidate.kind,
+                    tcp: matches!(remote.candidate.transport, Transport::Tcp(_)),
                     state: pair.state,
                     local,
                     nominated: pair.nominated,

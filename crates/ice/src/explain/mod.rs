@@ -221,6 +221,8 @@ pub struct PairStory {
     pub remote: SocketAddr,
     /// The type of the peer's candidate.
     pub remote_type: CandidateType,
+    /// Whether it is of TCP (RFC 6544), and not of UDP.
+    pub tcp: bool,
     /// When it was formed.
     pub formed_ms: f64,
     /// When it was first checked.

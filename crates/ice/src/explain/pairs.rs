@@ -106,6 +106,7 @@ impl Pairs {
                 local_relayed: life.view.base_kind == CandidateType::Relay,
                 remote: life.view.remote,
                 remote_type: life.view.remote_kind,
+                tcp: life.view.tcp,
                 formed_ms: since(life.formed),
                 checked_ms: life.checked.map(since),
                 worked_ms: life.worked.map(since),

@@ -232,6 +232,9 @@ impl fmt::Display for PairStory {
             "{relay}{} to {} {}",
             self.local, self.remote_type, self.remote
         )?;
+        if self.tcp {
+            write!(f, " over TCP")?;
+        }
         if self.generation > 0 {
             write!(f, " (restart {})", self.generation)?;
         }

@@ -368,7 +368,17 @@ fn digest(bytes: &[u8], hasher: &mut SipHasher13) {
         return digest(inner, hasher);
     }
     let Ok(message) = Message::parse(bytes) else {
-        return hasher.write(bytes);
+        // RFC 4571: a connection to a peer has the length before each message.
+        return match bytes {
+            [high, low, inner @ ..]
+                if usize::from(u16::from_be_bytes([*high, *low])) == inner.len()
+                    && is_stun(inner) =>
+            {
+                hasher.write(&bytes[..FRAME_HEAD]);
+                digest(inner, hasher);
+            }
+            _ => hasher.write(bytes),
+        };
     };
     hasher.write(&bytes[..20]);
     for attribute in message.attributes() {

@@ -176,6 +176,8 @@ pub(crate) struct PairView {
     pub(crate) base_kind: CandidateType,
     pub(crate) remote: SocketAddr,
     pub(crate) remote_kind: CandidateType,
+    /// Whether it is of TCP (RFC 6544).
+    pub(crate) tcp: bool,
     pub(crate) state: PairState,
     /// What its mapped address names, where it is valid.
     pub(crate) local: Option<(CandidateType, SocketAddr)>,
@@ -349,6 +351,7 @@ wire_struct!(PairView {
     base_kind,
     remote,
     remote_kind,
+    tcp,
     state,
     local,
     nominated,

@@ -124,7 +124,7 @@ async fn meet_under_code(
     } else {
         Role::Controlled
     };
-    let agent = recording::agent(config, arguments.network.record.as_deref(), "connect").await?;
+    let agent = recording::agent(config, &arguments.network.recording, "connect").await?;
     let agent = Arc::new(agent);
     let signaled = Arc::clone(&agent);
     let exchange = tokio::spawn(async move {
@@ -141,7 +141,7 @@ async fn exchange_tickets(
 ) -> Result<Session, Failure> {
     // Both sides are alike, and ICE heals that (RFC 8445 section 7.3.1.1).
     let config = network::from_arguments(Role::Controlling, &arguments.network)?;
-    let agent = recording::agent(config, arguments.network.record.as_deref(), "connect").await?;
+    let agent = recording::agent(config, &arguments.network.recording, "connect").await?;
     let own = agent.ticket().await.map_err(|_| {
         Failure::no_connection(
             "this machine has no address to tell: bring a network interface up, or add --loopback",

@@ -28,7 +28,6 @@ use crate::network;
 use crate::output::reason::why;
 use crate::output::text::milliseconds;
 use crate::output::{Event, Format, Reporter, Stream, json_line};
-use crate::recording;
 
 /// The schema of the last JSON line.
 const SCHEMA: &str = "nilas.demo/1";
@@ -140,9 +139,9 @@ impl Stage {
                 rendezvous: server.rendezvous,
                 relay: relay.map(|relay| relay.access(server.turn)),
                 relay_only: arguments.relay_only,
-                record: match (&arguments.record, side) {
-                    (Some(file), Side::B) => Some(recording::of_second(file)),
-                    (file, _) => file.clone(),
+                recording: match side {
+                    Side::A => arguments.recording.clone(),
+                    Side::B => arguments.recording.of_second(),
                 },
                 creates: side == Side::A,
                 orders,

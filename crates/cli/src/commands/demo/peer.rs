@@ -1,7 +1,6 @@
 //! One of the two peers of a demo: an agent on a thread and a runtime of its own, which reports what happens.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::echo::Echoing;
 use super::relay::Access;
 use super::result::Outcome;
+use crate::arguments::Recording;
 use crate::network;
 use crate::output::{CandidateView, Event, PairView};
 use crate::recording;
@@ -33,7 +33,7 @@ pub(super) struct Plan {
     pub(super) relay: Option<Access>,
     pub(super) relay_only: bool,
     /// Where the session is recorded.
-    pub(super) record: Option<PathBuf>,
+    pub(super) recording: Recording,
     /// Whether this peer asks for the code; the other one is told it.
     pub(super) creates: bool,
     pub(super) orders: UnboundedReceiver<Order>,
@@ -125,7 +125,7 @@ impl Peer {
             config = relay.add_to(config).map_err(|error| error.to_string())?;
         }
         config = config.relay_only(plan.relay_only);
-        let agent = recording::agent(config, plan.record.as_deref(), "demo")
+        let agent = recording::agent(config, &plan.recording, "demo")
             .await
             .map_err(|error| error.to_string())?;
         let connection = agent.connection().map_err(|error| error.to_string())?;

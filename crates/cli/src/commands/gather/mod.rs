@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &arguments::Gather) -> Result<(), Failure> {
     let reporter = Reporter::new(format, Stream::Stdout, EVENT_SCHEMA);
     let config = network::from_arguments(Role::Controlling, &arguments.network)?;
     let summary = super::runtime()?.block_on(async {
-        let endpoint = recording::endpoint(arguments.network.record.as_deref(), "gather")?;
+        let endpoint = recording::endpoint(&arguments.network.recording, "gather")?;
         gather(config, endpoint, &reporter).await
     })?;
     if arguments.json {

@@ -13,7 +13,6 @@ use crate::arguments;
 use crate::commands::print_line;
 use crate::failure::Failure;
 use crate::output::json_line;
-use crate::recording;
 
 const SCHEMA: &str = "nilas.sim/1";
 
@@ -115,17 +114,17 @@ pub(super) fn run(arguments: &arguments::Sim) -> Result<(), Failure> {
             Failure::usage(format!("{} cannot be written: {error}", file.display()))
         })?;
     }
-    if let Some(file) = &arguments.record {
+    if arguments.recording.record.is_some() {
         let note = format!(
             "sim --nat-a {a} --nat-b {b} --servers {} --seed {}",
             first.servers, first.seed
         );
-        let session = first.run_recorded(recording::options(&note));
+        let session = first.run_recorded(arguments.recording.options(&note));
         let mut session = session.map_err(Failure::usage)?;
-        let [of_a, of_b] =
-            [session.a, session.b].map(|agent| session.world.end_recording(agent.node));
-        recording::write(file, &of_a)?;
-        recording::write(&recording::of_second(file), &of_b)?;
+        let mut end = |agent: nilas_sim::Agent| session.world.end_recording(agent.node);
+        let (of_a, of_b) = (end(session.a), end(session.b));
+        arguments.recording.write(&of_a)?;
+        arguments.recording.of_second().write(&of_b)?;
     }
     let seeds: Vec<u64> = (0..u64::from(arguments.runs))
         .map(|run| arguments.seed.wrapping_add(run))

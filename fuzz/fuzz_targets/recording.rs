@@ -1,0 +1,5 @@
+//! Recordings, played back and explained.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| drop(nilas_fuzz::recording::check(data)));
