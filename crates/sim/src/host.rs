@@ -26,6 +26,8 @@ pub(crate) struct Host {
     /// The sockets of the engine.
     pub(crate) addresses: BTreeMap<SocketId, SocketAddr>,
     next_socket: u32,
+    /// Whether the machine is suspended.
+    pub(crate) is_asleep: bool,
     /// How often the engine was woken at this one moment.
     wakes: (Time, u32),
 }
@@ -58,6 +60,7 @@ impl Host {
             streams: Streams::default(),
             addresses: BTreeMap::new(),
             next_socket: 0,
+            is_asleep: false,
             wakes: (Time::ZERO, 0),
         }
     }

@@ -189,6 +189,27 @@ impl World {
         self.nodes[node.0].up = up;
     }
 
+    /// Suspends a host: nothing leaves it, nothing reaches it, and its engine does not run, until it is
+    /// [resumed](Self::resume). Signaling reaches it all the same: [hold](Self::hold_signals) what is to wait.
+    ///
+    /// # Panics
+    /// If it is no host.
+    pub fn suspend(&mut self, node: NodeId) {
+        self.host_mut(node).is_asleep = true;
+        self.set_up(node, false);
+    }
+
+    /// Resumes a suspended host. Its engine finds itself at a later time.
+    ///
+    /// # Panics
+    /// If it is no host.
+    pub fn resume(&mut self, node: NodeId) {
+        let host = self.host_mut(node);
+        (host.is_asleep, host.wake) = (false, None);
+        self.set_up(node, true);
+        self.settle(node);
+    }
+
     /// Runs for this long.
     pub fn run_for(&mut self, duration: Duration) {
         self.run_until(duration, |_| false);
@@ -272,6 +293,9 @@ impl World {
             }
             Happening::Wake { node } => {
                 let host = self.host_mut(node);
+                if host.is_asleep {
+                    return;
+                }
                 // An older wake-up, which a later deadline has replaced, is nothing.
                 if host.wake == Some(now) {
                     host.wake = None;

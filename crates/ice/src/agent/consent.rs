@@ -6,6 +6,10 @@
 //! 4 seconds. The agent is **disconnected** 7 seconds after the last answer (6 seconds and two round
 //! trips, where that is longer), and has **failed** 30
 //! seconds after it, when consent expires (RFC 7675 section 5.1).
+//!
+//! A machine that was suspended finds itself later than it asked to be woken. The path is checked at once then; and
+//! where consent has expired in its sleep, the agent restarts as soon as it is awake, if it may: RFC 7675 section 5.1 forbids
+//! to go on with the old credentials, and the peer has most likely given the path up as well.
 
 use core::time::Duration;
 
@@ -29,6 +33,8 @@ const EXPIRY: Duration = Duration::from_secs(30);
 /// A check was missed and the probes after it, too.
 const DISCONNECTED: Duration = Duration::from_secs(7);
 const GREATEST_PROBE: Duration = Duration::from_secs(4);
+/// Whoever is polled so much later than it asked for has slept.
+const OVERSLEPT: Duration = Duration::from_secs(2);
 
 /// The state of consent on a generation's selected pair.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +88,8 @@ impl Agent {
         }
         if let Some(consent) = &mut generation.consent
             && !consent.lost
+            // An answer may have waited while the machine slept.
+            && consent.confirmed_at + EXPIRY > now
         {
             consent.confirmed_at = now;
             consent.probe_at = None;
@@ -121,10 +129,19 @@ impl Agent {
         if consent.lost {
             return None;
         }
+        let has_slept = self
+            .consent_deadline()
+            .is_some_and(|at| at + OVERSLEPT <= now);
         if consent.confirmed_at + EXPIRY <= now {
-            self.lose_consent(shared, number);
+            match has_slept && self.settings.restarts_alone {
+                true => self.expired_asleep(shared, now),
+                false => self.lose_consent(shared, number),
+            }
             self.update_state(shared, now);
             return None;
+        }
+        if has_slept && number == self.current.number {
+            self.suspect(shared, now, Doubt::Data);
         }
         self.update_state(shared, now);
         if consent.probe_at.is_some_and(|at| at <= now) {
@@ -239,6 +256,19 @@ impl Agent {
                 self.current.abandoned = true;
                 self.set_state(shared, State::Failed, Some(Verdict::ConsentExpired));
             }
+        }
+    }
+
+    /// Consent has expired while the machine slept: the agent begins anew, and has not failed as long as the peer may
+    /// still answer.
+    fn expired_asleep(&mut self, shared: &mut Shared, now: Time) {
+        // Whatever restarted before has nothing to do with it.
+        self.restart_after = now;
+        self.restart_alone(shared, now);
+        self.end_previous(shared);
+        self.path.publish(Err(NoPath::ConsentExpired));
+        if self.current.remote.is_none() {
+            self.current.patience_ends = Some(now + EXPIRY);
         }
     }
 

@@ -13,7 +13,7 @@ use super::trickle::plain;
 use super::{Agent, Bind, Duty, Socket};
 use crate::candidate::{Candidate, CandidateType, Foundation, Transport, priority};
 use crate::config::StunServer;
-use crate::event::{CandidateError, Event, GatheringState};
+use crate::event::{CandidateError, Event, GatheringState, State};
 use crate::ids::{RequestId, SocketId};
 use crate::io::{BindError, Command, ResolveError};
 use crate::shared::Shared;
@@ -447,7 +447,9 @@ impl Agent {
     }
 
     fn keeps_alive(&self) -> bool {
-        self.current.selected.is_none() && self.state != crate::event::State::Failed
+        // Whoever answers a restart late meets candidates that still hold.
+        let waits = self.state != State::Failed || self.current.abandoned;
+        self.current.selected.is_none() && waits
     }
 
     /// A server answered, with an address or an error.

@@ -60,6 +60,8 @@ impl Agent {
         }
         match generation.remote {
             Some(_) => State::Checking,
+            // It restarted because it has lost its path, and the peer has not answered yet.
+            None if generation.patience_ends.is_some() => State::Disconnected,
             None => State::New,
         }
     }
@@ -115,7 +117,14 @@ impl Agent {
         if self.patience_deadline().is_none_or(|at| at > now) {
             return;
         }
-        let verdict = self.diagnose();
+        let verdict = match self.current.remote {
+            Some(_) => self.diagnose(),
+            // The peer did not answer the restart.
+            None => {
+                self.current.abandoned = true;
+                Verdict::ConsentExpired
+            }
+        };
         self.set_state(shared, State::Failed, Some(verdict));
     }
 

@@ -379,3 +379,85 @@ fn a_jittery_path_is_not_left_more_than_twice_a_minute() {
         }
     }
 }
+
+/// The phone sleeps, and what the peer tells it waits until it is awake. The longest time without data since then.
+fn sleep(
+    scene: &mut Scene,
+    duration: Duration,
+    meanwhile: impl FnOnce(&mut Scene),
+) -> [Duration; 2] {
+    let (phone, peer) = (scene.phone, scene.peer);
+    scene.world.suspend(phone.node);
+    scene.world.hold_signals(peer);
+    meanwhile(scene);
+    scene.world.run_for(duration);
+    scene.world.release_signals(peer);
+    scene.world.resume(phone.node);
+    scene.talk(Duration::from_secs(20))
+}
+
+#[test]
+fn a_machine_that_slept_for_ten_minutes_goes_on_as_soon_as_it_is_awake() {
+    for role in ROLES {
+        for forgotten in [false, true] {
+            let mut scene = Scene::connected(1, role, 1);
+            let gaps = sleep(&mut scene, 10 * MINUTE, |scene| {
+                if forgotten {
+                    for nat in scene.nats.clone() {
+                        scene.world.reboot(nat);
+                    }
+                }
+            });
+            // Consent is gone on both sides: four round trips and signaling, there and back.
+            scene.assert_within(gaps, ms(4 * 50 + 2 * 25 + 20));
+            let states = scene.states(scene.phone);
+            assert!(!states.contains(&State::Failed), "{role:?}: {states:?}");
+            assert!(scene.world.is_up(scene.phone) && scene.world.is_up(scene.peer));
+        }
+    }
+}
+
+#[test]
+fn after_a_short_sleep_the_old_path_is_checked_at_once() {
+    for role in ROLES {
+        let mut scene = Scene::connected(1, role, 1);
+        let before = scene.world.events(scene.phone).len();
+        let gaps = sleep(&mut scene, Duration::from_secs(5), |_| {});
+        scene.assert_within(gaps, ms(4 * 50 + 2 * 25 + 20));
+        scene.assert_unbroken();
+        let states = &scene.world.events(scene.phone)[before..];
+        assert!(
+            !states.iter().any(|(_, event)| matches!(
+                event,
+                Event::StateChange {
+                    verdict: Some(_),
+                    ..
+                }
+            )),
+            "{role:?}: {states:?}"
+        );
+    }
+}
+
+#[test]
+fn a_machine_that_wakes_where_nobody_answers_has_failed_after_half_a_minute() {
+    for role in ROLES {
+        let mut scene = Scene::connected(1, role, 1);
+        let (phone, peer) = (scene.phone.node, scene.peer.node);
+        scene.world.suspend(phone);
+        scene.world.set_up(peer, false);
+        for agent in [scene.phone, scene.peer] {
+            scene.world.hold_signals(agent);
+        }
+        scene.world.run_for(10 * MINUTE);
+        scene.world.resume(phone);
+        scene.world.run_for(Duration::from_secs(20));
+        assert_eq!(
+            scene.world.state(scene.phone),
+            State::Disconnected,
+            "{role:?}"
+        );
+        scene.world.run_for(Duration::from_secs(11));
+        assert_eq!(scene.world.state(scene.phone), State::Failed, "{role:?}");
+    }
+}
