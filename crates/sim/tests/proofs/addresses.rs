@@ -68,7 +68,18 @@ fn a_temporary_address_is_told_and_its_successor_takes_over_without_a_gap() {
         let new = told(&peers, since);
         assert!(new.ends_with(&[ip(SECOND)]), "{roles:?}: {new:?}");
         assert!(!new.contains(&ip(FIRST)), "{roles:?}: {new:?}");
+
+        // A week later the first is gone; what still used it moves on.
+        peers.world.mark_addresses(host, 0, &[ip(SECOND)], &[]);
+        let left = [ip(STABLE), ip(SECOND)];
+        let moved = peers
+            .world
+            .move_interface(host, 0, Realm::INTERNET, &left, link);
+        moved.expect("free");
+        peers.world.run_for(Duration::from_secs(5));
+        assert!(peers.world.is_up(a) && peers.world.is_up(b), "{roles:?}");
         let selected = peers.world.selected_pair(a).expect("a pair");
         assert_eq!(selected.base.ip(), ip(SECOND), "{roles:?}");
+        peers.assert_data_both_ways();
     }
 }
