@@ -182,11 +182,19 @@ impl PathCell {
         }
     }
 
+    /// Whether the path is still the one that [`load`](Self::load) gave with this epoch: cheaper than to load
+    /// it again for each datagram.
+    pub fn is_at(&self, epoch: u32) -> bool {
+        let version = self.version.load(Ordering::Acquire);
+        version & 1 == 0 && epoch_of(version) == epoch
+    }
+
     /// To be called by whoever sent `packets` datagrams of application data, together `bytes` long.
     pub fn record_sent(&self, now: Time, packets: u64, bytes: u64) {
         self.packets_sent.fetch_add(packets, Ordering::Relaxed);
         self.bytes_sent.fetch_add(bytes, Ordering::Relaxed);
-        self.last_sent.fetch_max(now.as_nanos(), Ordering::Relaxed);
+        // Of two at once either may stand: they differ by no more than a send takes.
+        self.last_sent.store(now.as_nanos(), Ordering::Relaxed);
     }
 
     /// Datagrams of application data sent so far.
@@ -320,8 +328,12 @@ fn decode(version: u64, words: Words) -> Result<Path, NoPath> {
     Ok(Path {
         via,
         framing,
-        epoch: (version / 2) as u32,
+        epoch: epoch_of(version),
     })
+}
+
+const fn epoch_of(version: u64) -> u32 {
+    (version / 2) as u32
 }
 
 const fn split(address: u128) -> [u64; 2] {
@@ -367,6 +379,8 @@ mod tests {
             cell.publish(Ok((via, framing)));
             let path = cell.load().expect("a path");
             assert_eq!((path.via, path.framing), (via, framing));
+            assert!(cell.is_at(path.epoch));
+            assert!(!cell.is_at(path.epoch - 1), "the one before is past");
         }
         for reason in [
             NoPath::NotConnected,

@@ -1,4 +1,4 @@
-//! Which sockets and streams may have something to receive.
+//! Which sockets and streams may have something to receive, and whether there is anything else to do.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -14,6 +14,8 @@ use nilas_ice::{SocketId, StreamId};
 pub(crate) enum Source {
     Socket(SocketId),
     Stream(StreamId),
+    /// Everything else: what applications ask for, results, the timer.
+    Control,
 }
 
 /// The sources that may have something, the one that has waited longest first.

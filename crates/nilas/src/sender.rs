@@ -130,9 +130,9 @@ impl Sender {
             let (cell, framer) = (&self.session.path, &mut self.framer);
             // The path may change or end while there is no room.
             let sent = held
-                .when_writable(|| match cell.load() {
-                    Ok(now) if now == path => send(framer, &held, &path).map(Some),
-                    _ => Ok(None),
+                .when_writable(|| match cell.is_at(path.epoch) {
+                    true => send(framer, &held, &path).map(Some),
+                    false => Ok(None),
                 })
                 .await
                 .map_err(|error| refused(&held, &error))?;
@@ -145,6 +145,11 @@ impl Sender {
 
     /// The path of this moment and what carries it.
     fn route(&mut self) -> Result<(Held, Path), Error> {
+        if let Some(path) = self.path.filter(|path| self.session.path.is_at(path.epoch))
+            && let Some(held) = self.way.hold()
+        {
+            return Ok((held, path));
+        }
         let path = match self.session.path.load() {
             Ok(path) => path,
             Err(NoPath::Closed) => return Err(Error::Closed),

@@ -78,6 +78,7 @@ impl Driver {
     pub(super) fn connect(&mut self, request: RequestId, local: SocketAddr, remote: SocketAddr) {
         self.opening
             .spawn(async move { (request, connect_from(local, remote).await) });
+        self.control.enqueue();
     }
 
     /// Somebody has connected. The engine says whether it is welcome.

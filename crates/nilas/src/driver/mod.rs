@@ -12,11 +12,13 @@ mod streams;
 mod tape;
 
 use std::collections::HashMap;
-use std::future::{Future, poll_fn, ready};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 
 use nilas_ice::{
     AgentId, Application, BindError, Command, Engine, Event, Handled, Input, Interface, Output,
@@ -26,13 +28,13 @@ use nilas_net::stream::Stream;
 use nilas_net::{Clock, ReceiveBatch, UdpSocket, bind_error, send_error};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{JoinSet, yield_now};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use self::listeners::{Accepted, Listeners};
 use self::streams::StreamSource;
 pub(crate) use self::tape::Tape;
 use crate::inbox::Inbox;
-use crate::ready::{ReadyList, Source};
+use crate::ready::{Place, ReadyList, Source};
 use crate::servers::{Brought, Servers};
 use crate::session::Request;
 use crate::snapshot::Snapshot;
@@ -60,6 +62,8 @@ pub(crate) struct Driver {
     sockets: Arc<SocketTable>,
     readers: HashMap<SocketId, Reader>,
     ready: Arc<ReadyList>,
+    /// The place in that list of all that is no socket or stream, so that a datagram costs no look at it.
+    control: Place,
     next_socket: u32,
     servers: Servers,
     resolving: JoinSet<(RequestId, Result<Vec<SocketAddr>, ResolveError>)>,
@@ -101,16 +105,21 @@ struct Staged {
     delivered: usize,
 }
 
-/// What a turn of the driver is about.
-enum Turn {
+/// What is no datagram and no bytes of a stream.
+enum Control {
     Request(Option<Request>),
     Close(AgentId),
     Resolved(RequestId, Result<Vec<SocketAddr>, ResolveError>),
     Opened(RequestId, Result<Stream, StreamError>),
     Accepted(Accepted),
     Interfaces(Vec<Interface>),
-    Readable(Source),
     Deadline,
+}
+
+/// What the handles of agents send to the driver.
+struct Inlets {
+    requests: mpsc::Receiver<Request>,
+    closings: mpsc::UnboundedReceiver<AgentId>,
 }
 
 /// How the engine stands after a turn.
@@ -128,13 +137,15 @@ impl Driver {
         sockets: Arc<SocketTable>,
         tape: Option<Tape>,
     ) -> Self {
+        let ready = Arc::default();
         Self {
             engine,
             clock,
             agents: HashMap::new(),
             sockets,
             readers: HashMap::new(),
-            ready: Arc::default(),
+            control: Place::new(Source::Control, &ready),
+            ready,
             next_socket: 0,
             servers: Servers::default(),
             resolving: JoinSet::new(),
@@ -157,14 +168,17 @@ impl Driver {
     /// Drives the engine until the last handle is dropped; then closes what is open, and ends.
     pub(crate) async fn run(
         mut self,
-        mut requests: mpsc::Receiver<Request>,
-        mut closings: mpsc::UnboundedReceiver<AgentId>,
+        requests: mpsc::Receiver<Request>,
+        closings: mpsc::UnboundedReceiver<AgentId>,
     ) {
-        let timer = sleep_until(Instant::now());
-        tokio::pin!(timer);
+        let mut inlets = Inlets { requests, closings };
+        let mut timer = pin!(sleep_until(Instant::now()));
         let mut turns = 0;
+        // The first look registers for more.
+        self.control.enqueue();
+        let mut now = self.clock.now();
         loop {
-            let polled = self.poll_engine();
+            let polled = self.poll_engine(now);
             if let Some(tape) = &mut self.tape {
                 tape.write(&mut self.engine);
             }
@@ -172,64 +186,92 @@ impl Driver {
                 let deadline = Instant::from_std(self.clock.instant(time));
                 if deadline != timer.deadline() {
                     timer.as_mut().reset(deadline);
+                    // It must be looked at again to wake anyone.
+                    self.control.enqueue();
+                } else if timer.is_elapsed() {
+                    self.control.enqueue();
                 }
             }
             if turns >= TURNS_PER_YIELD || self.staged.delivered >= BYTES_PER_YIELD {
                 (turns, self.staged.delivered) = (0, 0);
                 yield_now().await;
             }
-            // The order starves nobody but by the application's own requests, and the engine looks at
-            // its deadlines whenever it is polled, which is once a turn.
-            let turn = {
-                let next = async {
-                    tokio::select! {
-                        biased;
-                        request = requests.recv() => Turn::Request(request),
-                        Some(agent) = closings.recv() => Turn::Close(agent),
-                        Some(Ok((request, result))) = self.resolving.join_next() => Turn::Resolved(request, result),
-                        Some(Ok((request, result))) = self.opening.join_next() => Turn::Opened(request, result),
-                        Some(accepted) = self.listeners.accepted.recv() => Turn::Accepted(accepted),
-                        Some(found) = self.changes.1.recv() => Turn::Interfaces(found),
-                        source = self.ready.next() => Turn::Readable(source),
-                        () = &mut timer, if matches!(polled, Polled::Idle(Some(_))) => Turn::Deadline,
-                        () = ready(()), if matches!(polled, Polled::More) => Turn::Deadline,
-                    }
-                };
-                tokio::pin!(next);
-                poll_fn(|cx| {
-                    let turn = next.as_mut().poll(cx);
-                    if turn.is_pending() {
-                        (turns, self.staged.delivered) = (0, 0);
-                    }
-                    turn
-                })
-                .await
-            };
-            match turn {
-                Turn::Request(Some(request)) => self.serve(request),
-                Turn::Request(None) => break,
-                Turn::Close(agent) => self.close(agent),
-                Turn::Resolved(request, result) => {
-                    let result = result.as_deref().map_err(|error| *error);
-                    self.input(Input::Resolved { request, result });
+            // Each source has its turn in the order in which they became ready, so that none starves, and the
+            // engine looks at its deadlines whenever it is polled, which is once a turn.
+            let source = match polled {
+                Polled::More => self.ready.try_next(),
+                Polled::Idle(_) => {
+                    let mut next = pin!(self.ready.next());
+                    let next = poll_fn(|cx| {
+                        let source = next.as_mut().poll(cx);
+                        if source.is_pending() {
+                            (turns, self.staged.delivered) = (0, 0);
+                        }
+                        source
+                    });
+                    Some(next.await)
                 }
-                Turn::Opened(request, result) => self.opened(request, result),
-                Turn::Accepted(accepted) => self.accepted(accepted),
-                Turn::Interfaces(found) => self.take_interfaces(found),
-                Turn::Readable(Source::Socket(socket)) => self.read(socket),
-                Turn::Readable(Source::Stream(stream)) => self.read_stream(stream),
-                Turn::Deadline => {}
+            };
+            now = self.clock.now();
+            match source {
+                Some(Source::Socket(socket)) => self.read(now, socket),
+                Some(Source::Stream(stream)) => self.read_stream(now, stream),
+                Some(Source::Control) => match self.next_control(&mut inlets, timer.as_mut()) {
+                    Some(Control::Request(None)) => break,
+                    Some(control) => self.take(control),
+                    None => {}
+                },
+                None => {}
             }
             turns += 1;
         }
         for agent in self.agents.keys().copied().collect::<Vec<_>>() {
             self.close(agent);
         }
-        while matches!(self.poll_engine(), Polled::More) {}
+        while matches!(self.poll_engine(self.clock.now()), Polled::More) {}
+    }
+
+    /// One thing to do, if there is any. Others may be there, which have their turn after the sockets.
+    fn next_control(&mut self, inlets: &mut Inlets, timer: Pin<&mut Sleep>) -> Option<Control> {
+        self.control.begin();
+        let cx = &mut self.control.context();
+        let found = if let Poll::Ready(request) = inlets.requests.poll_recv(cx) {
+            Control::Request(request)
+        } else if let Poll::Ready(Some(agent)) = inlets.closings.poll_recv(cx) {
+            Control::Close(agent)
+        } else if let Poll::Ready(Some(Ok((request, result)))) = self.resolving.poll_join_next(cx) {
+            Control::Resolved(request, result)
+        } else if let Poll::Ready(Some(Ok((request, result)))) = self.opening.poll_join_next(cx) {
+            Control::Opened(request, result)
+        } else if let Poll::Ready(Some(accepted)) = self.listeners.accepted.poll_recv(cx) {
+            Control::Accepted(accepted)
+        } else if let Poll::Ready(Some(found)) = self.changes.1.poll_recv(cx) {
+            Control::Interfaces(found)
+        } else {
+            // The last one to be looked at: there is nothing else, and the engine says when to look again.
+            return timer.poll(cx).is_ready().then_some(Control::Deadline);
+        };
+        self.control.enqueue();
+        Some(found)
+    }
+
+    fn take(&mut self, control: Control) {
+        match control {
+            Control::Request(Some(request)) => self.serve(request),
+            Control::Close(agent) => self.close(agent),
+            Control::Resolved(request, result) => {
+                let result = result.as_deref().map_err(|error| *error);
+                self.input(Input::Resolved { request, result });
+            }
+            Control::Opened(request, result) => self.opened(request, result),
+            Control::Accepted(accepted) => self.accepted(accepted),
+            Control::Interfaces(found) => self.take_interfaces(found),
+            Control::Request(None) | Control::Deadline => {}
+        }
     }
 
     /// Reads from a socket once, which may bring many datagrams.
-    fn read(&mut self, id: SocketId) {
+    fn read(&mut self, now: Time, id: SocketId) {
         let Some(reader) = self.readers.get_mut(&id) else {
             return;
         };
@@ -239,7 +281,6 @@ impl Driver {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return reader.wait(),
             Err(_) => return reader.failed(),
         }
-        let now = self.clock.now();
         for (remote, range) in self.batch.datagrams() {
             let payload = &self.batch.bytes()[range.clone()];
             match self.engine.handle(
@@ -268,27 +309,27 @@ impl Driver {
     }
 
     /// Carries out what the engine wants, as much as one turn may take.
-    fn poll_engine(&mut self) -> Polled {
+    fn poll_engine(&mut self, mut now: Time) -> Polled {
         for _ in 0..OUTPUTS_PER_TURN {
-            let now = self.clock.now();
             match self.engine.poll(now, &mut self.transmit[..]) {
                 Output::Transmit(transmit) => {
-                    let Some(reader) = self.readers.get(&transmit.socket) else {
-                        continue;
-                    };
+                    let (socket, remote) = (transmit.socket, transmit.destination);
                     let datagram = &self.transmit[..transmit.size];
-                    match reader.socket.try_send(transmit.destination, datagram) {
-                        Ok(()) => {}
-                        // A full socket drops what the network could have dropped as well: it is sent again.
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        Err(error) => {
-                            let (socket, remote) = (transmit.socket, transmit.destination);
+                    let sent = self
+                        .readers
+                        .get(&socket)
+                        .map(|reader| reader.socket.try_send(remote, datagram));
+                    match sent {
+                        Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
+                            let error = send_error(&error);
                             self.input(Input::SendError {
                                 socket,
                                 remote,
-                                error: send_error(&error),
+                                error,
                             });
                         }
+                        // A full socket drops what the network could have dropped as well: it is sent again.
+                        _ => {}
                     }
                 }
                 Output::Event(agent, event) => self.publish(agent, event),
@@ -317,6 +358,7 @@ impl Driver {
                 }) => {
                     let found = self.servers.resolve((name, port));
                     self.resolving.spawn(async move { (request, found.await) });
+                    self.control.enqueue();
                 }
                 Output::StreamTransmit(transmit) => self.write_stream(transmit),
                 Output::Command(Command::OpenStream {
@@ -328,12 +370,14 @@ impl Driver {
                 }) => {
                     let opened = self.servers.open(transport, (host, port), address);
                     self.opening.spawn(async move { (request, opened.await) });
+                    self.control.enqueue();
                 }
                 Output::Command(Command::CloseStream(id)) => self.close_stream(id),
                 Output::Idle(deadline) => return Polled::Idle(deadline),
                 // The engine is of the same version and says nothing else.
                 _ => {}
             }
+            now = self.clock.now();
         }
         Polled::More
     }

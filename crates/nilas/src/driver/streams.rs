@@ -4,7 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::task::Poll;
 
-use nilas_ice::{Application, Handled, Input, RequestId, StreamError, StreamId, StreamTransmit};
+use nilas_ice::{
+    Application, Handled, Input, RequestId, StreamError, StreamId, StreamTransmit, Time,
+};
 use nilas_net::stream::{Stream, StreamReader};
 
 use super::Driver;
@@ -55,7 +57,7 @@ impl Driver {
     }
 
     /// Reads from a stream once, and gives the engine what it takes of that.
-    pub(super) fn read_stream(&mut self, id: StreamId) {
+    pub(super) fn read_stream(&mut self, now: Time, id: StreamId) {
         let Some(source) = self.streams.get_mut(&id) else {
             return;
         };
@@ -81,7 +83,6 @@ impl Driver {
                 // There may be more, which has its turn after the others.
                 source.turn.enqueue();
                 let mut taken = 0;
-                let now = self.clock.now();
                 loop {
                     let bytes = &buffer[taken..end];
                     let (count, application) = match self
