@@ -2,4 +2,6 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| drop(nilas_fuzz::recording::check(data)));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let _whole = nilas_fuzz::recording::check(data);
+});
