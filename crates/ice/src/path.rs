@@ -23,6 +23,18 @@ pub struct Path {
 }
 
 impl Path {
+    /// The most bytes of application data in a datagram that fits, with what is put around it, into a UDP datagram of
+    /// so many.
+    ///
+    /// Over a connection to a TURN server a datagram of any size gets as far as the server, which sends the data on in a
+    /// datagram of its own.
+    pub const fn payload_in(&self, datagram: usize) -> usize {
+        match (self.via, self.framing) {
+            (Via::Socket { .. }, Some(framing)) => datagram.saturating_sub(framing.head_length()),
+            _ => datagram,
+        }
+    }
+
     /// Appends a datagram of application data to `out` as it is to be sent: with what a TURN server needs
     /// around it. An indication gets this transaction id, which nothing answers. False, and `out` is as
     /// before, if it is too long to be framed.
@@ -390,6 +402,42 @@ mod tests {
         ] {
             cell.publish(Err(reason));
             assert_eq!(cell.load(), Err(reason));
+        }
+    }
+
+    #[test]
+    fn what_a_relay_needs_is_room_that_data_does_not_have() {
+        let socket = Via::Socket {
+            socket: SocketId(0),
+            destination: SocketAddr::from(([192, 0, 2, 1], 1)),
+        };
+        let send = |peer: &str| Framing::Send {
+            peer: peer.parse().expect("an address"),
+        };
+        let channel = Framing::Channel {
+            number: 0x4000,
+            padded: false,
+        };
+        for (via, framing, wanted) in [
+            (socket, None, 1232),
+            (socket, Some(channel), 1228),
+            (socket, Some(send("192.0.2.2:1")), 1196),
+            (socket, Some(send("[2001:db8::2]:1")), 1184),
+            (Via::Stream(StreamId(0)), Some(send("192.0.2.2:1")), 1232),
+        ] {
+            let path = Path {
+                via,
+                framing,
+                epoch: 0,
+            };
+            assert_eq!(path.payload_in(1232), wanted, "{path:?}");
+            let mut out = Vec::new();
+            let id = TransactionId::new([0; 12]);
+            assert!(path.frame(id, &vec![0; wanted], &mut out));
+            assert!(
+                out.len() == 1232 || matches!(via, Via::Stream(_)),
+                "{path:?}"
+            );
         }
     }
 

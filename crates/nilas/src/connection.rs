@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use nilas_ice::{SelectedPair, State, Stats, Verdict};
+use nilas_ice::{CandidateType, MAX_HEAD, NoPath, SelectedPair, State, Stats, Verdict};
 use tokio::task::coop::consume_budget;
 
 use crate::error::Error;
@@ -16,7 +16,7 @@ use crate::session::{Request, Session};
 /// Datagrams to and from the peer of an [`Agent`](crate::Agent).
 ///
 /// Like UDP, it may lose, repeat and reorder them. They are **not encrypted**: that is the task of a
-/// session layer on top. At most about 1,200 bytes pass every path in one piece.
+/// session layer on top. How long they may be, [`max_payload`](Self::max_payload) says.
 ///
 /// The path may change, and the connection stays. There is one connection to an agent at a time, because
 /// what is received can go to one place only; [`sender`](Self::sender) gives handles for sending elsewhere.
@@ -100,6 +100,31 @@ impl Connection {
     /// A handle for sending, of which there may be many.
     pub fn sender(&self) -> Sender {
         self.sender.clone()
+    }
+
+    /// The most bytes of one datagram that pass the present path in one piece wherever packets of 1,280 bytes do, which
+    /// is all of IPv6 and nearly all of IPv4: 1,232, less what relays at either end put around it.
+    ///
+    /// Longer ones may pass as well. Nothing is found out about that yet (RFC 8899 section 5.1.2: it is the size to begin
+    /// with). Another path may have another value: ask again when the [pair](Self::selected_pair) has changed.
+    ///
+    /// # Errors
+    /// [`Error::NoPath`] while there is no path, and [`Error::Closed`].
+    pub fn max_payload(&self) -> Result<usize, Error> {
+        /// A packet of 1,280 bytes without the headers of IPv6 and UDP.
+        const DATAGRAM: usize = 1280 - 40 - 8;
+        let path = match self.session.path.load() {
+            Ok(path) => path,
+            Err(NoPath::Closed) => return Err(Error::Closed),
+            Err(reason) => return Err(reason.into()),
+        };
+        let remote = self.selected_pair().map(|pair| pair.remote.kind);
+        // What the peer's relay puts around it on the way to the peer is not known here.
+        let far = match remote {
+            Some(CandidateType::Relay) => DATAGRAM - MAX_HEAD,
+            _ => DATAGRAM,
+        };
+        Ok(path.payload_in(DATAGRAM).min(far))
     }
 
     /// The pair that carries the data, if there is one.

@@ -54,6 +54,25 @@ async fn a_relay_is_reached_over_udp() {
 }
 
 #[tokio::test]
+async fn the_longest_datagram_leaves_room_for_what_relays_put_around_it() {
+    let relay = Relay::start("max-payload").await;
+    for (transport, wanted) in [(None, 1232), (Some("udp"), 1184), (Some("tcp"), 1184)] {
+        let two = match transport {
+            Some(transport) => two(&relay, transport, transport).await,
+            None => Two::new().await,
+        };
+        let early = two.a.connection().unwrap();
+        assert!(matches!(early.max_payload(), Err(Error::NoPath(_))));
+        drop(early);
+        two.exchange();
+        let (mut a, mut b) = two.connect().await;
+        assert_eq!(a.max_payload().unwrap(), wanted, "{transport:?}");
+        let text = "x".repeat(wanted);
+        deliver(&mut a, &mut b, &text).await;
+    }
+}
+
+#[tokio::test]
 async fn a_relay_is_reached_over_tcp() {
     data_goes_both_ways("tcp", "tcp").await;
 }
