@@ -526,3 +526,59 @@ fn the_agents_of_an_engine_share_one_pace() {
     let all: std::collections::BTreeSet<_> = sent.iter().map(|packet| packet.to).collect();
     assert_eq!(all.len(), 8 * 4);
 }
+
+/// Where both offer renomination, the latest value stands: a nomination without one is from before, and does not come
+/// true again when the check of its pair is answered late.
+#[test]
+fn a_nomination_without_a_value_does_not_outlive_one_with() {
+    let remotes = [
+        ("198.51.100.1:1", 2_000_000_000, 1),
+        ("198.51.100.2:2", 1_000_000_000, 2),
+    ];
+    let [first, second] = remotes.map(|(remote, ..)| remote);
+    let mut pair = alone(Role::Controlled, &["192.0.2.1"], &remotes);
+    let [ours, theirs] = parameters(&mut pair);
+    pair.run(pair.now + Duration::from_millis(20), |_| false);
+    let now = pair.now;
+    let nominate = |id: u8, value: Option<u32>| {
+        let mut buffer = [0; 256];
+        let id = TransactionId::new([id; 12]);
+        let mut message =
+            MessageBuilder::new(&mut buffer, Class::Request, Method::BINDING, id).expect("room");
+        message
+            .username_pair(&ours.ufrag, &theirs.ufrag)
+            .expect("room");
+        message.priority(1_845_501_695).expect("room");
+        message.ice_controlling(5).expect("room");
+        message.use_candidate().expect("room");
+        if let Some(value) = value {
+            message.nomination(value).expect("room");
+        }
+        message
+            .message_integrity(&Key::short_term(&ours.pwd).expect("a key"))
+            .expect("room");
+        message.fingerprint().expect("room");
+        let size = message.finish();
+        buffer[..size].to_vec()
+    };
+    let _ = give(&mut pair.sides[0], now, first, &nominate(1, None));
+    let _ = give(&mut pair.sides[0], now, second, &nominate(2, Some(1)));
+    pair.run(now + Duration::from_millis(20), |_| false);
+    // The checks of the second are answered, and those of the first afterwards.
+    for remote in [second, first] {
+        let asked: Vec<_> = checks(&pair, 0)
+            .into_iter()
+            .filter(|packet| packet.to == address(remote))
+            .collect();
+        assert!(!asked.is_empty());
+        for request in asked {
+            let now = pair.now;
+            let success = answer(&request, None, Some(&theirs.pwd));
+            let _ = give(&mut pair.sides[0], now, remote, &success);
+        }
+        pair.run(pair.now + Duration::from_millis(20), |_| false);
+        let selected = pair.sides[0].agent().selected_pair().expect("a pair");
+        assert!(selected.nominated, "{selected:?}");
+        assert_eq!(selected.remote.ip_address(), Some(address(second)));
+    }
+}

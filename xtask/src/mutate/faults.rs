@@ -36,7 +36,7 @@ macro_rules! fault {
 }
 
 /// What the faults need: a constant function cannot ask which fault is on.
-pub(crate) const PREPARATION: [Edit; 2] = [
+pub(crate) const PREPARATION: [Edit; 4] = [
     Edit {
         file: "crates/ice/src/candidate.rs",
         from: "pub const fn priority(",
@@ -46,6 +46,16 @@ pub(crate) const PREPARATION: [Edit; 2] = [
         file: "crates/ice/src/candidate.rs",
         from: "pub(crate) const fn pair_priority(",
         to: "pub(crate) fn pair_priority(",
+    },
+    Edit {
+        file: "crates/ice/src/candidate.rs",
+        from: "pub(crate) const fn tcp_priority(",
+        to: "pub(crate) fn tcp_priority(",
+    },
+    Edit {
+        file: "crates/ice/src/agent/mod.rs",
+        from: "const fn priority(&self, kind",
+        to: "fn priority(&self, kind",
     },
 ];
 
@@ -124,7 +134,8 @@ pub(crate) const FAULTS: &[Fault] = &[
         ["ice/src/agent/checklist.rs", "if generation.pairs.len() >= usize::from(self.settings.max_pairs)" => "if !FAULT && generation.pairs.len() >= usize::from(self.settings.max_pairs)"];
         Catcher("nilas-sim", "proofs", "bounds::at_most_a_hundred_pairs")),
     fault!("lesser-nomination-stands", "of the pairs that an aggressive peer nominates, not the best one stands",
-        ["ice/src/selection.rs", "(!present.nominated || contenders[index].priority > present.priority)" => "(!present.nominated || FAULT != (contenders[index].priority > present.priority))"];
+        ["ice/src/selection.rs", "nominated.max_by_key(|(_, own)| own.priority)" => "nominated.max_by_key(|(_, own)| if FAULT { u64::MAX - own.priority } else { own.priority })"],
+        ["ice/src/selection.rs", "(!present.nominated || contenders[index].priority > present.priority)" => "(!present.nominated || FAULT || contenders[index].priority > present.priority)"];
         Catcher("nilas-ice", "hostile", "an_aggressive_peer_is_understood")),
     fault!("mapped-address-ignored", "the mapped address of an answer is not looked at",
         ["ice/src/agent/response.rs", "let valid_local = self.local_of(socket, mapped);" => "let mapped = if FAULT { plain(self.sockets[usize::from(socket)].address) } else { mapped };\n        let valid_local = self.local_of(socket, mapped);"];
@@ -144,6 +155,9 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!("stale-role-conflict", "a 487 to a check of a role that has changed since changes it again",
         ["ice/src/agent/response.rs", "if role == self.role {\n            self.switch_role" => "if FAULT || role == self.role {\n            self.switch_role"];
         Catcher("nilas-sim", "explore", "every_order_of_events_heals_two_that_control")),
+    fault!("old-nomination-comes-true", "a nomination without a value outlives one with a value",
+        ["ice/src/agent/response.rs", "pair.nomination_seen && pair.nomination == nominations" => "pair.nomination_seen && (pair.nomination == nominations || FAULT && pair.nomination == 0)"];
+        Catcher("nilas-ice", "strange_peer", "a_nomination_without_a_value_does_not_outlive_one_with")),
     fault!("stale-candidate", "a candidate of another generation is taken in",
         ["ice/src/agent/trickle.rs", "there is nothing to compare with.\n        let ufrag = candidate.ufrag.as_deref();\n        if let" => "there is nothing to compare with.\n        let ufrag = candidate.ufrag.as_deref().filter(|_| !FAULT);\n        if let"];
         Catcher("nilas-sim", "proofs", "restart::candidates_of_the_old_generation_are_refused")),

@@ -170,7 +170,8 @@ impl Agent {
         let nominated = match role {
             Role::Controlling => nominate,
             Role::Controlled => {
-                pair.nomination_seen && (pair.nomination == 0 || pair.nomination == nominations)
+                // Once the peer gives values, a nomination without one is an old one.
+                pair.nomination_seen && pair.nomination == nominations
             }
         };
         if !nominate && pair.nominate {
