@@ -4,7 +4,7 @@ pub(crate) mod turn;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use crate::setting_flags::SettingFlags;
@@ -169,6 +169,24 @@ pub(crate) struct Network {
     /// Use only this network interface; may be given several times
     #[arg(long, value_name = "NAME")]
     pub(crate) interface: Vec<String>,
+    /// Leave this network interface out; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) without_interface: Vec<String>,
+    /// Use addresses of this family only
+    #[arg(long, value_name = "4|6", value_parser = family)]
+    pub(crate) family: Option<nilas::Family>,
+    /// Bind UDP sockets to this port
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "ports")]
+    pub(crate) port: Option<u16>,
+    /// Bind UDP sockets to ports of this range, such as 50000-50099
+    #[arg(long, value_name = "A-B")]
+    pub(crate) ports: Option<nilas::PortRange>,
+    /// Which addresses are used: all, those of the default route, those but hidden from the other side
+    #[arg(long, value_enum, default_value_t = Addresses::All, conflicts_with = "relay_only")]
+    pub(crate) addresses: Addresses,
+    /// Tell this address in place of local ones: that of a 1:1 NAT before this machine; may be given for each family
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) external_address: Vec<std::net::IpAddr>,
     /// Use loopback addresses too (they are used anyway where there is nothing else)
     #[arg(long)]
     pub(crate) loopback: bool,
@@ -186,6 +204,25 @@ pub(crate) struct Recording {
     /// Let a recording grow to so many MiB, and only count what comes after that
     #[arg(long, value_name = "MIB", default_value_t = 16, requires = "record", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) record_limit: u32,
+}
+
+/// The modes of RFC 8828 section 5.2 that need no relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Addresses {
+    /// All addresses
+    All,
+    /// Those of the interface of the default route
+    DefaultRoute,
+    /// The same, and only what servers see of them is told
+    DefaultRouteHidden,
+}
+
+fn family(text: &str) -> Result<nilas::Family, &'static str> {
+    match text {
+        "4" => Ok(nilas::Family::Ipv4),
+        "6" => Ok(nilas::Family::Ipv6),
+        _ => Err("4 or 6 is needed"),
+    }
 }
 
 /// Serve STUN and TURN over UDP, TCP, TLS and DTLS, and let peers meet under a code over WebSocket.

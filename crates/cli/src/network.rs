@@ -1,9 +1,9 @@
 //! What an agent of this program uses of the machine's network.
 
-use nilas::{Config, Role};
+use nilas::{AddressPolicy, Config, PortRange, Role};
 use nilas_ice::{Interface, InterfaceFilter, TcpCandidates};
 
-use crate::arguments::Network;
+use crate::arguments::{Addresses, Network};
 use crate::failure::Failure;
 
 /// The configuration of an agent, from the command line.
@@ -15,6 +15,19 @@ pub(crate) fn from_arguments(role: Role, network: &Network) -> Result<Config, Fa
     let mut config = config(role, &network.interface, &interfaces);
     if network.loopback {
         config = config.loopback(true);
+    }
+    for name in &network.without_interface {
+        config = config.without_interface(name);
+    }
+    if let Some(family) = network.family {
+        config = config.family(family);
+    }
+    let port = network.port.and_then(|port| PortRange::new(port, port));
+    if let Some(ports) = port.or(network.ports) {
+        config = config.ports(ports);
+    }
+    for address in &network.external_address {
+        config = config.external_address(*address);
     }
     for server in &network.stun {
         config = config.stun(server).map_err(Failure::usage)?;
@@ -35,7 +48,12 @@ pub(crate) fn from_arguments(role: Role, network: &Network) -> Result<Config, Fa
             "--relay-only needs a relay: name one with --turn or --ice-servers",
         ));
     }
-    config = config.relay_only(network.relay_only);
+    config = config.addresses(match network.addresses {
+        _ if network.relay_only => AddressPolicy::RelayOnly,
+        Addresses::All => AddressPolicy::All,
+        Addresses::DefaultRoute => AddressPolicy::DefaultRoute,
+        Addresses::DefaultRouteHidden => AddressPolicy::DefaultRouteHidden,
+    });
     if network.tcp {
         config = config.tcp(TcpCandidates::All);
     }

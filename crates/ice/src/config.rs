@@ -1,6 +1,8 @@
 //! Choices an application makes.
 
+use core::fmt;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
+use core::str::FromStr;
 use core::time::Duration;
 
 use nilas_turn::client::{Credentials, Families};
@@ -81,9 +83,14 @@ pub struct AgentConfig {
     pub turn_servers: Vec<TurnServer>,
     /// Whether paths over TCP are looked for, for networks that let no UDP through. Off by default.
     pub tcp: TcpCandidates,
-    /// Only relayed candidates are told and used (W3C's iceTransportPolicy `relay`), and neither local
-    /// nor mapped addresses are shown to the peer.
-    pub relay_only: bool,
+    /// Which addresses of this machine are used, and which are told to the peer.
+    pub addresses: AddressPolicy,
+    /// The ports that UDP sockets are bound to; any if `None`. One port for many agents is
+    /// [`EngineConfig::shared_port`], which goes before this.
+    pub ports: Option<PortRange>,
+    /// What addresses of this machine are outside of a NAT that maps each to one of its own, such as those of rented
+    /// servers.
+    pub external_addresses: Vec<ExternalAddress>,
     /// Whether the agent restarts by itself (RFC 8445 section 9) when its path has died and no other is known,
     /// or when the addresses of this machine change. The event `LocalParameters` then comes unasked, to be
     /// passed to the peer as after [`restart`](crate::AgentMut::restart). On by default.
@@ -121,7 +128,9 @@ impl AgentConfig {
             stun_servers: Vec::new(),
             turn_servers: Vec::new(),
             tcp: TcpCandidates::Off,
-            relay_only: false,
+            addresses: AddressPolicy::All,
+            ports: None,
+            external_addresses: Vec::new(),
             restarts_alone: true,
             continual: true,
             filter: InterfaceFilter::default(),
@@ -133,6 +142,133 @@ impl AgentConfig {
             // RFC 8863 section 4: the time of a whole STUN transaction, 39.5 s with the defaults.
             patience: Duration::from_millis(39_500),
         }
+    }
+}
+
+/// Which addresses of this machine an agent uses, and which it tells: the modes of RFC 8828 section 5.2.
+///
+/// The RFC has an application that was not given the user's consent use its mode 2. That is between application and user:
+/// the default here is mode 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AddressPolicy {
+    /// Mode 1: all that the filter admits.
+    #[default]
+    All,
+    /// Mode 2: those of the interface that the system's default route goes by, of each family.
+    DefaultRoute,
+    /// Mode 3: the same, but no local address is told, only what servers see of it.
+    DefaultRouteHidden,
+    /// Only relayed candidates are told and used (W3C's iceTransportPolicy `relay`), and neither local
+    /// nor mapped addresses are shown to the peer. Mode 4 is this with a proxy.
+    RelayOnly,
+}
+
+/// A range of ports, ends included.
+///
+/// ```
+/// use nilas_ice::PortRange;
+/// let range: PortRange = "50000-50099".parse()?;
+/// assert_eq!((range.first(), range.last(), range.len()), (50_000, 50_099, 100));
+/// assert_eq!("7000".parse::<PortRange>()?.len(), 1);
+/// # Ok::<(), nilas_ice::PortRangeError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PortRange {
+    pub(crate) first: u16,
+    pub(crate) last: u16,
+}
+
+impl PortRange {
+    /// The ports from `first` to `last`; none if there are none, or 0 is among them.
+    pub const fn new(first: u16, last: u16) -> Option<Self> {
+        if first == 0 || first > last {
+            return None;
+        }
+        Some(Self { first, last })
+    }
+
+    /// The first port.
+    pub const fn first(self) -> u16 {
+        self.first
+    }
+
+    /// The last port.
+    pub const fn last(self) -> u16 {
+        self.last
+    }
+
+    /// How many there are.
+    #[allow(clippy::len_without_is_empty, reason = "a range is never empty")]
+    pub const fn len(self) -> u32 {
+        (self.last - self.first) as u32 + 1
+    }
+
+    /// The port that follows, and the first after the last.
+    pub(crate) const fn after(self, port: u16) -> u16 {
+        if port >= self.last {
+            self.first
+        } else {
+            port + 1
+        }
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.first == self.last {
+            true => self.first.fmt(f),
+            false => write!(f, "{}-{}", self.first, self.last),
+        }
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = PortRangeError;
+
+    fn from_str(text: &str) -> Result<Self, PortRangeError> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let port = |text: &str| text.parse().map_err(|_| PortRangeError);
+        Self::new(port(first)?, port(last)?).ok_or(PortRangeError)
+    }
+}
+
+/// A text is no [`PortRange`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRangeError;
+
+impl fmt::Display for PortRangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a port from 1 to 65535 is needed, or a range such as 50000-50099")
+    }
+}
+
+impl core::error::Error for PortRangeError {}
+
+/// An address outside of a NAT that maps one address to one, all ports to the same: the agent cannot see it, and
+/// tells it to the peer without asking a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExternalAddress {
+    /// The address outside.
+    pub external: IpAddr,
+    /// The local address it stands for; `None`: all of its family.
+    pub local: Option<IpAddr>,
+    /// It is told in place of the local address, which the peer then does not learn, as a host candidate. If not, it is
+    /// told beside it, as a server-reflexive candidate.
+    pub replaces: bool,
+}
+
+impl ExternalAddress {
+    /// Told in place of all local addresses of its family.
+    pub const fn replacing(external: IpAddr) -> Self {
+        Self {
+            external,
+            local: None,
+            replaces: true,
+        }
+    }
+
+    pub(crate) fn is_of(&self, local: IpAddr) -> bool {
+        self.external.is_ipv4() == local.is_ipv4() && self.local.is_none_or(|own| own == local)
     }
 }
 
@@ -243,6 +379,10 @@ pub struct InterfaceFilter {
     pub temporary: TemporaryAddresses,
     /// Interfaces by name; empty admits all.
     pub names: Vec<String>,
+    /// Interfaces that are left out, by name, also if they are in `names`.
+    pub excluded: Vec<String>,
+    /// Addresses; empty admits all.
+    pub addresses: Vec<IpAddr>,
 }
 
 impl Default for InterfaceFilter {
@@ -271,6 +411,8 @@ impl InterfaceFilter {
         ipv6: true,
         temporary: TemporaryAddresses::Preferred,
         names: Vec::new(),
+        excluded: Vec::new(),
+        addresses: Vec::new(),
     };
 
     /// Whether an address of an interface becomes a candidate.
@@ -288,6 +430,8 @@ impl InterfaceFilter {
         };
         family
             && (self.names.is_empty() || self.names.contains(&interface.name))
+            && !self.excluded.contains(&interface.name)
+            && (self.addresses.is_empty() || self.addresses.contains(&address))
             && (self.loopback || !address.is_loopback())
             && (self.link_local || !link_local)
             && !address.is_unspecified()

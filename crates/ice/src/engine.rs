@@ -12,7 +12,7 @@ use crate::agent::relay::{Unwrapped, enclose, head_length, indication_id};
 use crate::agent::{Agent, Visit};
 use crate::arena::{Arena, Key};
 use crate::candidate::Candidate;
-use crate::config::{AgentConfig, EngineConfig};
+use crate::config::{AddressPolicy, AgentConfig, EngineConfig};
 use crate::counters::Counters;
 use crate::demux::{Allocation, StreamOwner};
 use crate::error::AgentError;
@@ -828,6 +828,20 @@ impl AgentMut<'_> {
     pub fn restart(&mut self, now: Time) {
         self.change(now, |agent, shared, now| agent.restart(shared, now));
         self.note(Told::Restart);
+    }
+
+    /// Changes which addresses of this machine are used and told. An agent that has begun to gather
+    /// [restarts](Self::restart): what was told before stays with the old pair until a new one is found.
+    ///
+    /// # Errors
+    /// [`AgentError::LiteHasHostsOnly`]: a lite agent has no relays.
+    pub fn set_addresses(&mut self, now: Time, addresses: AddressPolicy) -> Result<(), AgentError> {
+        let mut result = Ok(());
+        self.change(now, |agent, shared, now| {
+            result = agent.set_addresses(shared, now, addresses);
+        });
+        self.note(Told::Addresses(addresses, result));
+        result
     }
 
     /// Ends the session: the state `Closed` is told, relayed addresses are given back to their servers,

@@ -244,6 +244,8 @@ pub struct Interface {
     pub temporary: Vec<IpAddr>,
     /// Those of them that are deprecated: what uses them may go on, and nothing new should begin (RFC 4862).
     pub deprecated: Vec<IpAddr>,
+    /// Whether the system's default route goes by it, for one of the families of its addresses.
+    pub default_route: bool,
 }
 
 /// Why a socket could not be bound.

@@ -89,8 +89,8 @@ pub use candidate::{
 };
 pub use candidate_line::CandidateError as CandidateLineError;
 pub use config::{
-    AgentConfig, EngineConfig, InterfaceFilter, Mode, StunServer, TcpCandidates,
-    TemporaryAddresses, TurnServer, TurnTransport,
+    AddressPolicy, AgentConfig, EngineConfig, ExternalAddress, InterfaceFilter, Mode, PortRange,
+    PortRangeError, StunServer, TcpCandidates, TemporaryAddresses, TurnServer, TurnTransport,
 };
 pub use counters::Counters;
 pub use engine::{AgentMut, Engine};

@@ -122,6 +122,8 @@ pub struct PathCell {
     packets_sent: AtomicU64,
     bytes_sent: AtomicU64,
     last_sent: AtomicU64,
+    packets_discarded: AtomicU64,
+    bytes_discarded: AtomicU64,
 }
 
 const NOT_CONNECTED: u64 = 0;
@@ -166,6 +168,8 @@ impl PathCell {
             packets_sent: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
             last_sent: AtomicU64::new(0),
+            packets_discarded: AtomicU64::new(0),
+            bytes_discarded: AtomicU64::new(0),
         }
     }
 
@@ -207,6 +211,23 @@ impl PathCell {
         self.bytes_sent.fetch_add(bytes, Ordering::Relaxed);
         // Of two at once either may stand: they differ by no more than a send takes.
         self.last_sent.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// To be called by whoever could not send `packets` datagrams of application data, together `bytes` long, because
+    /// the system refused.
+    pub fn record_discarded(&self, packets: u64, bytes: u64) {
+        self.packets_discarded.fetch_add(packets, Ordering::Relaxed);
+        self.bytes_discarded.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Datagrams of application data that the system refused to send so far.
+    pub fn packets_discarded(&self) -> u64 {
+        self.packets_discarded.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of application data that the system refused to send so far.
+    pub fn bytes_discarded(&self) -> u64 {
+        self.bytes_discarded.load(Ordering::Relaxed)
     }
 
     /// Datagrams of application data sent so far.

@@ -1,8 +1,10 @@
-//! Figures with the names of W3C's webrtc-stats.
+//! Figures with the names of W3C's webrtc-stats: all of its RTCIceCandidatePairStats, RTCIceCandidateStats and
+//! RTCTransportStats that ICE can know. `availableOutgoingBitrate` and its like are congestion control's, what begins with `dtls`,
+//! `tls` or `srtp` the session layer's.
 
 use serde::Serialize;
 
-use crate::candidate::CandidateType;
+use crate::candidate::{CandidateType, TcpType};
 use crate::event::{Role, State};
 
 /// One object of an RTCStatsReport; `type` tells which.
@@ -88,6 +90,10 @@ pub struct CandidatePairStats {
     pub responses_sent: u64,
     /// Consent checks sent (RFC 7675).
     pub consent_requests_sent: u64,
+    /// Datagrams of application data that the system refused to send.
+    pub packets_discarded_on_send: u64,
+    /// Bytes of application data that the system refused to send.
+    pub bytes_discarded_on_send: u64,
 }
 
 /// RTCIceCandidateStats.
@@ -107,6 +113,9 @@ pub struct CandidateStats {
     pub port: u16,
     /// `udp` or `tcp`.
     pub protocol: String,
+    /// Who opens the connection of a TCP candidate (RTCIceTcpCandidateType).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp_type: Option<TcpType>,
     /// How the address was found.
     pub candidate_type: CandidateType,
     /// The priority.

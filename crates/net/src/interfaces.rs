@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::Path;
 
 use getifaddrs::{InterfaceFlags, getifaddrs};
@@ -49,6 +49,11 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
             interface.deprecated.push(address);
         }
     }
+    let routes = default_routes();
+    for interface in found.values_mut() {
+        let mut addresses = interface.addresses.iter();
+        interface.default_route = addresses.any(|address| routes.contains(address));
+    }
     Ok(found.into_values().collect())
 }
 
@@ -88,6 +93,28 @@ fn parse_kinds(listing: &str) -> BTreeMap<(u32, IpAddr), Kind> {
         Some(((index, Ipv6Addr::from_bits(address).into()), kind))
     };
     listing.lines().filter_map(kind).collect()
+}
+
+/// The local addresses that the system would send from to somewhere on the Internet (RFC 8828 section 6.2), one of
+/// each family that has a route. Nothing is sent.
+fn default_routes() -> Vec<IpAddr> {
+    // Addresses for documentation: nothing more special than the default route leads there.
+    let far: [(IpAddr, IpAddr); 2] = [
+        (
+            Ipv4Addr::UNSPECIFIED.into(),
+            Ipv4Addr::new(203, 0, 113, 1).into(),
+        ),
+        (
+            Ipv6Addr::UNSPECIFIED.into(),
+            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+        ),
+    ];
+    let source = |(own, far): (IpAddr, IpAddr)| {
+        let socket = UdpSocket::bind((own, 0)).ok()?;
+        socket.connect((far, 9)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    far.into_iter().filter_map(source).collect()
 }
 
 /// What libwebrtc has for each kind of network.
@@ -152,6 +179,20 @@ mod tests {
             found,
             wanted.map(|(index, address, flags)| (index, address.to_owned(), flags))
         );
+    }
+
+    #[test]
+    fn an_interface_with_the_default_route_is_found() {
+        let routes = default_routes();
+        let found = interfaces().unwrap();
+        // A machine may have no default route, as one without a network.
+        for route in &routes {
+            let of = |interface: &&Interface| interface.addresses.contains(route);
+            let interface = found.iter().find(of).expect("the route's address");
+            assert!(interface.default_route, "{interface:?}");
+        }
+        let marked = found.iter().filter(|interface| interface.default_route);
+        assert!(marked.count() <= routes.len());
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use nilas_ice::{Candidate, GatheringState, Parameters, Role, SelectedPair, State, Stats, Verdict};
+use nilas_ice::{
+    AddressPolicy, Candidate, GatheringState, Parameters, Role, SelectedPair, State, Stats, Verdict,
+};
 use nilas_net::signaling::{Signal, Ticket, TicketError};
 
 use crate::config::Config;
@@ -241,6 +243,22 @@ impl Agent {
         self.session
             .control
             .ask(|agent, reply| Request::Restart { agent, reply })
+            .await
+    }
+
+    /// Changes which addresses of this machine are used and told, while the session goes on: as a
+    /// [restart](Self::restart), if it has begun.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], and [`Error::Agent`] for a lite agent that is to use relays only.
+    pub async fn set_addresses(&self, addresses: AddressPolicy) -> Result<(), Error> {
+        self.session
+            .control
+            .ask(|agent, reply| Request::Addresses {
+                agent,
+                addresses,
+                reply,
+            })
             .await
     }
 

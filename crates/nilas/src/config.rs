@@ -1,14 +1,27 @@
 //! What an application may choose for an agent.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use nilas_ice::{AgentConfig, Mode, Role, TcpCandidates, TemporaryAddresses, TurnServer};
+use nilas_ice::{
+    AddressPolicy, AgentConfig, ExternalAddress, Mode, PortRange, Role, TcpCandidates,
+    TemporaryAddresses, TurnServer,
+};
 use nilas_net::ice_servers::{self, IceServer};
 use nilas_net::stream::{ClientTls, Proxy};
 
 use crate::connector::Connector;
 use crate::server::{Entry, ServerError, ServerErrorReason, parse_stun, parse_turn, parse_url};
 use crate::servers::NewServers;
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
 
 /// What an [`Agent`](crate::Agent) is to be.
 ///
@@ -116,8 +129,39 @@ impl Config {
     /// Whether only relayed addresses are used, so that the peer learns neither this machine's own
     /// addresses nor its network's. It needs a TURN server.
     #[must_use]
-    pub fn relay_only(mut self, only: bool) -> Self {
-        self.agent.relay_only = only;
+    pub fn relay_only(self, only: bool) -> Self {
+        self.addresses(match only {
+            true => AddressPolicy::RelayOnly,
+            false => AddressPolicy::All,
+        })
+    }
+
+    /// Which addresses of this machine are used, and which the peer is told (RFC 8828 section 5.2).
+    #[must_use]
+    pub fn addresses(mut self, addresses: AddressPolicy) -> Self {
+        self.agent.addresses = addresses;
+        self
+    }
+
+    /// Binds UDP sockets to these ports only: `"7000"` for one, `"50000-50099"` for a range.
+    ///
+    /// ```
+    /// let config = nilas::Config::controlling().ports("50000-50099".parse()?);
+    /// # Ok::<_, nilas::PortRangeError>(())
+    /// ```
+    #[must_use]
+    pub fn ports(mut self, ports: PortRange) -> Self {
+        self.agent.ports = Some(ports);
+        self
+    }
+
+    /// Tells the peer this address in place of local ones: that of a NAT which maps one address to one, such as those of
+    /// rented servers. For more than one address of a family see
+    /// [`AgentConfig::external_addresses`](nilas_ice::AgentConfig::external_addresses).
+    #[must_use]
+    pub fn external_address(mut self, address: IpAddr) -> Self {
+        let external = ExternalAddress::replacing(address);
+        self.agent.external_addresses.push(external);
         self
     }
 
@@ -174,6 +218,21 @@ impl Config {
     #[must_use]
     pub fn interface(mut self, name: impl Into<String>) -> Self {
         self.agent.filter.names.push(name.into());
+        self
+    }
+
+    /// Leaves out the interface of this name. May be called for several.
+    #[must_use]
+    pub fn without_interface(mut self, name: impl Into<String>) -> Self {
+        self.agent.filter.excluded.push(name.into());
+        self
+    }
+
+    /// Uses addresses of this family only.
+    #[must_use]
+    pub fn family(mut self, family: Family) -> Self {
+        self.agent.filter.ipv4 = family == Family::Ipv4;
+        self.agent.filter.ipv6 = family == Family::Ipv6;
         self
     }
 

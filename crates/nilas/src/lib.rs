@@ -72,7 +72,7 @@ mod snapshot;
 mod sockets;
 
 pub use agent::Agent;
-pub use config::Config;
+pub use config::{Config, Family};
 pub use connection::Connection;
 pub use endpoint::Endpoint;
 pub use error::Error;
@@ -82,8 +82,8 @@ pub use inbox::Batch;
 pub use nilas_ice as ice;
 pub use nilas_ice::RecordingOptions;
 pub use nilas_ice::{
-    Candidate, CandidateType, Counters, Event, GatheringState, NoPath, Parameters, Role,
-    SelectedPair, State, Stats, TemporaryAddresses, Verdict,
+    AddressPolicy, Candidate, CandidateType, Counters, Event, GatheringState, NoPath, Parameters,
+    PortRange, PortRangeError, Role, SelectedPair, State, Stats, TemporaryAddresses, Verdict,
 };
 pub use nilas_net::ice_servers::{self, IceServer, ServerUrl};
 pub use nilas_net::signaling;

@@ -52,6 +52,7 @@ impl Sender {
         self.when_writable(|framer, held, path| framer.send(held, path, datagram))
             .await
             .map(drop)
+            .map_err(|error| self.discard(error, datagram.len()))
     }
 
     /// Sends one datagram if the socket can take it now.
@@ -63,7 +64,7 @@ impl Sender {
         let sent = self
             .framer
             .send(&held, &path, datagram)
-            .map_err(|error| refused(&held, &error))?;
+            .map_err(|error| self.discard(refused(&held, &error), datagram.len()))?;
         self.record(sent);
         Ok(())
     }
@@ -85,7 +86,8 @@ impl Sender {
             consume_budget().await;
             let sent = self
                 .when_writable(|framer, held, path| framer.send_batch(held, path, rest, segment))
-                .await?;
+                .await
+                .map_err(|error| self.discard(error, segment.min(rest.len())))?;
             rest = &rest[sent.bytes..];
         }
         Ok(())
@@ -103,10 +105,11 @@ impl Sender {
         }
         let mut total = 0;
         while total < datagrams.len() {
+            let rest = &datagrams[total..];
             let tried = self.route().and_then(|(held, path)| {
                 self.framer
-                    .send_batch(&held, &path, &datagrams[total..], segment)
-                    .map_err(|error| refused(&held, &error))
+                    .send_batch(&held, &path, rest, segment)
+                    .map_err(|error| self.discard(refused(&held, &error), segment.min(rest.len())))
             });
             match tried {
                 Ok(sent) => {
@@ -179,6 +182,14 @@ impl Sender {
             // A socket stands as long as its path: the driver has ended.
             _ => Error::Closed,
         }
+    }
+
+    /// Counts a datagram that the system refused, and not for lack of room.
+    fn discard(&self, error: Error, bytes: usize) -> Error {
+        if matches!(error, Error::Send(_)) {
+            self.session.path.record_discarded(1, bytes as u64);
+        }
+        error
     }
 
     fn record(&self, sent: Sent) {

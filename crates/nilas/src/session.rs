@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nilas_ice::{
-    AgentConfig, AgentError, AgentId, Candidate, Counters, Event, Parameters, PathCell, State,
-    Stats,
+    AddressPolicy, AgentConfig, AgentError, AgentId, Candidate, Counters, Event, Parameters,
+    PathCell, State, Stats,
 };
 use nilas_net::Clock;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -47,6 +47,11 @@ pub(crate) enum Request {
     },
     Restart {
         agent: AgentId,
+        reply: Reply<()>,
+    },
+    Addresses {
+        agent: AgentId,
+        addresses: AddressPolicy,
         reply: Reply<()>,
     },
     Stats {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::relay::Relay;
 use common::{Two, config, deliver, event, soon};
 use nilas::ice::SendError;
-use nilas::{Batch, CandidateType, Error, Event, Role, State};
+use nilas::{Batch, CandidateType, Error, Event, Role, State, Stats};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::sleep;
@@ -148,6 +148,14 @@ async fn what_no_framing_has_room_for_is_refused() {
             matches!(refused, Err(Error::Send(SendError::TooLarge))),
             "{refused:?}"
         );
+        let stats = connection.stats().await.expect("it is open");
+        let discarded = stats.iter().find_map(|stats| match stats {
+            Stats::CandidatePair(pair) if pair.packets_discarded_on_send > 0 => {
+                Some((pair.packets_discarded_on_send, pair.bytes_discarded_on_send))
+            }
+            _ => None,
+        });
+        assert_eq!(discarded, Some((1, 70_000)));
     }
     deliver(&mut a, &mut b, "still there").await;
 }

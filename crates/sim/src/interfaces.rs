@@ -269,6 +269,7 @@ impl World {
                 cost: attachment.cost,
                 temporary: attachment.temporary.clone(),
                 deprecated: attachment.deprecated.clone(),
+                default_route: number == 0,
             })
             .collect()
     }

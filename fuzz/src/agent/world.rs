@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use nilas_ice::{
+use nilas_ice::{AddressPolicy, 
     AgentConfig, AgentId, AgentMut, Candidate, CandidateType, Command, Credentials, Engine,
     EngineConfig, Event, GatheringState, Handled, Input, Interface, NoPath, Output, Parameters,
     Path as DataPath, RequestId, Role, SelectedPair, SocketId, State, Stats, StreamId,
@@ -114,7 +114,9 @@ impl World {
             if bits & 16 != 0 {
                 config.stun_servers.push(address(SERVER).into());
             }
-            config.relay_only = bits & 32 != 0;
+            if bits & 32 != 0 {
+            config.addresses = AddressPolicy::RelayOnly;
+        }
             if bits & 64 != 0 {
                 (config.max_pairs, config.max_peer_reflexive) = (3, 2);
             }

@@ -62,6 +62,13 @@ pub(super) const fn unresolved(error: ResolveError) -> &'static str {
     }
 }
 
+/// Whether a socket may be another agent's as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sharing {
+    Shared,
+    Alone,
+}
+
 /// One question to one server from one socket.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -146,7 +153,7 @@ impl Agent {
         };
         for v6 in [true, false] {
             let addresses = admitted(v6)
-                .filter(|(interface, address)| self.settings.filter().admits(interface, *address));
+                .filter(|(interface, address)| self.settings.admits(interface, *address));
             let addresses: Vec<_> = addresses.collect();
             for (rank, (interface, ip)) in addresses.into_iter().enumerate() {
                 let address = match ip {
@@ -165,15 +172,7 @@ impl Agent {
                 if bound || self.binds.iter().any(asked) {
                     continue;
                 }
-                let request = shared.request(self.id);
-                self.binds.push(Bind {
-                    request,
-                    address,
-                    preference,
-                    allocation: None,
-                    duty: Duty::Datagrams,
-                });
-                shared.bind(request, address);
+                self.ask_for_socket(shared, address, preference, None, Sharing::Shared);
             }
         }
         shared.interfaces = Some(interfaces);
@@ -196,17 +195,57 @@ impl Agent {
         }
         // RFC 8445 section 5.1.2.1: no other has it. Those given by rank begin at the top.
         let taken = self.sockets.iter().map(|other| other.preference).min();
-        let mut address = own.address;
-        address.set_port(0);
+        let preference = taken.unwrap_or(own.preference).saturating_sub(256);
+        self.ask_for_socket(shared, own.address, preference, None, Sharing::Alone);
+    }
+
+    /// Asks for a socket on an address, in the range of ports if there is one.
+    pub(super) fn ask_for_socket(
+        &mut self,
+        shared: &mut Shared,
+        mut address: SocketAddr,
+        preference: u16,
+        allocation: Option<u16>,
+        sharing: Sharing,
+    ) {
+        let may_share = sharing == Sharing::Shared;
+        // The engine's port goes before the agent's.
+        let range = self
+            .settings
+            .ports()
+            .filter(|_| !may_share || shared.config.shared_port.is_none());
+        // From anywhere in the range, so that many agents do not all try the same ports first.
+        let port = range.map_or(0, |range| {
+            range.first + (shared.source.next_u64() % u64::from(range.len())) as u16
+        });
+        address.set_port(port);
         let request = shared.request(self.id);
         self.binds.push(Bind {
             request,
             address,
-            preference: taken.unwrap_or(own.preference).saturating_sub(256),
-            allocation: None,
-            duty: Duty::Datagrams,
+            preference,
+            allocation,
+            duty: allocation.map_or(Duty::Datagrams, |_| Duty::Carrier),
+            other_ports: range.map_or(0, |range| (range.len() - 1) as u16),
         });
-        shared.bind_alone(request, address);
+        match may_share {
+            true => shared.bind(request, address),
+            false => shared.bind_alone(request, address),
+        }
+    }
+
+    /// The port is taken: asks for the next one. False if all of the range are.
+    fn try_next_port(&mut self, shared: &mut Shared, mut bind: Bind) -> bool {
+        let (Some(range), Some(left)) = (self.settings.ports(), bind.other_ports.checked_sub(1))
+        else {
+            return false;
+        };
+        bind.other_ports = left;
+        bind.address.set_port(range.after(bind.address.port()));
+        bind.request = shared.request(self.id);
+        self.binds.push(bind);
+        shared.bind_alone(bind.request, bind.address);
+        true
     }
 
     /// The answer to a bind; false if this agent did not ask.
@@ -249,8 +288,12 @@ impl Agent {
                     None => self.add_host(shared, socket),
                 }
             }
+            Err(BindError::AddressInUse) if self.try_next_port(shared, bind) => {}
             Err(error) => {
                 let text = match error {
+                    BindError::AddressInUse if self.settings.ports().is_some() => {
+                        "no port of the range is free"
+                    }
                     BindError::AddressInUse => "the port is in use",
                     BindError::AddressNotAvailable => "the address is gone",
                     BindError::PermissionDenied => "the system does not permit it",
@@ -316,19 +359,27 @@ impl Agent {
         if !self.is_offered(shared, own.address.ip()) {
             return;
         }
-        if !self.settings.relay_only {
-            self.add_local(
-                shared,
-                LocalCandidate {
-                    address: own.address,
-                    socket,
-                    kind: CandidateType::Host,
-                    origin: Origin::Local,
-                    removed: false,
-                    priority: own.priority(CandidateType::Host),
-                    foundation: own.foundation,
-                },
-            );
+        if !self.settings.relay_only() {
+            let (replaced, added) = self.external(own.address);
+            let host = |address| LocalCandidate {
+                address,
+                socket,
+                kind: CandidateType::Host,
+                origin: Origin::Local,
+                removed: false,
+                priority: own.priority(CandidateType::Host),
+                foundation: own.foundation,
+            };
+            self.add_local(shared, host(replaced.unwrap_or(own.address)));
+            if let Some(address) = added.filter(|_| own.tcp().is_none()) {
+                let reflexive = LocalCandidate {
+                    kind: CandidateType::Srflx,
+                    priority: own.priority(CandidateType::Srflx),
+                    foundation: 6_000_000 + own.foundation,
+                    ..host(address)
+                };
+                self.add_local(shared, reflexive);
+            }
             self.pair_socket(socket, &mut shared.counters);
             for server in 0..self.servers.len() as u16 {
                 self.add_job(shared, socket, server);
@@ -342,7 +393,17 @@ impl Agent {
     fn is_offered(&self, shared: &Shared, ip: IpAddr) -> bool {
         let mut interfaces = shared.interfaces.iter().flatten();
         let of = interfaces.find(|interface| interface.addresses.contains(&ip));
-        of.is_none_or(|interface| self.settings.filter().admits(interface, ip))
+        of.is_none_or(|interface| self.settings.admits(interface, ip))
+    }
+
+    /// What the configuration says that a local address is outside: in its place, and beside it.
+    fn external(&self, local: SocketAddr) -> (Option<SocketAddr>, Option<SocketAddr>) {
+        let of = |replaces: bool| {
+            let mut known = self.settings.external_addresses().iter();
+            let found = known.find(|own| own.replaces == replaces && own.is_of(local.ip()));
+            found.map(|own| SocketAddr::new(own.external, local.port()))
+        };
+        (of(true), of(false))
     }
 
     /// Has a server asked from a socket, unless it is being asked or cannot be reached.
@@ -374,20 +435,42 @@ impl Agent {
 
     /// Keeps a local candidate and tells it, unless it is redundant (RFC 8445 section 5.1.3).
     pub(super) fn add_local(&mut self, shared: &mut Shared, candidate: LocalCandidate) {
+        let is_full = self.current.locals.len() >= MAX_LOCALS;
         let transport = |local: &LocalCandidate| self.sockets[usize::from(local.socket)].tcp();
         let own = transport(&candidate);
-        let known = self
-            .current
-            .locals
-            .iter()
-            .any(|known| known.address == candidate.address && transport(known) == own);
+        let mut locals = self.current.locals.iter_mut();
+        let known =
+            locals.find(|known| known.address == candidate.address && transport(known) == own);
         // RFC 8838 section 13: after end-of-candidates none is told any more.
-        if known || self.current.local_ended || self.current.locals.len() >= MAX_LOCALS {
+        if self.current.local_ended {
             return;
         }
-        self.current.locals.push(candidate);
-        let told = self.candidate(&self.current, &candidate);
-        self.emit(shared, Event::Candidate(told));
+        match known {
+            // What a server sees may be told even if it is a local address that may not.
+            Some(known)
+                if self.settings.hides_hosts()
+                    && known.kind == CandidateType::Host
+                    && candidate.kind != CandidateType::Host =>
+            {
+                *known = candidate;
+            }
+            Some(_) => return,
+            None if is_full => return,
+            None => self.current.locals.push(candidate),
+        }
+        if self.is_told(&candidate) {
+            let told = self.candidate(&self.current, &candidate);
+            self.emit(shared, Event::Candidate(told));
+        }
+    }
+
+    /// Whether the peer is told of a local candidate: not of what a check has taught, nor of what is hidden.
+    pub(super) fn is_told(&self, local: &LocalCandidate) -> bool {
+        match local.kind {
+            CandidateType::Prflx => false,
+            CandidateType::Host => !self.settings.hides_hosts(),
+            CandidateType::Srflx | CandidateType::Relay => true,
+        }
     }
 
     /// A local candidate as it is told.
@@ -404,10 +487,12 @@ impl Agent {
             // RFC 8839 sections 5.1 and 9.1: the mapped address, or nothing where it is nobody's business.
             (CandidateType::Relay, Some(relay)) => Some(
                 self.mapped_of(relay)
-                    .filter(|_| !self.settings.relay_only)
+                    .filter(|_| !self.settings.relay_only())
                     .map_or_else(|| unspecified(base.address), plain),
             ),
-            _ => Some(plain(base.address)),
+            // The base, unless it is replaced by what it is outside, or hidden.
+            _ if self.settings.hides_hosts() => Some(unspecified(base.address)),
+            _ => Some(plain(self.external(base.address).0.unwrap_or(base.address))),
         };
         if base.network_cost > 0 {
             let cost = base.network_cost.to_string().into();
@@ -584,7 +669,7 @@ impl Agent {
                 .iter()
                 .any(|job| usize::from(job.server) == index);
             if !asked
-                && !self.settings.relay_only
+                && !self.settings.relay_only()
                 && !server.addresses.is_empty()
                 && !self.sockets.is_empty()
             {
@@ -618,9 +703,10 @@ impl Agent {
     }
 }
 
+/// RFC 8839 section 9.1: what is not told.
 const fn unspecified(like: SocketAddr) -> SocketAddr {
     match like {
-        SocketAddr::V4(_) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
-        SocketAddr::V6(_) => SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
+        SocketAddr::V4(_) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9),
+        SocketAddr::V6(_) => SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 9),
     }
 }

@@ -12,7 +12,6 @@ use nilas_turn::Time;
 use super::Agent;
 use super::gather::MAX_LOCALS;
 use super::pair::Pair;
-use crate::candidate::CandidateType;
 use crate::event::{Event, GatheringState};
 use crate::shared::Shared;
 
@@ -31,7 +30,7 @@ impl Agent {
             let addresses = interface.addresses.iter().copied();
             kept.extend(addresses.filter(|address| filter.keeps(interface, *address)));
             let addresses = interface.addresses.iter().copied();
-            admitted.extend(addresses.filter(|address| filter.admits(interface, *address)));
+            admitted.extend(addresses.filter(|address| self.settings.admits(interface, *address)));
         }
         shared.interfaces = Some(interfaces);
         for own in self.sockets.iter_mut().filter(|own| own.relay.is_none()) {
@@ -96,12 +95,11 @@ impl Agent {
             return;
         }
         for index in 0..self.current.locals.len() {
-            let local = &mut self.current.locals[index];
-            // What a check has taught was never told.
-            if local.socket != socket || local.removed || local.kind == CandidateType::Prflx {
+            let local = self.current.locals[index];
+            if local.socket != socket || local.removed || !self.is_told(&local) {
                 continue;
             }
-            local.removed = true;
+            self.current.locals[index].removed = true;
             let told = self.candidate(&self.current, &self.current.locals[index]);
             self.emit(shared, Event::CandidateRemoved(told));
         }

@@ -21,7 +21,7 @@
 //! | [`state`] | W3C states, patience | 8863 |
 //! | [`report`] | statistics | |
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -31,10 +31,13 @@ use self::generation::{Generation, LocalCredentials};
 use self::transaction::Transaction;
 use self::ufrag::Ufrag;
 use crate::candidate::{CandidateType, TcpType, priority, tcp_priority};
-use crate::config::{AgentConfig, InterfaceFilter, Mode, TcpCandidates};
+use crate::config::{
+    AddressPolicy, AgentConfig, ExternalAddress, InterfaceFilter, Mode, PortRange, TcpCandidates,
+};
 use crate::error::AgentError;
 use crate::event::{Event, GatheringState, Role, State};
 use crate::ids::{AgentId, RequestId, SocketId};
+use crate::io::Interface;
 use crate::path::{Departure, NoPath, PathCell};
 use crate::selection::SelectionPolicy;
 use crate::shared::Shared;
@@ -168,7 +171,7 @@ struct Settings {
     pacing_ms: u32,
     max_pairs: u16,
     max_peer_reflexive: u16,
-    relay_only: bool,
+    addresses: AddressPolicy,
     restarts_alone: bool,
     continual: bool,
     lite: bool,
@@ -180,12 +183,44 @@ struct Settings {
 struct Uncommon {
     filter: InterfaceFilter,
     selection: Option<SelectionPolicy>,
+    ports: Option<PortRange>,
+    external_addresses: Vec<ExternalAddress>,
 }
 
 impl Settings {
     fn filter(&self) -> &InterfaceFilter {
         static DEFAULT: InterfaceFilter = InterfaceFilter::DEFAULT;
         self.uncommon.as_ref().map_or(&DEFAULT, |own| &own.filter)
+    }
+
+    /// Whether an address of an interface may become the base of candidates.
+    fn admits(&self, interface: &Interface, address: IpAddr) -> bool {
+        let by_route = match self.addresses {
+            AddressPolicy::All | AddressPolicy::RelayOnly => true,
+            AddressPolicy::DefaultRoute | AddressPolicy::DefaultRouteHidden => {
+                interface.default_route
+            }
+        };
+        by_route && self.filter().admits(interface, address)
+    }
+
+    fn relay_only(&self) -> bool {
+        self.addresses == AddressPolicy::RelayOnly
+    }
+
+    /// Whether local addresses are nobody's business.
+    fn hides_hosts(&self) -> bool {
+        self.addresses == AddressPolicy::DefaultRouteHidden
+    }
+
+    fn ports(&self) -> Option<PortRange> {
+        self.uncommon.as_ref().and_then(|own| own.ports)
+    }
+
+    fn external_addresses(&self) -> &[ExternalAddress] {
+        self.uncommon
+            .as_ref()
+            .map_or(&[], |own| &own.external_addresses)
     }
 
     fn selection(&self) -> Option<SelectionPolicy> {
@@ -199,11 +234,16 @@ impl Settings {
 
 impl Uncommon {
     fn of(config: &AgentConfig) -> Option<Box<Self>> {
-        let is_default = config.filter == InterfaceFilter::DEFAULT && config.selection.is_none();
+        let is_default = config.filter == InterfaceFilter::DEFAULT
+            && config.selection.is_none()
+            && config.ports.is_none()
+            && config.external_addresses.is_empty();
         (!is_default).then(|| {
             Box::new(Self {
                 filter: config.filter.clone(),
                 selection: config.selection,
+                ports: config.ports,
+                external_addresses: config.external_addresses.clone(),
             })
         })
     }
@@ -248,6 +288,8 @@ struct Bind {
     /// The allocation that it is for, and nothing else.
     allocation: Option<u16>,
     duty: Duty,
+    /// So many other ports are tried if this one is taken.
+    other_ports: u16,
 }
 
 impl Socket {
@@ -289,7 +331,7 @@ impl Agent {
     ) -> Result<Self, AgentError> {
         let lite = config.mode == Mode::Lite;
         let with_servers = !config.stun_servers.is_empty() || !config.turn_servers.is_empty();
-        if lite && (with_servers || config.relay_only) {
+        if lite && (with_servers || config.addresses == AddressPolicy::RelayOnly) {
             return Err(AgentError::LiteHasHostsOnly);
         }
         let local = match &config.credentials {
@@ -351,7 +393,7 @@ impl Agent {
                 patience: config.patience,
                 max_pairs: config.max_pairs,
                 max_peer_reflexive: config.max_peer_reflexive,
-                relay_only: config.relay_only,
+                addresses: config.addresses,
                 restarts_alone: config.restarts_alone,
                 continual: config.continual && !lite,
                 lite,
@@ -519,7 +561,7 @@ impl Agent {
 
     /// Whether a socket may be the base of pairs.
     fn is_base(&self, socket: &Socket) -> bool {
-        socket.duty != Duty::Carrier && (socket.relay.is_some() || !self.settings.relay_only)
+        socket.duty != Duty::Carrier && (socket.relay.is_some() || !self.settings.relay_only())
     }
 
     fn socket_index(&self, socket: SocketId) -> Option<u16> {

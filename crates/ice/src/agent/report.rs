@@ -163,6 +163,8 @@ impl Agent {
             responses_received: pair.responses_received.into(),
             responses_sent: pair.responses_sent.into(),
             consent_requests_sent: pair.consent_requests_sent.into(),
+            packets_discarded_on_send: count(self.path.packets_discarded()),
+            bytes_discarded_on_send: count(self.path.bytes_discarded()),
         }
     }
 }
@@ -180,16 +182,19 @@ fn candidate(id: String, timestamp: f64, candidate: &Candidate) -> CandidateStat
         CandidateAddress::Ip(address) => (address.ip().to_string(), address.port()),
         CandidateAddress::Name { name, port } => (name.to_string(), *port),
     };
+    let (protocol, tcp_type) = match &candidate.transport {
+        Transport::Udp => ("udp", None),
+        Transport::Tcp(tcp_type) => ("tcp", Some(*tcp_type)),
+        Transport::Other(token) => (&**token, None),
+    };
     CandidateStats {
         timestamp,
         id,
         transport_id: TRANSPORT.into(),
         address,
         port,
-        protocol: match candidate.transport {
-            Transport::Tcp(_) => "tcp".into(),
-            _ => "udp".into(),
-        },
+        protocol: protocol.into(),
+        tcp_type,
         candidate_type: candidate.kind,
         priority: candidate.priority,
         foundation: candidate.foundation.to_string(),

@@ -207,6 +207,10 @@ impl Agent {
             }
             if plain(local.address) == base {
                 fallback = index as u16;
+            } else if local.socket == socket && local.kind == CandidateType::Host && mapped == base
+            {
+                // The base is told as what it is outside.
+                return index as u16;
             }
         }
         if self.current.locals.len() >= 2 * usize::from(self.settings.max_peer_reflexive).max(64) {

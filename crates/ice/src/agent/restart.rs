@@ -6,7 +6,7 @@ use super::Agent;
 use super::generation::{CONTINUAL, Generation, LocalCredentials, RENOMINATION, RemoteCredentials};
 use super::transaction::Purpose;
 use crate::arena::Arena;
-use crate::candidate::CandidateType;
+use crate::config::AddressPolicy;
 use crate::demux::Owner;
 use crate::error::AgentError;
 use crate::event::{Event, GatheringState, Role, State};
@@ -108,12 +108,31 @@ impl Agent {
         self.current.by_own_restart = true;
     }
 
+    /// Other addresses of this machine are to be used from now on.
+    pub(crate) fn set_addresses(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        addresses: AddressPolicy,
+    ) -> Result<(), AgentError> {
+        if self.settings.lite && addresses == AddressPolicy::RelayOnly {
+            return Err(AgentError::LiteHasHostsOnly);
+        }
+        if self.closed || self.settings.addresses == addresses {
+            return Ok(());
+        }
+        self.settings.addresses = addresses;
+        if self.gathering != GatheringState::New {
+            self.restart(shared, now);
+        }
+        Ok(())
+    }
+
     /// Tells the current generation's parameters and candidates once more; a peer that knows them changes nothing.
     fn tell_again(&self, shared: &mut Shared) {
         self.emit(shared, Event::LocalParameters(self.local_parameters()));
         for local in &self.current.locals {
-            // What a check has taught is not told, nor what was taken back.
-            if local.kind != CandidateType::Prflx && !local.removed {
+            if self.is_told(local) && !local.removed {
                 let told = self.candidate(&self.current, local);
                 self.emit(shared, Event::Candidate(told));
             }

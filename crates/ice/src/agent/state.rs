@@ -153,7 +153,7 @@ impl Agent {
         if generation.remote.is_none() {
             return Verdict::NoRemoteParameters;
         }
-        if generation.locals.is_empty() && self.settings.relay_only {
+        if generation.locals.is_empty() && self.settings.relay_only() {
             return Verdict::NoRelay { pairs: 0 };
         }
         if generation.locals.is_empty() {

@@ -125,7 +125,7 @@ impl Agent {
             TcpCandidates::Active => &[TcpType::Active],
             TcpCandidates::All => &[TcpType::Active, TcpType::Passive, TcpType::So],
         };
-        if self.settings.relay_only {
+        if self.settings.relay_only() {
             return;
         }
         for tcp_type in types {
@@ -150,6 +150,7 @@ impl Agent {
                 preference,
                 allocation: None,
                 duty,
+                other_ports: 0,
             });
             shared.command(Command::Listen { request, address });
         }

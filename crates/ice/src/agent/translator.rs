@@ -36,7 +36,7 @@ impl Agent {
         let mut has_ipv6 = false;
         for interface in interfaces {
             for address in &interface.addresses {
-                if address.is_loopback() || !filter.admits(interface, *address) {
+                if address.is_loopback() || !self.settings.admits(interface, *address) {
                     continue;
                 }
                 match address {

@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use super::story::Tracker;
 use super::{Advice, Outcome, ServerEnd};
 use crate::candidate::CandidateType;
+use crate::config::AddressPolicy;
 use crate::verdict::Verdict;
 
 pub(super) fn advise(agent: &Tracker, outcome: Outcome) -> Vec<Advice> {
@@ -16,7 +17,7 @@ pub(super) fn advise(agent: &Tracker, outcome: Outcome) -> Vec<Advice> {
         Outcome::Failed { .. } | Outcome::Undecided => {}
         Outcome::Connected { relayed: true } | Outcome::Lost { relayed: true } => {}
     }
-    if agent.config.relay_only {
+    if agent.config.addresses == AddressPolicy::RelayOnly {
         return vec![Advice::AllowDirect];
     }
     if agent.locals.is_empty() {

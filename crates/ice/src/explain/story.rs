@@ -150,6 +150,11 @@ impl Reading {
                     agent.take_remote(now, candidate, source);
                 }
             }
+            Call::Addresses(id, addresses) => {
+                if let (Some(agent), Answer::Accepted(Ok(()))) = (self.agent(*id), &step.answer) {
+                    agent.config.addresses = *addresses;
+                }
+            }
             Call::Datagram { socket, .. } => {
                 let ours = step.answer != Answer::Handled(Handled::NotOurs);
                 if let (true, Some((_, slot))) = (ours, self.sockets.get(socket).copied())

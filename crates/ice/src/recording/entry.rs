@@ -7,7 +7,7 @@ use nilas_turn::Time;
 
 use super::wire::{Malformed, Reader, Wire, Writer, wire_enum, wire_struct};
 use crate::candidate::{Candidate, CandidateType};
-use crate::config::{AgentConfig, EngineConfig};
+use crate::config::{AddressPolicy, AgentConfig, EngineConfig};
 use crate::error::AgentError;
 use crate::event::Event;
 use crate::ids::{AgentId, RequestId, SocketId, StreamId};
@@ -68,6 +68,7 @@ pub(crate) enum Call {
     RemoveRemoteCandidate(AgentId, Candidate),
     EndOfRemoteCandidates(AgentId),
     Restart(AgentId),
+    Addresses(AgentId, AddressPolicy),
     Close(AgentId),
     Datagram {
         socket: SocketId,
@@ -313,6 +314,7 @@ wire_enum!(Call {
     15 = Poll { 0: room },
     17 = RemoveRemoteCandidate { 0: agent, 1: candidate },
     16 = StreamAccepted { socket: socket, stream: stream, remote: remote },
+    18 = Addresses { 0: agent, 1: addresses },
 });
 wire_enum!(Answer {
     0 = Nothing {},

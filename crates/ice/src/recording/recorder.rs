@@ -9,7 +9,7 @@ use super::watcher::Watcher;
 use super::wire::{Wire, Writer};
 use crate::agent::Agent;
 use crate::arena::Arena;
-use crate::config::{AgentConfig, EngineConfig};
+use crate::config::{AddressPolicy, AgentConfig, EngineConfig};
 use crate::engine::Engine;
 use crate::error::AgentError;
 use crate::ids::AgentId;
@@ -126,6 +126,7 @@ pub(crate) enum Told<'a> {
     RemoteParameters(&'a Parameters, Result<(), AgentError>),
     EndOfRemoteCandidates,
     Restart,
+    Addresses(AddressPolicy, Result<(), AgentError>),
     Close,
 }
 
@@ -147,6 +148,9 @@ impl Engine {
             Told::Gather => (Call::Gather(agent), Answer::Nothing),
             Told::EndOfRemoteCandidates => (Call::EndOfRemoteCandidates(agent), Answer::Nothing),
             Told::Restart => (Call::Restart(agent), Answer::Nothing),
+            Told::Addresses(addresses, result) => {
+                (Call::Addresses(agent, addresses), Answer::Accepted(result))
+            }
             Told::Close => (Call::Close(agent), Answer::Nothing),
             Told::RemoteParameters(parameters, result) => {
                 let concealed = stand_ins.parameters(tape, parameters);

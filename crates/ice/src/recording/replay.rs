@@ -177,6 +177,7 @@ impl Player {
             | Call::RemoveRemoteCandidate(..)
             | Call::EndOfRemoteCandidates(_)
             | Call::Restart(_)
+            | Call::Addresses(..)
             | Call::Close(_) => return self.tell(now, call),
             Call::Poll(room) => {
                 self.buffer.resize((*room).min(MAX_ROOM) as usize, 0);
@@ -245,6 +246,7 @@ impl Player {
         | Call::RemoveRemoteCandidate(id, _)
         | Call::EndOfRemoteCandidates(id)
         | Call::Restart(id)
+        | Call::Addresses(id, _)
         | Call::Close(id)) = call
         else {
             return Answer::Nothing;
@@ -257,6 +259,9 @@ impl Player {
             Call::Gather(_) => agent.gather(now),
             Call::EndOfRemoteCandidates(_) => agent.end_of_remote_candidates(now),
             Call::Restart(_) => agent.restart(now),
+            Call::Addresses(_, addresses) => {
+                return Answer::Accepted(agent.set_addresses(now, *addresses));
+            }
             Call::Close(_) => agent.close(now),
             Call::RemoteParameters(_, parameters) => {
                 return Answer::Accepted(agent.set_remote_parameters(now, parameters));

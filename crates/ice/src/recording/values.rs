@@ -12,8 +12,8 @@ use crate::candidate::{
     Candidate, CandidateAddress, CandidateType, Foundation, TcpType, Transport,
 };
 use crate::config::{
-    AgentConfig, EngineConfig, InterfaceFilter, Mode, StunServer, TcpCandidates,
-    TemporaryAddresses, TurnServer, TurnTransport,
+    AddressPolicy, AgentConfig, EngineConfig, ExternalAddress, InterfaceFilter, Mode, PortRange,
+    StunServer, TcpCandidates, TemporaryAddresses, TurnServer, TurnTransport,
 };
 use crate::error::AgentError;
 use crate::event::{CandidateError, Event, GatheringState, Role, State};
@@ -86,7 +86,9 @@ wire_struct!(AgentConfig {
     tcp,
     stun_servers,
     turn_servers,
-    relay_only,
+    addresses,
+    ports,
+    external_addresses,
     restarts_alone,
     continual,
     filter,
@@ -113,7 +115,21 @@ wire_struct!(InterfaceFilter {
     ipv4,
     ipv6,
     temporary,
-    names
+    names,
+    excluded,
+    addresses
+});
+wire_enum!(AddressPolicy {
+    0 = All {},
+    1 = DefaultRoute {},
+    2 = DefaultRouteHidden {},
+    3 = RelayOnly {},
+});
+wire_struct!(PortRange { first, last });
+wire_struct!(ExternalAddress {
+    external,
+    local,
+    replaces
 });
 wire_enum!(TemporaryAddresses { 0 = Preferred {}, 1 = Avoided {}, 2 = Both {} });
 wire_enum!(Mode { 0 = Full {}, 1 = Lite {} });
@@ -128,7 +144,8 @@ wire_struct!(Interface {
     addresses,
     cost,
     temporary,
-    deprecated
+    deprecated,
+    default_route
 });
 wire_enum!(BindError {
     0 = AddressInUse {},

@@ -87,6 +87,15 @@ impl Driver {
                 let agent = self.engine.agent(agent);
                 let _ = reply.send(agent.map(|mut agent| agent.restart(now)));
             }
+            Request::Addresses {
+                agent,
+                addresses,
+                reply,
+            } => {
+                self.list_interfaces();
+                let agent = self.engine.agent(agent);
+                let _ = reply.send(agent.and_then(|mut agent| agent.set_addresses(now, addresses)));
+            }
             Request::Counters { reply } => {
                 let _ = reply.send(Ok(*self.engine.counters()));
             }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use nilas_ice::{
-    AgentConfig, CandidateType, Credentials, Event, GatheringState, Role, State, StreamTransport,
-    Time, TurnServer as Server, TurnTransport,
+    AddressPolicy, AgentConfig, CandidateType, Credentials, Event, GatheringState, Role, State,
+    StreamTransport, Time, TurnServer as Server, TurnTransport,
 };
 use nilas_sim::{Agent, Fate, Link, Nat, NodeId, Realm, Signal, Signaling, TurnServer, World};
 use nilas_stun::{Class, Method};
@@ -65,7 +65,7 @@ fn where_only_relays_are_allowed_nobody_waits_for_something_better() {
     for roles in ROLES {
         let (mut peers, _) = peers_of(server(), 1, [Nat::default(); 2], |n, config| {
             config.role = roles[n];
-            config.relay_only = true;
+            config.addresses = AddressPolicy::RelayOnly;
         });
         assert!(peers.run_until_up(MINUTE).is_some(), "{roles:?}");
         peers.world.run_for(MINUTE);
@@ -360,7 +360,7 @@ fn a_refused_permission_costs_one_pair_and_no_other() {
             TurnTransport::Udp,
             credentials,
         ));
-        config.relay_only = true;
+        config.addresses = AddressPolicy::RelayOnly;
         config.restarts_alone = false;
         let a = world.add_agent(behind, config).expect("room");
         let mut config = AgentConfig::new(roles[1]);

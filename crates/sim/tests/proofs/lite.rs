@@ -7,8 +7,8 @@ use crate::common::{
     Check, MINUTE, Peers, address, ends, gaps, ip, message, ms, quarter, sent_by, states,
 };
 use nilas_ice::{
-    AgentConfig, AgentError, CandidateType, Event, Mode, NoPath, Role, State, StunServer, Time,
-    Verdict,
+    AddressPolicy, AgentConfig, AgentError, CandidateType, Event, Mode, NoPath, Role, State,
+    StunServer, Time, Verdict,
 };
 use nilas_sim::{Agent, Dependence, Link, Nat, Realm, Signal, Signaling, World};
 use nilas_stun::{Class, ErrorCode, Method};
@@ -402,7 +402,7 @@ fn a_lite_agent_takes_no_servers_and_says_that_it_is_lite() {
         Some(AgentError::LiteHasHostsOnly)
     );
     let mut refused = config(Mode::Lite, Role::Controlled);
-    refused.relay_only = true;
+    refused.addresses = AddressPolicy::RelayOnly;
     assert_eq!(
         world.add_agent(host, refused).err(),
         Some(AgentError::LiteHasHostsOnly)

@@ -1,6 +1,7 @@
 //! Proofs about sessions in virtual time, one file for each kind of behaviour.
 
 mod access;
+mod address_policy;
 mod addresses;
 mod bounds;
 mod common;

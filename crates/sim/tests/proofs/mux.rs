@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use nilas_ice::{AgentConfig, EngineConfig, Role};
+use nilas_ice::{AddressPolicy, AgentConfig, EngineConfig, Role};
 use nilas_sim::{Agent, Link, NodeId, Realm, Signaling, TurnServer, World};
 
 use crate::common::{MINUTE, address, ip, ms, with_stun};
@@ -216,7 +216,9 @@ fn agents_that_share_a_socket_have_a_relay_each() {
             ]
             .map(|(host, role, relayed)| {
                 let mut config = with_turn(role, "secret");
-                config.relay_only = relayed;
+                if relayed {
+                    config.addresses = AddressPolicy::RelayOnly;
+                }
                 world.add_agent(host, config).expect("room")
             });
             world

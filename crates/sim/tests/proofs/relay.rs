@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use nilas_ice::{
-    AgentConfig, CandidateType, Credentials, Event, GatheringState, Role, State, StreamTransport,
-    TurnServer as Server, TurnTransport, Verdict,
+    AddressPolicy, AgentConfig, CandidateType, Credentials, Event, GatheringState, Role, State,
+    StreamTransport, TurnServer as Server, TurnTransport, Verdict,
 };
 use nilas_sim::{Access, Dependence, Link, Nat, NodeId, Realm, Side, Signaling, TurnServer, World};
 use nilas_turn::server::{AlternateServer, ServerConfig};
@@ -116,7 +116,9 @@ fn a_direct_path_is_preferred_to_the_relay() {
 
 #[test]
 fn who_wants_only_a_relay_shows_no_other_address() {
-    let (mut peers, _) = peers(1, [Nat::default(); 2], |_, config| config.relay_only = true);
+    let (mut peers, _) = peers(1, [Nat::default(); 2], |_, config| {
+        config.addresses = AddressPolicy::RelayOnly
+    });
     assert!(
         peers.run_until_up(MINUTE).is_some(),
         "{}",
@@ -132,7 +134,7 @@ fn who_wants_only_a_relay_shows_no_other_address() {
         for (_, event) in peers.world.events(agent) {
             if let Event::Candidate(candidate) = event {
                 assert_eq!(candidate.kind, CandidateType::Relay);
-                assert_eq!(candidate.related, Some(address("0.0.0.0:0")));
+                assert_eq!(candidate.related, Some(address("0.0.0.0:9")));
             }
         }
     }
@@ -269,7 +271,9 @@ fn goes_through_the_relay(word: &str, port: u16, transport: TurnTransport) {
         };
         let mut config = AgentConfig::new(Role::Controlling);
         // A translator leads to the peer directly as well.
-        config.relay_only = word == "nat64";
+        if word == "nat64" {
+            config.addresses = AddressPolicy::RelayOnly;
+        }
         config
             .turn_servers
             .push(Server::new("turn.example", port, transport, credentials));

@@ -2,8 +2,8 @@
 //! that have IPv4 only.
 
 use nilas_ice::{
-    AgentConfig, Candidate, CandidateType, Credentials, Event, Role, StreamTransport,
-    TurnServer as Server, TurnTransport,
+    AddressPolicy, AgentConfig, Candidate, CandidateType, Credentials, Event, Role,
+    StreamTransport, TurnServer as Server, TurnTransport,
 };
 use nilas_sim::{Agent, Dependence, Nat, Realm, Router, Signaling, TurnServer, World};
 
@@ -126,7 +126,7 @@ fn relays_given_by_their_ipv4_addresses_are_reached_by_datagrams_and_by_streams(
             let roles = [Role::Controlling, Role::Controlled];
             let mut peers = peers(1, SYMMETRIC, roles, |config| {
                 config.stun_servers.clear();
-                config.relay_only = true;
+                config.addresses = AddressPolicy::RelayOnly;
                 let credentials = Credentials {
                     username: "ann".into(),
                     password: "secret".into(),

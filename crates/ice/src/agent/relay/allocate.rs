@@ -9,10 +9,11 @@ use super::{
     Allocation, FIRST_RECONNECT, MAX_ALLOCATIONS, MAX_RECONNECTS, MAX_RELAY_BASES, Route,
     preference_of,
 };
+use crate::agent::gather::Sharing;
 use crate::agent::gather::unresolved;
 use crate::agent::generation::{Generation, LocalCandidate, Origin};
 use crate::agent::translator::{ipv4_only, reflexive_preference};
-use crate::agent::{Agent, Bind, Duty, Socket};
+use crate::agent::{Agent, Duty, Socket};
 use crate::candidate::{CandidateType, priority};
 use crate::config::TurnTransport;
 use crate::event::{CandidateError, Event};
@@ -166,17 +167,7 @@ impl Agent {
         allocation: u16,
         beside: SocketAddr,
     ) {
-        let mut address = beside;
-        address.set_port(0);
-        let request = shared.request(self.id);
-        self.binds.push(Bind {
-            request,
-            address,
-            preference: 0,
-            allocation: Some(allocation),
-            duty: Duty::Carrier,
-        });
-        shared.bind_alone(request, address);
+        self.ask_for_socket(shared, beside, 0, Some(allocation), Sharing::Alone);
     }
 
     /// The socket of its own is bound, or there is none.
@@ -470,7 +461,7 @@ impl Agent {
         // What the server sees of a UDP socket is what a STUN server would have seen.
         if let Route::Datagram { socket, .. } = route {
             let carrier = self.sockets[usize::from(socket)];
-            if !self.settings.relay_only && carrier.duty == Duty::Datagrams {
+            if !self.settings.relay_only() && carrier.duty == Duty::Datagrams {
                 self.add_local(
                     shared,
                     LocalCandidate {
