@@ -582,3 +582,46 @@ fn a_nomination_without_a_value_does_not_outlive_one_with() {
         assert_eq!(selected.remote.ip_address(), Some(address(second)));
     }
 }
+
+/// RFC 8445 section 8.1.1: of the pairs that an aggressive peer nominates, the one of the highest priority stands,
+/// whichever comes first.
+#[test]
+fn of_several_nominated_pairs_the_best_stands() {
+    let (high, low) = ("198.51.100.1:1", "198.51.100.2:2");
+    for order in [[high, low], [low, high]] {
+        let remotes = [(high, 2_000_000_000, 1), (low, 1_000_000_000, 2)];
+        let mut pair = alone(Role::Controlled, &["192.0.2.1"], &remotes);
+        let [ours, mut theirs] = parameters(&mut pair);
+        // A peer of RFC 5245 knows nothing of renomination.
+        theirs.options.clear();
+        let now = pair.now;
+        pair.sides[0]
+            .agent()
+            .set_remote_parameters(now, &theirs)
+            .expect("the same credentials");
+        pair.run(now + Duration::from_millis(20), |_| false);
+        for (remote, id) in order.into_iter().zip(1..) {
+            let mut aggressive = check(&ours, &theirs, Role::Controlling, id);
+            aggressive.use_candidate = true;
+            let now = pair.now;
+            let _ = give(&mut pair.sides[0], now, remote, &aggressive.build());
+        }
+        pair.run(pair.now + Duration::from_millis(20), |_| false);
+        for remote in order {
+            let asked = checks(&pair, 0);
+            for request in asked.iter().filter(|packet| packet.to == address(remote)) {
+                let now = pair.now;
+                let success = answer(request, None, Some(&theirs.pwd));
+                let _ = give(&mut pair.sides[0], now, remote, &success);
+            }
+            pair.run(pair.now + Duration::from_millis(20), |_| false);
+        }
+        let selected = pair.sides[0].agent().selected_pair().expect("a pair");
+        assert!(selected.nominated, "{order:?}: {selected:?}");
+        assert_eq!(
+            selected.remote.ip_address(),
+            Some(address(high)),
+            "{order:?}"
+        );
+    }
+}

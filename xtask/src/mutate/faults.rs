@@ -136,7 +136,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!("lesser-nomination-stands", "of the pairs that an aggressive peer nominates, not the best one stands",
         ["ice/src/selection.rs", "nominated.max_by_key(|(_, own)| own.priority)" => "nominated.max_by_key(|(_, own)| if FAULT { u64::MAX - own.priority } else { own.priority })"],
         ["ice/src/selection.rs", "(!present.nominated || contenders[index].priority > present.priority)" => "(!present.nominated || FAULT || contenders[index].priority > present.priority)"];
-        Catcher("nilas-ice", "hostile", "an_aggressive_peer_is_understood")),
+        Catcher("nilas-ice", "strange_peer", "of_several_nominated_pairs_the_best_stands")),
     fault!("mapped-address-ignored", "the mapped address of an answer is not looked at",
         ["ice/src/agent/response.rs", "let valid_local = self.local_of(socket, mapped);" => "let mapped = if FAULT { plain(self.sockets[usize::from(socket)].address) } else { mapped };\n        let valid_local = self.local_of(socket, mapped);"];
         Catcher("nilas-sim", "proofs", "first_path::behind_two_nats_the_first_path_comes_within_two_round_trips")),
