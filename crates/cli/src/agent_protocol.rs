@@ -33,6 +33,7 @@ pub(crate) struct Start {
     pub(crate) relay_only: bool,
     pub(crate) lite: bool,
     pub(crate) tcp: bool,
+    pub(crate) mdns: bool,
     /// Interfaces by name; empty means all.
     pub(crate) interfaces: Vec<String>,
     /// A sentence for each option that is not carried out.
@@ -113,11 +114,7 @@ impl Start {
                 "relayOnly" => start.relay_only = boolean(key, value)?,
                 "lite" => start.lite = boolean(key, value)?,
                 "tcp" => start.tcp = boolean(key, value)?,
-                "mdns" => {
-                    if boolean(key, value)? {
-                        start.refuse(format!("{key}: this build does not have it"));
-                    }
-                }
+                "mdns" => start.mdns = boolean(key, value)?,
                 _ => start.refuse(format!("{key}: this build does not know the option")),
             }
         }
@@ -319,10 +316,9 @@ mod tests {
                 listed("turns:[2001:db8::2]:443?transport=tcp u p"),
             ]
         );
-        assert!(start.relay_only && start.tcp);
+        assert!(start.relay_only && start.tcp && start.mdns);
         assert_eq!(start.interfaces, ["eth0"]);
         for option in [
-            "mdns:",
             "colour:",
             "iceServers: \"stuns:a.example\"",
             "iceServers: server 1",
@@ -338,7 +334,7 @@ mod tests {
                 start.refused
             );
         }
-        assert_eq!(start.refused.len(), 4);
+        assert_eq!(start.refused.len(), 3);
     }
 
     #[test]

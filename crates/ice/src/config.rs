@@ -83,6 +83,9 @@ pub struct AgentConfig {
     pub turn_servers: Vec<TurnServer>,
     /// Whether paths over TCP are looked for, for networks that let no UDP through. Off by default.
     pub tcp: TcpCandidates,
+    /// Whether the peer's candidates that hide their address behind a name, as browsers' do, are looked for on the link
+    /// (mDNS, names that end in `.local`). Off by default: it sends multicast on all interfaces.
+    pub mdns: bool,
     /// Which addresses of this machine are used, and which are told to the peer.
     pub addresses: AddressPolicy,
     /// The ports that UDP sockets are bound to; any if `None`. One port for many agents is
@@ -128,6 +131,7 @@ impl AgentConfig {
             stun_servers: Vec::new(),
             turn_servers: Vec::new(),
             tcp: TcpCandidates::Off,
+            mdns: false,
             addresses: AddressPolicy::All,
             ports: None,
             external_addresses: Vec::new(),

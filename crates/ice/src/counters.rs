@@ -28,6 +28,8 @@ pub struct Counters {
     pub pairs_refused: u64,
     /// Connections to TCP candidates that were ended: too many, or what came was no check of the peer.
     pub connections_refused: u64,
+    /// Names of the peers' candidates that were not looked for, because of the bound.
+    pub names_refused: u64,
     /// Responses not sent, because too many were waiting.
     pub responses_dropped: u64,
     /// Paths that carried data and seemed to have died.

@@ -168,7 +168,9 @@ impl Engine {
                     return Handled::Consumed;
                 }
                 let slot = request.slot();
-                if let Some(agent) = self.agents.by_slot_mut(slot) {
+                if let Some(agent) = self.agents.by_slot_mut(slot)
+                    && !agent.name_resolved(&mut self.shared, request, result)
+                {
                     agent.resolved(&mut self.shared, request, result);
                 }
                 self.rearm(slot);

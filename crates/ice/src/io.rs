@@ -29,7 +29,7 @@ pub enum Input<'a> {
         /// The socket and the address it was bound to.
         result: Result<(SocketId, SocketAddr), BindError>,
     },
-    /// The answer to [`Command::Resolve`].
+    /// The answer to [`Command::Resolve`] and [`Command::FindName`].
     Resolved {
         /// The command's request.
         request: RequestId,
@@ -195,6 +195,16 @@ pub enum Command {
         /// The host name.
         name: String,
         /// The port, for the addresses of the answer.
+        port: u16,
+    },
+    /// Find the address of a name on the link, by multicast DNS (RFC 6762) and nothing else: it is the peer's. Answered
+    /// by [`Input::Resolved`] within a few seconds.
+    FindName {
+        /// To be repeated in the answer.
+        request: RequestId,
+        /// The name, which ends in `.local`.
+        name: String,
+        /// The port, for the address of the answer.
         port: u16,
     },
     /// Open a connection to a TURN server, on whichever of its addresses answers first. Answered by

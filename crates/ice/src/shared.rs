@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use nilas_stun::TransactionId;
 
+use crate::candidate::Candidate;
 use crate::config::EngineConfig;
 use crate::counters::Counters;
 use crate::demux::Demux;
@@ -29,12 +30,23 @@ pub(crate) struct Shared {
     pub(crate) nat64: Nat64,
     pub(crate) counters: Counters,
     pub(crate) mux: Mux,
+    /// Candidates whose names are being resolved.
+    pub(crate) names: Vec<Named>,
     outbox: VecDeque<Queued>,
     responses: usize,
     next_request: u32,
     next_virtual: u32,
     /// The earliest moment for the next new transaction of any agent.
     pub(crate) pace_at: Time,
+}
+
+/// A candidate of an agent's peer whose name is being resolved.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub(crate) request: RequestId,
+    pub(crate) agent: AgentId,
+    pub(crate) generation: u32,
+    pub(crate) candidate: Candidate,
 }
 
 /// Something that `poll` will give, in this order.
@@ -94,6 +106,7 @@ impl Shared {
             nat64: Nat64::default(),
             counters: Counters::default(),
             mux: Mux::default(),
+            names: Vec::new(),
             outbox: VecDeque::new(),
             responses: 0,
             next_request: 0,

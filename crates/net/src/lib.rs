@@ -14,6 +14,7 @@
 //! - [`stream`]: TCP, TLS and DTLS to a server, directly or through a proxy, and the server's end of them.
 //! - [`relay`]: a TURN client: a relayed address on somebody's server, and data through it.
 //! - `clock` and `seed`: time and randomness; `dial`: a TCP connection to a host with several addresses.
+//! - [`mdns`]: names of candidates that hide an address (RFC 6762).
 //! - `peer_tcp`: TCP connections to the peer itself (RFC 6544).
 //! - [`signaling`]: how peers find each other before any path between them exists. Client and server
 //!   share its messages.
@@ -25,6 +26,7 @@ pub mod dns;
 pub mod ice_servers;
 mod interface_watch;
 mod interfaces;
+pub mod mdns;
 mod peer_tcp;
 pub mod relay;
 mod resolve;

@@ -206,6 +206,13 @@ impl Config {
         self
     }
 
+    /// Whether the peer's candidates that are names, as browsers tell them, are looked for on the link by multicast DNS.
+    #[must_use]
+    pub fn mdns(mut self, resolve: bool) -> Self {
+        self.agent.mdns = resolve;
+        self
+    }
+
     /// Looks for paths over TCP as well (RFC 6544), for networks that let no UDP through. They come last, after all
     /// direct paths over UDP. With [`TcpCandidates::All`] two ports are open on each address for the peer to connect to.
     #[must_use]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use nilas_ice::{AgentConfig, ResolveError, StreamError, StreamTransport, TurnTransport};
 use nilas_net::dns::{DnsError, ServerResolver, ServerTransport};
+use nilas_net::mdns::MdnsResolver;
 use nilas_net::stream::Stream;
 use nilas_net::{os_seed, resolve};
 use nilas_stun::uri::{Host, StunUri, Transport, TurnUri};
@@ -65,6 +66,7 @@ pub(crate) struct Servers {
     connectors: BTreeMap<Server, (Arc<Connector>, usize)>,
     services: BTreeMap<(Server, Service), usize>,
     resolver: Arc<OnceCell<Option<ServerResolver>>>,
+    mdns: MdnsResolver,
 }
 
 impl Servers {
@@ -134,6 +136,18 @@ impl Servers {
                 Some(service) => lookup.service(server, service, ServerTransport::Udp).await,
                 None => resolve(&server.0, server.1).await,
             }
+        }
+    }
+
+    /// Finds the address of a peer's name on the link.
+    pub(crate) fn find(
+        &self,
+        (name, port): Server,
+    ) -> impl Future<Output = Result<Vec<SocketAddr>, ResolveError>> + Send + use<> {
+        let mdns = self.mdns.clone();
+        async move {
+            let ip = mdns.resolve(&name).await?;
+            Ok(vec![SocketAddr::new(ip, port)])
         }
     }
 

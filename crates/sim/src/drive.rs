@@ -101,6 +101,11 @@ impl World {
                 request,
                 name,
                 port,
+            }
+            | Command::FindName {
+                request,
+                name,
+                port,
             } => {
                 let result = self.resolve_with_port(node, &name, port);
                 self.queue.plan(

@@ -70,7 +70,10 @@ impl Session {
         for server in &start.servers {
             config = server.add_to(config).map_err(Failure::internal)?;
         }
-        config = config.relay_only(start.relay_only).lite(start.lite);
+        config = config
+            .relay_only(start.relay_only)
+            .lite(start.lite)
+            .mdns(start.mdns);
         if start.tcp {
             config = config.tcp(TcpCandidates::All);
         }

@@ -6,6 +6,7 @@
 //! | [`relay`] | relayed candidates: TURN | 8656 |
 //! | [`translator`] | IPv4 from a network of IPv6 only | 8445 section 5.1.1.2 |
 //! | [`trickle`] | the peer's candidates come in | 8838 |
+//! | [`names`] | those that are names are resolved | |
 //! | [`checklist`], [`pair`] | pairs are formed, ordered, thawed, given up | 8445 section 6.1.2 |
 //! | [`check`], [`transaction`] | checks go out, paced, and again | 8445 sections 6.1.4, 7.2.2, 14 |
 //! | [`response`] | answers to our checks | 8445 section 7.2.5 |
@@ -51,6 +52,7 @@ mod gather;
 mod generation;
 mod lite;
 mod mobility;
+mod names;
 mod nominate;
 mod pair;
 pub(crate) mod relay;
@@ -176,6 +178,7 @@ struct Settings {
     continual: bool,
     lite: bool,
     tcp: TcpCandidates,
+    mdns: bool,
 }
 
 /// What most applications leave as it is.
@@ -398,6 +401,7 @@ impl Agent {
                 continual: config.continual && !lite,
                 lite,
                 tcp: config.tcp,
+                mdns: config.mdns,
             },
         })
     }
@@ -465,6 +469,7 @@ impl Agent {
             return;
         }
         self.closed = true;
+        self.forget_names(shared);
         self.path.publish(Err(NoPath::Closed));
         self.set_state(shared, State::Closed, None);
         for (socket, remote) in self.known_remotes.drain(..) {

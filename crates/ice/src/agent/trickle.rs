@@ -4,7 +4,7 @@ use core::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use super::Agent;
 use super::generation::RemoteCandidate;
-use crate::candidate::{Candidate, CandidateType, Transport};
+use crate::candidate::{Candidate, CandidateAddress, CandidateType, Transport};
 use crate::config::TcpCandidates;
 use crate::error::AgentError;
 use crate::shared::Shared;
@@ -24,11 +24,14 @@ impl Agent {
         {
             return Err(AgentError::StaleCandidate);
         }
-        let address = candidate
-            .ip_address()
-            .filter(|address| is_target(*address))
-            .filter(|_| self.speaks(&candidate.transport) && candidate.component == 1)
-            .ok_or(AgentError::UnusableCandidate)?;
+        let usable = self.speaks(&candidate.transport) && candidate.component == 1;
+        let address = match &candidate.address {
+            CandidateAddress::Ip(address) => is_target(*address).then_some(*address),
+            CandidateAddress::Name { .. } => None,
+        };
+        if !usable || address.is_none() && !self.may_resolve(&candidate) {
+            return Err(AgentError::UnusableCandidate);
+        }
         if self.current.remote_ended && !self.is_continual() {
             return Err(AgentError::AfterEndOfCandidates);
         }
@@ -42,6 +45,19 @@ impl Agent {
             // One and the same text for all candidates.
             candidate.ufrag = Some(remote.ufrag.shared());
         }
+        match address {
+            Some(address) => self.take_in_everywhere(shared, candidate, address),
+            None => self.resolve_name(shared, candidate),
+        }
+    }
+
+    /// Takes a candidate in that is reached at this address, and if need be through a translator.
+    pub(super) fn take_in_everywhere(
+        &mut self,
+        shared: &mut Shared,
+        candidate: Candidate,
+        address: SocketAddr,
+    ) -> Result<(), AgentError> {
         let far = self.through_translator(shared, address);
         if let Some(far) = far {
             self.take_in(shared, candidate.clone(), far)?;
@@ -154,7 +170,7 @@ impl Agent {
 
 /// Whether a check may go there at all. What no peer can have is no target: nobody must be able to
 /// point an agent at a whole network.
-fn is_target(address: SocketAddr) -> bool {
+pub(super) fn is_target(address: SocketAddr) -> bool {
     let ip_ok = match address.ip() {
         IpAddr::V4(v4) => !v4.is_broadcast(),
         IpAddr::V6(v6) => v6.to_ipv4_mapped().is_none(),

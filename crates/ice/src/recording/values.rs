@@ -84,6 +84,7 @@ wire_struct!(AgentConfig {
     role,
     mode,
     tcp,
+    mdns,
     stun_servers,
     turn_servers,
     addresses,
@@ -282,4 +283,5 @@ wire_enum!(Command {
     4 = CloseStream { 0: stream },
     5 = Listen { request: request, address: address },
     6 = Connect { request: request, local: local, remote: remote },
+    7 = FindName { request: request, name: name, port: port },
 });

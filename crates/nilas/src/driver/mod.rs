@@ -360,6 +360,14 @@ impl Driver {
                     self.resolving.spawn(async move { (request, found.await) });
                     self.control.enqueue();
                 }
+                Output::Command(Command::FindName {
+                    request,
+                    name,
+                    port,
+                }) => {
+                    let found = self.servers.find((name, port));
+                    self.resolving.spawn(async move { (request, found.await) });
+                }
                 Output::StreamTransmit(transmit) => self.write_stream(transmit),
                 Output::Command(Command::OpenStream {
                     request,

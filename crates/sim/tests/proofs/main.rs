@@ -16,6 +16,7 @@ mod lite;
 mod loss;
 mod mobility;
 mod mux;
+mod names;
 mod nat;
 mod network;
 mod relay;
