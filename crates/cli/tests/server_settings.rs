@@ -240,6 +240,8 @@ fn a_server_that_was_told_to_end_waits_for_its_last_client_and_says_so() {
         "ann:x",
         "--relay-address",
         "127.0.0.1",
+        "--allow-peer",
+        "127.0.0.1",
     ]);
     let text = |value: &Value| value.as_str().expect("an address").to_owned();
     let operators = text(&ready["metrics"]);
