@@ -48,8 +48,15 @@ struct Side {
     /// In ascending order.
     agents: Vec<AgentId>,
     deadline: Option<Time>,
-    /// By the number of the socket.
-    addresses: Vec<SocketAddr>,
+    /// By the number of the socket; the ports are that number, too. Small, so that with many agents it is their
+    /// memory that is waited for, not this one's.
+    addresses: Vec<Ipv4Addr>,
+}
+
+impl Side {
+    fn address(&self, SocketId(socket): SocketId) -> SocketAddr {
+        SocketAddr::from((self.addresses[socket as usize], FIRST_PORT + socket as u16))
+    }
 }
 
 impl Pair {
@@ -231,16 +238,18 @@ impl Pair {
                         at: now + self.delay,
                         to,
                         socket: SocketId(u32::from(transmit.destination.port() - FIRST_PORT)),
-                        remote: side.addresses[transmit.socket.0 as usize],
+                        remote: side.address(transmit.socket),
                         length: transmit.size,
                         bytes,
                     });
                 }
                 Output::Command(Command::Bind { request, address }) => {
-                    let socket = side.addresses.len();
-                    let bound = SocketAddr::new(address.ip(), FIRST_PORT + socket as u16);
-                    side.addresses.push(bound);
-                    let result = Ok((SocketId(socket as u32), bound));
+                    let IpAddr::V4(ip) = address.ip() else {
+                        unreachable!("all interfaces are IPv4")
+                    };
+                    let socket = SocketId(side.addresses.len() as u32);
+                    side.addresses.push(ip);
+                    let result = Ok((socket, side.address(socket)));
                     let _ = side.engine.handle(now, Input::Bound { request, result });
                 }
                 Output::Event(agent, Event::Candidate(candidate)) => {
@@ -289,7 +298,7 @@ impl Pair {
     /// The address that an agent's peer sends from, where each has one.
     fn remote_of(&self, number: usize) -> SocketAddr {
         let (side, peer) = self.peer_of(0, number);
-        self.sides[side].addresses[peer]
+        self.sides[side].address(SocketId(peer as u32))
     }
 
     /// All agents, on all sides.

@@ -11,46 +11,40 @@ pub(crate) struct Key {
     pub(crate) generation: NonZeroU32,
 }
 
-#[derive(Debug)]
-struct Slot<T> {
-    generation: NonZeroU32,
-    value: Option<T>,
-}
-
 /// Values under generational keys; iterated in the order of their slots.
+///
+/// Values and generations lie apart: who looks for whatever lives in a slot reads the value alone.
 #[derive(Debug)]
 pub(crate) struct Arena<T> {
     /// The first one in place: an idle session has one pair.
-    slots: SmallVec<[Slot<T>; 1]>,
+    values: SmallVec<[Option<T>; 1]>,
+    /// Those of the values, or of the next ones where there are none.
+    generations: SmallVec<[NonZeroU32; 1]>,
     free: Vec<u32>,
 }
 
 impl<T> Arena<T> {
     pub(crate) fn new() -> Self {
         Self {
-            slots: SmallVec::new(),
+            values: SmallVec::new(),
+            generations: SmallVec::new(),
             free: Vec::new(),
         }
     }
 
     pub(crate) fn insert(&mut self, value: T) -> Key {
-        if let Some(slot) = self.free.pop() {
-            let entry = &mut self.slots[slot as usize];
-            entry.value = Some(value);
-            return Key {
-                slot,
-                generation: entry.generation,
-            };
+        let key = self.next_key();
+        match self.values.get_mut(key.slot as usize) {
+            Some(entry) => {
+                *entry = Some(value);
+                self.free.pop();
+            }
+            None => {
+                self.values.push(Some(value));
+                self.generations.push(key.generation);
+            }
         }
-        let slot = self.slots.len() as u32;
-        self.slots.push(Slot {
-            generation: NonZeroU32::MIN,
-            value: Some(value),
-        });
-        Key {
-            slot,
-            generation: NonZeroU32::MIN,
-        }
+        key
     }
 
     /// Inserts what `make` makes of its own key, or nothing.
@@ -58,102 +52,103 @@ impl<T> Arena<T> {
         &mut self,
         make: impl FnOnce(Key) -> Result<T, E>,
     ) -> Result<Key, E> {
-        let key = match self.free.last() {
-            Some(&slot) => Key {
-                slot,
-                generation: self.slots[slot as usize].generation,
-            },
-            None => Key {
-                slot: self.slots.len() as u32,
-                generation: NonZeroU32::MIN,
-            },
-        };
-        let value = make(key)?;
+        let value = make(self.next_key())?;
         Ok(self.insert(value))
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
-        let entry = self
-            .slots
-            .get_mut(key.slot as usize)
-            .filter(|entry| entry.generation == key.generation)?;
-        let value = entry.value.take()?;
+        let slot = key.slot as usize;
+        let generation = self.generations.get_mut(slot)?;
+        if *generation != key.generation {
+            return None;
+        }
+        let value = self.values[slot].take()?;
         // A slot whose generations are used up is never used again.
-        if let Some(next) = entry.generation.checked_add(1) {
-            entry.generation = next;
+        if let Some(next) = generation.checked_add(1) {
+            *generation = next;
             self.free.push(key.slot);
         }
         Some(value)
     }
 
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        self.slots
-            .get_mut(key.slot as usize)
-            .filter(|entry| entry.generation == key.generation)
-            .and_then(|entry| entry.value.as_mut())
+        match self.generations.get(key.slot as usize) {
+            Some(generation) if *generation == key.generation => self.by_slot_mut(key.slot),
+            _ => None,
+        }
     }
 
     /// Whatever lives in a slot now.
     pub(crate) fn by_slot_mut(&mut self, slot: u32) -> Option<&mut T> {
-        self.slots
-            .get_mut(slot as usize)
-            .and_then(|entry| entry.value.as_mut())
+        self.values.get_mut(slot as usize)?.as_mut()
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
-        self.slots
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(slot, entry)| {
-                let key = Key {
-                    slot: slot as u32,
-                    generation: entry.generation,
-                };
-                entry.value.as_mut().map(|value| (key, value))
-            })
+        let keys = keys(&self.generations);
+        keys.zip(&mut self.values)
+            .filter_map(|(key, value)| value.as_mut().map(|value| (key, value)))
     }
 
     /// Drops every value that `keep` refuses.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(Key, &T) -> bool) {
-        for slot in 0..self.slots.len() as u32 {
-            let entry = &self.slots[slot as usize];
+        for slot in 0..self.values.len() {
             let key = Key {
-                slot,
-                generation: entry.generation,
+                slot: slot as u32,
+                generation: self.generations[slot],
             };
-            if entry.value.as_ref().is_some_and(|value| !keep(key, value)) {
+            if self.values[slot]
+                .as_ref()
+                .is_some_and(|value| !keep(key, value))
+            {
                 self.remove(key);
             }
         }
     }
 
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
-        self.slots
-            .get(key.slot as usize)
-            .filter(|entry| entry.generation == key.generation)
-            .and_then(|entry| entry.value.as_ref())
+        match self.generations.get(key.slot as usize) {
+            Some(generation) if *generation == key.generation => {
+                self.values[key.slot as usize].as_ref()
+            }
+            _ => None,
+        }
     }
 
     /// Whatever lives in a slot now.
     pub(crate) fn by_slot(&self, slot: u32) -> Option<&T> {
-        self.slots
-            .get(slot as usize)
-            .and_then(|entry| entry.value.as_ref())
+        self.values.get(slot as usize)?.as_ref()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
-        self.slots.iter().enumerate().filter_map(|(slot, entry)| {
-            let key = Key {
-                slot: slot as u32,
-                generation: entry.generation,
-            };
-            entry.value.as_ref().map(|value| (key, value))
-        })
+        keys(&self.generations)
+            .zip(&self.values)
+            .filter_map(|(key, value)| value.as_ref().map(|value| (key, value)))
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.values.len() - self.free.len()
     }
+
+    /// The key of the next value to be inserted.
+    fn next_key(&self) -> Key {
+        match self.free.last() {
+            Some(&slot) => Key {
+                slot,
+                generation: self.generations[slot as usize],
+            },
+            None => Key {
+                slot: self.values.len() as u32,
+                generation: NonZeroU32::MIN,
+            },
+        }
+    }
+}
+
+/// The keys of the slots, in their order.
+fn keys(generations: &[NonZeroU32]) -> impl Iterator<Item = Key> {
+    (0..)
+        .zip(generations)
+        .map(|(slot, &generation)| Key { slot, generation })
 }
 
 #[cfg(test)]

@@ -15,13 +15,6 @@ use crate::ids::{AgentId, SocketId, StreamId};
 use crate::source::Source;
 use nilas_turn::Time;
 
-/// Where a username fragment leads: an agent's slot, and which generation of its session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Owner {
-    pub(crate) slot: u32,
-    pub(crate) generation: u32,
-}
-
 /// Whose data a (socket, remote) carries, and how much came: the path of a packet of data ends here,
 /// in one place of memory, however many agents there are.
 #[derive(Clone, Copy, Debug)]
@@ -35,9 +28,12 @@ pub(crate) struct Route {
 #[derive(Debug)]
 pub(crate) struct Demux {
     keys: Keys,
-    /// By a keyed digest of the fragment: whoever is found compares the fragment itself.
-    ufrags: HashMap<u64, Owner, Keys>,
+    /// The agents' slots, by a keyed digest of the fragment: whoever is found compares the fragment itself.
+    /// Entries are small, because with many agents those of the idle ones are read from far away.
+    ufrags: HashMap<u32, u32, Keys>,
     remotes: HashMap<Remote, Route, Keys>,
+    /// A bit for each slot: whether data came since the agent last asked.
+    heard: Vec<u64>,
     /// TURN servers, by the 5-tuple.
     servers: HashMap<Remote, Allocation, Keys>,
     streams: HashMap<StreamId, StreamOwner, Keys>,
@@ -67,24 +63,26 @@ impl Demux {
             keys,
             ufrags: HashMap::with_hasher(keys),
             remotes: HashMap::with_hasher(keys),
+            heard: Vec::new(),
             servers: HashMap::with_hasher(keys),
             streams: HashMap::with_hasher(keys),
             listeners: HashMap::with_hasher(keys),
         }
     }
 
-    /// Claims a username fragment; false if another has it.
-    pub(crate) fn claim_ufrag(&mut self, ufrag: &str, owner: Owner) -> bool {
-        let digest = self.digest(ufrag.as_bytes());
+    /// Claims a username fragment for the agent in a slot; false if another has it, or, once in 2^32 times, one
+    /// of the same digest.
+    pub(crate) fn claim_ufrag(&mut self, ufrag: &str, slot: u32) -> bool {
+        let digest = self.short_digest(ufrag);
         if self.ufrags.contains_key(&digest) {
             return false;
         }
-        self.ufrags.insert(digest, owner);
+        self.ufrags.insert(digest, slot);
         true
     }
 
     pub(crate) fn release_ufrag(&mut self, ufrag: &str) {
-        self.ufrags.remove(&self.digest(ufrag.as_bytes()));
+        self.ufrags.remove(&self.short_digest(ufrag));
     }
 
     /// Lets data from this remote in on this socket; false if another agent has it.
@@ -94,6 +92,10 @@ impl Demux {
         remote: SocketAddr,
         agent: AgentId,
     ) -> bool {
+        let words = agent.0.slot as usize / 64 + 1;
+        if self.heard.len() < words {
+            self.heard.resize(words, 0);
+        }
         let fresh = Route {
             agent,
             packets: 0,
@@ -186,27 +188,53 @@ impl Demux {
         u32::from_be_bytes([a, b, c, d]) ^ self.mask(u64::from_be_bytes(r))
     }
 
-    pub(crate) fn by_ufrag(&self, ufrag: &str) -> Option<Owner> {
-        self.ufrags.get(&self.digest(ufrag.as_bytes())).copied()
+    /// The slot of the agent that has claimed this fragment, if one has.
+    pub(crate) fn by_ufrag(&self, ufrag: &str) -> Option<u32> {
+        self.ufrags.get(&self.short_digest(ufrag)).copied()
     }
 
     pub(crate) fn by_remote(&self, socket: SocketId, remote: SocketAddr) -> Option<&Route> {
         self.remotes.get(&Remote::new(socket, remote))
     }
 
-    /// The same, to count what came.
-    pub(crate) fn by_remote_mut(
+    /// Data came from a remote: whose it is.
+    pub(crate) fn receive(
         &mut self,
+        now: Time,
         socket: SocketId,
         remote: SocketAddr,
-    ) -> Option<&mut Route> {
-        self.remotes.get_mut(&Remote::new(socket, remote))
+        bytes: usize,
+    ) -> Option<AgentId> {
+        let route = self.remotes.get_mut(&Remote::new(socket, remote))?;
+        route.packets += 1;
+        route.bytes += bytes as u64;
+        route.last = now;
+        let slot = route.agent.0.slot;
+        if let Some(word) = self.heard.get_mut(slot as usize / 64) {
+            *word |= 1 << (slot % 64);
+        }
+        Some(route.agent)
+    }
+
+    /// Whether data came for the agent in a slot since this was last asked.
+    pub(crate) fn take_heard(&mut self, slot: u32) -> bool {
+        let Some(word) = self.heard.get_mut(slot as usize / 64) else {
+            return false;
+        };
+        let bit = 1 << (slot % 64);
+        let heard = *word & bit != 0;
+        *word &= !bit;
+        heard
     }
 
     /// A keyed digest, for what need only be told apart.
     pub(crate) fn digest(&self, bytes: &[u8]) -> u64 {
         let Keys(k0, k1) = self.keys;
         SipHasher13::new_with_keys(k0, k1 ^ u64::MAX).hash(bytes)
+    }
+
+    fn short_digest(&self, ufrag: &str) -> u32 {
+        self.digest(ufrag.as_bytes()) as u32
     }
 
     pub(crate) fn digest_of(&self, address: SocketAddr) -> u64 {
@@ -282,23 +310,21 @@ mod tests {
         let mut arena = crate::arena::Arena::new();
         let (one, two) = (AgentId(arena.insert(())), AgentId(arena.insert(())));
         let ufrag = "abcd";
-        let owner = Owner {
-            slot: 1,
-            generation: 0,
-        };
-        assert!(demux.claim_ufrag(ufrag, owner));
-        assert!(!demux.claim_ufrag(
-            ufrag,
-            Owner {
-                slot: 2,
-                generation: 0
-            }
-        ));
+        assert!(demux.claim_ufrag(ufrag, 1));
+        assert!(!demux.claim_ufrag(ufrag, 2));
+        assert_eq!(demux.by_ufrag(ufrag), Some(1));
         let remote = SocketAddr::from(([192, 0, 2, 1], 1));
         assert!(demux.claim_remote(SocketId(1), remote, one));
         assert!(demux.claim_remote(SocketId(1), remote, one));
         assert!(!demux.claim_remote(SocketId(1), remote, two));
         assert!(demux.claim_remote(SocketId(2), remote, two));
+        for (socket, agent) in [(1, one), (2, two)] {
+            let AgentId(key) = agent;
+            assert!(!demux.take_heard(key.slot));
+            let owner = demux.receive(Time::from_millis(1), SocketId(socket), remote, 10);
+            assert_eq!(owner, Some(agent));
+            assert_eq!([(); 2].map(|()| demux.take_heard(key.slot)), [true, false]);
+        }
         demux.release_ufrag("abcd");
         assert!(demux.release_remote(SocketId(1), remote).is_some());
         assert_eq!(demux.by_ufrag("abcd"), None);

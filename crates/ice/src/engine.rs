@@ -2,7 +2,7 @@
 
 use core::net::{SocketAddr, SocketAddrV6};
 use core::time::Duration;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use nilas_stun::{Class, ErrorCode, Fingerprint, Message, MessageBuilder, Method, is_stun};
@@ -28,6 +28,7 @@ use crate::recording::{Answer as Answered, Call, Recorder, RecordingOptions, Tol
 use crate::shared::{Answer, Queued, Response, Shared};
 use crate::source::{Source, Tape};
 use crate::stats::Stats;
+use crate::timers::Timers;
 use crate::verdict::Verdict;
 use nilas_turn::Time;
 
@@ -42,7 +43,7 @@ pub struct Engine {
     pub(crate) shared: Shared,
     /// One live entry for each agent that waits for a time; entries that its agent does not know as
     /// its own are stale.
-    timers: BinaryHeap<core::cmp::Reverse<(Time, u32)>>,
+    timers: Timers,
     /// Agents that have a check to send and wait for a pacing slot of the engine, in turn.
     awaiting: VecDeque<u32>,
     pub(crate) now: Time,
@@ -87,7 +88,7 @@ impl Engine {
         Self {
             agents: Arena::new(),
             shared: Shared::new(config, source),
-            timers: BinaryHeap::new(),
+            timers: Timers::default(),
             awaiting: VecDeque::new(),
             now: Time::ZERO,
             recorder: None,
@@ -297,14 +298,10 @@ impl Engine {
     }
 
     /// When [`poll`](Self::poll) has something to do, as far as is known.
-    fn deadline(&self) -> Option<Time> {
+    fn deadline(&mut self) -> Option<Time> {
         let slot = (!self.awaiting.is_empty()).then_some(self.shared.pace_at);
-        self.timers
-            .peek()
-            .map(|entry| entry.0.0)
-            .into_iter()
-            .chain(slot)
-            .min()
+        let timer = self.timers.peek().map(|(at, _)| at);
+        timer.into_iter().chain(slot).min()
     }
 
     /// An agent gets the socket that it asked for, or the reason why there is none.
@@ -363,7 +360,7 @@ impl Engine {
 
     /// The next agent with something to do now.
     fn next_due(&mut self, now: Time) -> Option<u32> {
-        while let Some(&core::cmp::Reverse((at, slot))) = self.timers.peek() {
+        while let Some((at, slot)) = self.timers.peek() {
             let live = self
                 .agents
                 .by_slot_mut(slot)
@@ -374,18 +371,12 @@ impl Engine {
                     agent.armed = agent.due;
                     self.timers.pop();
                     if let Some(due) = agent.due {
-                        self.timers.push(core::cmp::Reverse((due, slot)));
+                        self.timers.push(now, due, slot);
                     }
                 }
                 Some(agent) if at <= now => {
                     agent.armed = None;
                     self.timers.pop();
-                    // A crowd that came at once leaves its room behind.
-                    if self.timers.capacity() > 1024
-                        && self.timers.len() < self.timers.capacity() / 4
-                    {
-                        self.timers.shrink_to(self.timers.len() * 2);
-                    }
                     return Some(slot);
                 }
                 Some(_) => break,
@@ -409,35 +400,36 @@ impl Engine {
         None
     }
 
-    /// Sets an agent's timer to its deadline, if that is earlier than the timer it has.
+    /// Sets an agent's timer to its deadline. One that is too early may stay: the agent is looked at again then.
     fn rearm(&mut self, slot: u32) {
-        self.shared.source.touch(slot);
-        let Some(agent) = self.agents.by_slot_mut(slot) else {
-            return;
-        };
-        agent.due = agent.deadline();
-        let Some(at) = agent.due else { return };
-        if agent.armed.is_none_or(|armed| at < armed) {
-            agent.armed = Some(at);
-            self.timers.push(core::cmp::Reverse((at, slot)));
-        }
+        self.rearm_no_sooner(slot, Time::ZERO);
     }
 
     /// As `rearm`, for an agent that has just found nothing to do: whatever it says, it is not asked
     /// again at this very moment, so that no mistake can make the engine spin.
     fn rearm_after(&mut self, slot: u32, now: Time) {
+        self.rearm_no_sooner(slot, now + Duration::from_nanos(1));
+    }
+
+    fn rearm_no_sooner(&mut self, slot: u32, least: Time) {
         self.shared.source.touch(slot);
         let Some(agent) = self.agents.by_slot_mut(slot) else {
             return;
         };
-        agent.due = agent.deadline().map(|at| match at <= now {
-            true => now + Duration::from_millis(1),
+        agent.due = agent.deadline().map(|at| match at < least {
+            true => least + Duration::from_millis(1),
             false => at,
         });
-        let Some(at) = agent.due else { return };
-        if agent.armed.is_none_or(|armed| at < armed) {
-            agent.armed = Some(at);
-            self.timers.push(core::cmp::Reverse((at, slot)));
+        let keep = match (agent.armed, agent.due) {
+            (Some(armed), Some(at)) if at < armed => false,
+            (Some(armed), due) if due != Some(armed) => !self.timers.cancel(armed, slot),
+            (armed, _) => armed.is_some(),
+        };
+        if !keep {
+            agent.armed = agent.due;
+            if let Some(at) = agent.due {
+                self.timers.push(self.now, at, slot);
+            }
         }
     }
 
@@ -465,15 +457,16 @@ impl Engine {
             }
         }
         // Everything else from a known remote is the application's, whatever its first byte.
-        let Some(route) = self.shared.demux.by_remote_mut(socket, remote) else {
+        let owner = self
+            .shared
+            .demux
+            .receive(now, socket, remote, payload.len());
+        let Some(agent) = owner else {
             self.shared.counters.unknown_remote += 1;
             return Handled::NotOurs;
         };
-        route.packets += 1;
-        route.bytes += payload.len() as u64;
-        route.last = now;
         Handled::Application(Application {
-            agent: route.agent,
+            agent,
             component: 1,
             range: 0..payload.len(),
         })
@@ -687,30 +680,23 @@ impl Engine {
             self.shared.counters.unauthenticated += 1;
             return Handled::NotOurs;
         };
-        let Some(owner) = self.shared.demux.by_ufrag(ufrag) else {
+        let Some(slot) = self.shared.demux.by_ufrag(ufrag) else {
             self.shared.counters.unknown_ufrag += 1;
             return Handled::NotOurs;
         };
-        let Some(agent) = self.agents.by_slot_mut(owner.slot) else {
+        let Some(agent) = self.agents.by_slot_mut(slot) else {
             return Handled::NotOurs;
         };
         agent.fetch(Visit::Answer);
         let check = agent
-            .key_of(owner.generation, ufrag)
-            .and_then(|key| message.authenticate(key).ok());
-        let Some(check) = check.filter(|_| agent.owns(socket)) else {
+            .called(ufrag)
+            .and_then(|(generation, key)| Some((generation, message.authenticate(key).ok()?)));
+        let Some((generation, check)) = check.filter(|_| agent.owns(socket)) else {
             self.shared.counters.unauthenticated += 1;
             return Handled::NotOurs;
         };
-        let handled = agent.handle_check(
-            &mut self.shared,
-            now,
-            owner.generation,
-            socket,
-            remote,
-            check,
-        );
-        self.rearm(owner.slot);
+        let handled = agent.handle_check(&mut self.shared, now, generation, socket, remote, check);
+        self.rearm(slot);
         handled
     }
 

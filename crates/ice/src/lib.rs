@@ -40,7 +40,7 @@
 //!
 //! | room | what lives there |
 //! |---|---|
-//! | `engine`, `shared`, `demux`, `mux` | many agents: owners of packets, timers, pacing, queues, shared sockets |
+//! | `engine`, `shared`, `demux`, `mux`, `timers` | many agents: owners of packets, shared sockets, timers, pacing, queues |
 //! | `agent/` | one session's state machine, one file for each concept of the RFCs |
 //! | `candidate`, `candidate_line`, `sdp`, `json`, `parameters` | what signaling carries, in and out |
 //! | `io`, `event`, `verdict`, `stats`, `counters` | what the engine is given and what it tells |
@@ -82,6 +82,7 @@ pub mod selection;
 mod shared;
 mod source;
 mod stats;
+mod timers;
 mod verdict;
 
 pub use candidate::{

@@ -28,7 +28,9 @@ pub(crate) const SHA256_MINIMUM_LENGTH: usize = 16;
 ///
 /// [`short_term`](Self::short_term) and its siblings start from passwords. The state for SHA-256
 /// exists only in keys that were made for it, and lies apart, so that ICE's keys stay small.
+// In this order, so that [`has_sha256`](Self::has_sha256) reads the last line of memory that is needed.
 #[derive(Clone)]
+#[repr(C)]
 pub struct Key {
     sha1: HmacCore<Sha1>,
     sha256: Option<Box<HmacCore<Sha256>>>,

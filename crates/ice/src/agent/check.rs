@@ -218,7 +218,7 @@ impl Agent {
     /// When `fire_paced` has work and a slot of this agent's own.
     pub(super) fn paced_deadline(&self) -> Option<Time> {
         // RFC 8445 section 2.5: a lite agent sends no checks, and has no servers to ask.
-        if self.settings.lite {
+        if self.lite {
             return None;
         }
         let generation = &self.current;

@@ -64,7 +64,7 @@ impl Generation {
 impl Agent {
     /// Begins to watch a pair that was just found to answer.
     pub(super) fn watch(&mut self, shared: &mut Shared, now: Time) {
-        let next_request = match self.settings.lite {
+        let next_request = match self.lite {
             true => now + super::lite::KEEPALIVE,
             false => now + shared.between(LEAST_INTERVAL, GREATEST_INTERVAL),
         };
@@ -120,7 +120,7 @@ impl Agent {
         now: Time,
         buffer: &mut [u8],
     ) -> Option<Departure> {
-        if self.settings.lite {
+        if self.lite {
             return self.fire_lite(shared, now, buffer);
         }
         let generation = self.carrier()?;
@@ -164,12 +164,12 @@ impl Agent {
             consent.next_request = next_request;
             consent.probe_at.get_or_insert(now + patience);
         });
-        self.look_again(now);
+        self.look_again(shared, now);
         self.send_watch(shared, now, number, id, false, buffer)
     }
 
     pub(super) fn consent_deadline(&self) -> Option<Time> {
-        if self.settings.lite {
+        if self.lite {
             return self.lite_deadline();
         }
         let generation = self.carrier()?;

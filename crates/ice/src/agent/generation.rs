@@ -43,9 +43,9 @@ pub(super) struct Generation {
     pub(super) nominations: u32,
     /// When the PAC timer ends (RFC 8863 section 4).
     pub(super) patience_ends: Option<Time>,
+    pub(super) jobs: Vec<Job>,
     pub(super) consent: Option<Consent>,
     pub(super) watch: Watch,
-    pub(super) jobs: Vec<Job>,
     pub(super) remote: Option<RemoteCredentials>,
     pub(super) local: LocalCredentials,
     pub(super) pairs: Arena<Pair>,
@@ -62,8 +62,8 @@ pub(super) struct Generation {
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct LocalCredentials {
-    pub(super) ufrag: Ufrag,
     pub(super) key: Key,
+    pub(super) ufrag: Ufrag,
     pub(super) pwd: Box<str>,
 }
 
@@ -114,7 +114,8 @@ pub(super) struct RemoteCandidate {
     pub(super) foundation: u16,
     /// The peer took it back.
     pub(super) removed: bool,
-    pub(super) candidate: Candidate,
+    /// As it was told. Watching a path does not need it.
+    pub(super) candidate: Box<Candidate>,
 }
 
 impl RemoteCandidate {

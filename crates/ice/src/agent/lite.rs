@@ -39,12 +39,12 @@ impl Agent {
     /// Whether neither side checks.
     fn is_unchecked(&self) -> bool {
         let remote = self.current.remote.as_ref();
-        self.settings.lite && remote.is_some_and(|remote| remote.lite)
+        self.lite && remote.is_some_and(|remote| remote.lite)
     }
 
     /// Whether it is the peer's to check.
     pub(super) fn waits_for_checks(&self) -> bool {
-        self.settings.lite && !self.is_unchecked()
+        self.lite && !self.is_unchecked()
     }
 
     /// Whether candidates are paired as they are told: a lite agent leaves it to a full peer.

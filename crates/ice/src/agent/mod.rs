@@ -77,7 +77,7 @@ const MAX_KNOWN_REMOTES: usize = 64;
 /// many agents each line of memory that an idle one touches has left the caches since its last turn. Hence
 /// `repr(C)`, here and in what lies inside.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub(crate) struct Agent {
     pub(crate) id: AgentId,
     /// The engine's timer for this agent.
@@ -94,15 +94,21 @@ pub(crate) struct Agent {
     pub(crate) gone: bool,
     /// Whether the machine's interfaces were looked at since gathering began.
     interfaces_seen: bool,
+    /// Whether only relayed candidates are used.
     tie_breaker: u64,
     /// The TURN servers and what they gave, where there are any.
     turn: Option<Box<relay::Relaying>>,
-    /// The connections of TCP candidates, where there are any.
-    tcp: Option<Box<tcp::Tcp>>,
     /// The latest round trip measured to anyone.
     round_trip: Option<Duration>,
     /// When to restart because the machine's addresses changed.
     restart_due: Option<Time>,
+    path: Arc<PathCell>,
+    /// The connections of TCP candidates, where there are any.
+    tcp: Option<Box<tcp::Tcp>>,
+    /// Restarts of the agent's own accord in a row.
+    restarts: u8,
+    /// RFC 8445 section 2.5.
+    lite: bool,
     recent_checks: request::Recent,
     // What an idle session has one of lies in place.
     sockets: SmallVec<[Socket; 1]>,
@@ -113,16 +119,14 @@ pub(crate) struct Agent {
     previous: Option<Box<Generation>>,
     /// Our next new transaction may go out then (Ta, RFC 8445 section 14.2).
     pace_at: Time,
-    path: Arc<PathCell>,
     settings: Settings,
     pub(crate) verdict: Option<Verdict>,
     binds: Vec<Bind>,
     servers: Vec<gather::Server>,
     selected_changes: u32,
     moves: select::Moves,
-    /// No restart of the agent's own accord before this, and how many there were in a row.
+    /// No restart of the agent's own accord before this.
     restart_after: Time,
-    restarts: u8,
     /// What came by routes that are closed; the open ones count for themselves.
     received: Received,
     /// The tie-breaker of the other role's checks, from before the role last changed.
@@ -176,7 +180,6 @@ struct Settings {
     addresses: AddressPolicy,
     restarts_alone: bool,
     continual: bool,
-    lite: bool,
     tcp: TcpCandidates,
     mdns: bool,
 }
@@ -332,6 +335,7 @@ impl Agent {
         config: AgentConfig,
         shared: &mut Shared,
     ) -> Result<Self, AgentError> {
+        let slot = id.0.slot;
         let lite = config.mode == Mode::Lite;
         let with_servers = !config.stun_servers.is_empty() || !config.turn_servers.is_empty();
         if lite && (with_servers || config.addresses == AddressPolicy::RelayOnly) {
@@ -340,17 +344,14 @@ impl Agent {
         let local = match &config.credentials {
             Some(given) => {
                 given.check()?;
-                restart::credentials(given.ufrag.as_str(), given.pwd.as_str().into())?
+                let local = restart::credentials(given.ufrag.as_str(), given.pwd.as_str().into())?;
+                if !shared.demux.claim_ufrag(&local.ufrag, slot) {
+                    return Err(AgentError::UfragInUse);
+                }
+                local
             }
-            None => restart::fresh_credentials(shared),
+            None => restart::fresh_credentials(shared, slot),
         };
-        let owner = crate::demux::Owner {
-            slot: id.0.slot,
-            generation: 0,
-        };
-        if !shared.demux.claim_ufrag(&local.ufrag, owner) {
-            return Err(AgentError::UfragInUse);
-        }
         let uncommon = Uncommon::of(&config);
         let servers = config
             .stun_servers
@@ -390,6 +391,7 @@ impl Agent {
             due: None,
             closed: false,
             gone: false,
+            lite,
             settings: Settings {
                 uncommon,
                 pacing_ms: u32::try_from(config.pacing.as_millis()).unwrap_or(u32::MAX),
@@ -399,7 +401,6 @@ impl Agent {
                 addresses: config.addresses,
                 restarts_alone: config.restarts_alone,
                 continual: config.continual && !lite,
-                lite,
                 tcp: config.tcp,
                 mdns: config.mdns,
             },
@@ -439,17 +440,14 @@ impl Agent {
         if self.closed {
             return self.closed_deadline();
         }
-        let transactions = self
-            .transactions
-            .iter()
-            .map(|transaction| transaction.due)
-            .min();
+        let due = |transaction: &Transaction| transaction.due;
+        let transactions = self.transactions.iter().map(due).min();
         let paced = if self.awaits_slot {
             None
         } else {
             self.paced_deadline()
         };
-        [
+        earliest([
             transactions,
             paced,
             self.consent_deadline(),
@@ -458,10 +456,7 @@ impl Agent {
             self.tcp_deadline(),
             self.patience_deadline(),
             self.nomination_deadline(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        ])
     }
 
     pub(crate) fn close(&mut self, shared: &mut Shared, now: Time) {
@@ -516,39 +511,35 @@ impl Agent {
     /// other, so they are fetched together. It is what a prefetch does, without `unsafe`.
     pub(crate) fn fetch(&self, visit: Visit) {
         let generation = &self.current;
-        let mut sum = self.tie_breaker ^ u64::from(generation.number);
-        sum ^= generation.consent.map_or(0, |consent| consent.peek());
-        sum ^= generation.jobs.len() as u64;
+        let at = |time: Option<Time>| time.map_or(0, Time::as_nanos);
+        let mut sum = self.tie_breaker ^ at(self.restart_due);
+        sum ^= (self.sockets.len() ^ self.known_remotes.len() ^ self.transactions.len()) as u64;
         if let Some(socket) = self.sockets.first() {
             sum ^= u64::from(socket.address.port());
         }
-        if let Some(remote) = generation.remotes.first() {
-            sum ^= u64::from(remote.address.port());
-        }
-        if let Some((_, pair)) = generation.pairs.iter().next() {
-            sum ^= u64::from(pair.requests_received) ^ pair.repeat.at.map_or(0, Time::as_nanos);
-        }
-        sum ^= u64::from(generation.local.ufrag.peek());
+        sum ^= u64::from(generation.number) ^ at(generation.patience_ends);
+        sum ^= generation.consent.map_or(0, |consent| consent.peek());
+        sum ^= generation.watch.peek();
         if let Some(remote) = &generation.remote {
             sum ^= u64::from(remote.ufrag.peek());
         }
+        if let Some((_, pair)) = generation.pairs.iter().next() {
+            sum ^= u64::from(pair.socket) ^ u64::from(pair.requests_received);
+            sum ^= at(pair.repeat.at) ^ at(pair.died_at);
+        }
+        sum ^= generation.remotes.len() as u64;
         match visit {
             Visit::Ask => {
-                sum ^= self
-                    .transactions
-                    .first()
-                    .map_or(0, |known| known.due.as_nanos());
                 if let Some(remote) = &generation.remote {
                     sum ^= remote.pwd ^ u64::from(remote.key.has_sha256());
                 }
+                sum ^= u64::from(generation.local.ufrag.peek());
+                sum ^= at(Some(self.path.last_sent()));
             }
             Visit::Answer => {
                 sum ^= self.recent_checks.peek();
-                sum ^= self
-                    .known_remotes
-                    .first()
-                    .map_or(0, |known| u64::from(known.1.port()));
                 sum ^= u64::from(generation.local.key.has_sha256());
+                sum ^= generation.local.pwd.len() as u64;
             }
         }
         core::hint::black_box(sum);
@@ -653,10 +644,15 @@ impl Agent {
             .map(|generation| &generation.local.key)
     }
 
-    /// The key of a generation whose username fragment this is.
-    pub(crate) fn key_of(&self, generation: u32, ufrag: &str) -> Option<&nilas_stun::Key> {
-        let local = &self.generation(generation)?.local;
-        (*local.ufrag == *ufrag).then_some(&local.key)
+    /// The generation whose username fragment this is, and its key.
+    pub(crate) fn called(&self, ufrag: &str) -> Option<(u32, &nilas_stun::Key)> {
+        let is_called = |generation: &Generation| *generation.local.ufrag == *ufrag;
+        let found = if is_called(&self.current) {
+            &self.current
+        } else {
+            self.previous.as_deref().filter(|own| is_called(own))?
+        };
+        Some((found.number, &found.local.key))
     }
 
     /// The secrets of its generations, the present one first.
@@ -676,6 +672,15 @@ impl Agent {
     fn emit(&self, shared: &mut Shared, event: Event) {
         shared.event(self.id, event);
     }
+}
+
+/// The first of those that there are.
+fn earliest<const N: usize>(times: [Option<Time>; N]) -> Option<Time> {
+    let sooner = |a: Option<Time>, b: Option<Time>| match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        _ => a.or(b),
+    };
+    times.into_iter().fold(None, sooner)
 }
 
 impl LocalCredentials {

@@ -143,6 +143,7 @@ impl Agent {
         let local = generation.locals.get(usize::from(pair.valid_local?))?;
         let mut remote = generation.remotes[usize::from(pair.remote)]
             .candidate
+            .as_ref()
             .clone();
         if remote.ufrag.is_none() {
             remote.ufrag = generation

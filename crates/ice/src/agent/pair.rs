@@ -35,20 +35,24 @@ pub(super) struct Pair {
     pub(super) requests_received: u32,
     pub(super) responses_sent: u32,
     pub(super) consent_requests_sent: u32,
+    /// The value of the peer's latest nomination of it, where renomination was offered.
+    pub(super) nomination: u32,
     /// The round trip smoothed, in microseconds; 0 before the first answer.
     smoothed_round_trip: u32,
+    /// The share of checks that were not answered lately, in 255ths.
+    loss: u8,
+    /// Checks in a row that were not.
+    unanswered: u8,
     pub(super) round_trip: Option<Duration>,
+    /// How long after its first transmission the check was answered that made the pair valid: no less
+    /// than the round trip, where that could not be measured.
+    pub(super) answered_after: Duration,
     pub(super) repeat: Repeat,
     /// When a check or consent check was last answered.
     pub(super) confirmed_at: Time,
     pub(super) total_round_trip: Duration,
     /// When the data left it, because it did not answer any more.
     pub(super) died_at: Option<Time>,
-    /// The value of the peer's latest nomination of it, where renomination was offered.
-    pub(super) nomination: u32,
-    /// How long after its first transmission the check was answered that made the pair valid: no less
-    /// than the round trip, where that could not be measured.
-    pub(super) answered_after: Duration,
     pub(super) priority: u64,
     /// Both candidates' foundations.
     pub(super) foundation: (u32, u16),
@@ -56,10 +60,6 @@ pub(super) struct Pair {
     pub(super) checked_at: Time,
     /// How often a check of the peer has had ours repeated while it was under way.
     pub(super) retriggers: u8,
-    /// The share of checks that were not answered lately, in 255ths.
-    loss: u8,
-    /// Checks in a row that were not.
-    unanswered: u8,
     /// Since when it has worked, in seconds since the engine began.
     works_since: u32,
 }

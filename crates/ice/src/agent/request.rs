@@ -41,7 +41,7 @@ pub(super) struct Recent {
 
 impl Recent {
     pub(super) fn peek(&self) -> u64 {
-        u64::from(self.ids[0] ^ self.from[7])
+        u64::from(self.ids[0] ^ self.from[7]) ^ u64::from(self.next)
     }
 
     fn is_replay(&mut self, shared: &Shared, id: TransactionId, remote: SocketAddr) -> bool {
@@ -119,7 +119,7 @@ impl Agent {
         if answer != Answer::Success {
             return answer;
         }
-        if self.settings.lite {
+        if self.lite {
             self.peer_is_alive(shared, now, generation, socket, remote);
         }
         // A check of the generation before is answered, and that is all there is to it.
@@ -240,7 +240,7 @@ impl Agent {
         let nominates = nomination.is_some();
         pair.nomination = pair.nomination.max(nomination.unwrap_or(0));
         self.current.nominations = nominations.max(pair.nomination);
-        if self.settings.lite {
+        if self.lite {
             if nominates {
                 self.nominated_by_peer(shared, now, id);
             }

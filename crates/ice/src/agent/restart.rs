@@ -7,7 +7,6 @@ use super::generation::{CONTINUAL, Generation, LocalCredentials, RENOMINATION, R
 use super::transaction::Purpose;
 use crate::arena::Arena;
 use crate::config::AddressPolicy;
-use crate::demux::Owner;
 use crate::error::AgentError;
 use crate::event::{Event, GatheringState, Role, State};
 use crate::parameters::{Parameters, ParametersError};
@@ -18,7 +17,7 @@ impl Agent {
     pub(crate) fn local_parameters(&self) -> Parameters {
         let settings = &self.settings;
         self.current
-            .parameters(settings.pacing(), settings.lite, settings.continual)
+            .parameters(settings.pacing(), self.lite, settings.continual)
     }
 
     /// The peer's parameters came: the first, the same again, or those of a restart.
@@ -72,7 +71,7 @@ impl Agent {
         });
         // RFC 8445 section 6.1.1: beside a lite agent, which sends no checks, the full one controls. Of two lite ones
         // each keeps the role it was given.
-        let controlling = match (self.settings.lite, parameters.lite) {
+        let controlling = match (self.lite, parameters.lite) {
             (false, true) => Role::Controlling,
             (true, false) => Role::Controlled,
             _ => self.role,
@@ -115,7 +114,7 @@ impl Agent {
         now: Time,
         addresses: AddressPolicy,
     ) -> Result<(), AgentError> {
-        if self.settings.lite && addresses == AddressPolicy::RelayOnly {
+        if self.lite && addresses == AddressPolicy::RelayOnly {
             return Err(AgentError::LiteHasHostsOnly);
         }
         if self.closed || self.settings.addresses == addresses {
@@ -148,15 +147,8 @@ impl Agent {
     fn begin_generation(&mut self, shared: &mut Shared, now: Time) {
         self.restart_due = None;
         self.verify_relays(now);
-        let mut local = fresh_credentials(shared);
+        let local = fresh_credentials(shared, self.id.0.slot);
         let number = self.current.number + 1;
-        let owner = Owner {
-            slot: self.id.0.slot,
-            generation: number,
-        };
-        while !shared.demux.claim_ufrag(&local.ufrag, owner) {
-            local = fresh_credentials(shared);
-        }
         let old = core::mem::replace(&mut self.current, Generation::new(number, local));
         if old.selected.is_some() && !old.consent_lost() {
             // It carries the data, so the one before it is done.
@@ -218,13 +210,16 @@ impl Agent {
     }
 }
 
+/// New credentials, whose username fragment leads to the agent in this slot.
+///
 /// RFC 8445 section 5.3: at least 24 bits of randomness for the fragment, 128 for the password.
-pub(super) fn fresh_credentials(shared: &mut Shared) -> LocalCredentials {
+pub(super) fn fresh_credentials(shared: &mut Shared, slot: u32) -> LocalCredentials {
     loop {
         let (ufrag, pwd) = (shared.ice_chars::<8>(), shared.secret_ice_chars::<24>());
         // Any ice-chars are text and make a key; the loop is there so that nothing need be assumed.
         if let (Ok(ufrag), Ok(pwd)) = (core::str::from_utf8(&ufrag), core::str::from_utf8(&pwd))
             && let Ok(credentials) = credentials(ufrag, pwd.into())
+            && shared.demux.claim_ufrag(ufrag, slot)
         {
             return credentials;
         }

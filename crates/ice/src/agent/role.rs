@@ -19,7 +19,7 @@ impl Agent {
         else {
             return Answer::BadRequest;
         };
-        if self.settings.lite {
+        if self.lite {
             return self.examine_role_of_full_peer(shared, controlling, controlled);
         }
         let switches = match (self.role, controlling, controlled) {

@@ -88,7 +88,7 @@ impl Agent {
         let decides = self.role == Role::Controlling && self.current.concluded;
         let busy = self.current.watch.is_suspicious()
             || self.current.pairs.iter().any(|(_, pair)| pair.nominate);
-        if !decides || busy || self.settings.lite || self.current.pairs.len() < 2 {
+        if !decides || busy || self.lite || self.current.pairs.len() < 2 {
             return;
         }
         let Some((to, choice)) = self.choose(now, |_, _| true) else {
@@ -148,7 +148,7 @@ impl Agent {
             true => Liveness::Alive,
         };
         // Two lite agents choose by the same formula, or they do not meet (RFC 8445 section 8.2).
-        let network_cost = match self.settings.lite {
+        let network_cost = match self.lite {
             true => 0,
             false => self.sockets[usize::from(pair.socket)].network_cost + network_cost(remote),
         };

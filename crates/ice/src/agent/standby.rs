@@ -14,9 +14,9 @@
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
-use super::Agent;
 use super::generation::Generation;
 use super::pair::{Pair, PairId};
+use super::{Agent, earliest};
 use crate::event::Role;
 use crate::ids::SocketId;
 use crate::shared::Shared;
@@ -53,6 +53,7 @@ const MAX_STANDBYS: usize = 4;
 
 /// How the selected path of a generation is watched.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub(super) struct Watch {
     next_look: Option<Time>,
     /// Datagrams of data that had come by the last look.
@@ -97,13 +98,15 @@ impl Watch {
         self.suspicion.is_some()
     }
 
+    /// Reads a little of it: see [`Agent::fetch`].
+    pub(super) fn peek(&self) -> u64 {
+        self.packets ^ self.keep_warm_at.map_or(0, Time::as_nanos)
+    }
+
     fn deadline(&self) -> Option<Time> {
         let suspicion = self.suspicion.and_then(|suspicion| suspicion.restart_at);
         let switch = self.suspicion.and_then(|suspicion| suspicion.switch_at);
-        [self.next_look, suspicion, switch, self.keep_warm_at]
-            .into_iter()
-            .flatten()
-            .min()
+        earliest([self.next_look, suspicion, switch])
     }
 }
 
@@ -169,11 +172,14 @@ impl Agent {
     /// When `fire_watch` has something to do.
     pub(super) fn watch_deadline(&self) -> Option<Time> {
         // A lite agent has no means to ask.
-        if self.settings.lite {
+        if self.lite {
             return None;
         }
         self.current.selected?;
-        self.current.watch.deadline()
+        // A single pair has no standbys.
+        let warm = self.current.pairs.len() > 1;
+        let deadline = self.current.watch.deadline();
+        earliest([deadline, self.current.watch.keep_warm_at.filter(|_| warm)])
     }
 
     /// Whether a check is only to keep a standby warm: one datagram, that nothing depends on.
@@ -236,9 +242,7 @@ impl Agent {
             None => (0, Time::ZERO),
         };
         let half = self.selected_round_trip() / 2;
-        // Whoever sends writes this at any time: like chance, it is no input and has to be recorded.
-        let sending = self.path.last_sent() + LOOK * 2 >= now && self.path.packets_sent() > 0;
-        let sending = shared.source.observe(sending);
+        let sending = self.is_sending(shared, now);
         let answered = self.selected_confirmed_at();
         let watch = &mut self.current.watch;
         watch.next_look = Some(now + LOOK);
@@ -265,11 +269,18 @@ impl Agent {
         }
     }
 
-    /// A consent check goes out: has data begun to come?
-    pub(super) fn look_again(&mut self, now: Time) {
-        if self.current.selected.is_some() {
+    /// A consent check goes out: has data begun to come, or to be sent?
+    pub(super) fn look_again(&mut self, shared: &mut Shared, now: Time) {
+        let heard = shared.demux.take_heard(self.id.0.slot);
+        if self.current.selected.is_some() && (heard || self.is_sending(shared, now)) {
             self.current.watch.next_look.get_or_insert(now + LOOK);
         }
+    }
+
+    fn is_sending(&self, shared: &mut Shared, now: Time) -> bool {
+        // Whoever sends writes this at any time: like chance, it is no input and has to be recorded.
+        let sending = self.path.last_sent() + LOOK * 2 >= now && self.path.packets_sent() > 0;
+        shared.source.observe(sending)
     }
 
     fn selected_confirmed_at(&self) -> Time {

@@ -40,7 +40,7 @@ impl Agent {
         if generation.abandoned && generation.remote.is_none() {
             return State::Failed;
         }
-        if self.settings.lite {
+        if self.lite {
             return self.lite_state(now);
         }
         // Only a restart, or a check of the peer, leads out of failure: see `revive`.
@@ -132,7 +132,7 @@ impl Agent {
         let generation = &self.current;
         let hopeful = self.state == State::Failed
             || self.carrier().is_some()
-            || !self.settings.lite
+            || !self.lite
                 && generation
                     .pairs
                     .iter()

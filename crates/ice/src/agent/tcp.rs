@@ -121,7 +121,7 @@ impl Agent {
         let types: &[TcpType] = match self.settings.tcp {
             TcpCandidates::Off => &[],
             // RFC 6544 section 4.4.
-            _ if self.settings.lite => &[TcpType::Passive],
+            _ if self.lite => &[TcpType::Passive],
             TcpCandidates::Active => &[TcpType::Active],
             TcpCandidates::All => &[TcpType::Active, TcpType::Passive, TcpType::So],
         };

@@ -29,7 +29,7 @@ impl Agent {
         let Some(interfaces) = shared
             .interfaces
             .as_ref()
-            .filter(|_| filter.ipv4 && !self.settings.lite)
+            .filter(|_| filter.ipv4 && !self.lite)
         else {
             return false;
         };
@@ -103,7 +103,7 @@ impl Agent {
         }
         for known in 0..self.current.remotes.len() {
             let remote = &self.current.remotes[known];
-            let (candidate, told) = (remote.candidate.clone(), remote.address);
+            let (candidate, told) = (remote.candidate.as_ref().clone(), remote.address);
             if let Some(far) = self.through_translator(shared, told) {
                 // Where the bound of candidates is reached, there is no room for it.
                 let _ = self.take_in(shared, candidate, far);

@@ -147,7 +147,7 @@ impl Agent {
             _ => index,
         };
         remotes.push(RemoteCandidate {
-            candidate,
+            candidate: Box::new(candidate),
             address,
             foundation,
             removed: false,
@@ -162,7 +162,7 @@ impl Agent {
         let learned =
             known.candidate.kind == CandidateType::Prflx && candidate.kind != CandidateType::Prflx;
         if learned || candidate.priority > known.candidate.priority {
-            known.candidate = candidate;
+            *known.candidate = candidate;
             self.reprioritize();
         }
     }

@@ -285,11 +285,10 @@ impl StandIns {
         let demux = &engine.shared.demux;
         if message.class() == Class::Request {
             let (ufrag, _) = message.username().ok()??.split_once(':')?;
-            let owner = demux.by_ufrag(ufrag)?;
-            let agent = engine.agents.by_slot(owner.slot)?;
-            let real = agent.key_of(owner.generation, ufrag)?;
+            let agent = engine.agents.by_slot(demux.by_ufrag(ufrag)?)?;
+            let (generation, real) = agent.called(ufrag)?;
             message.authenticate(real).ok()?;
-            return self.local.get(&(agent.id, owner.generation));
+            return self.local.get(&(agent.id, generation));
         }
         let agent = engine
             .agents
