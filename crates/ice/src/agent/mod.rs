@@ -94,7 +94,6 @@ pub(crate) struct Agent {
     pub(crate) gone: bool,
     /// Whether the machine's interfaces were looked at since gathering began.
     interfaces_seen: bool,
-    /// Whether only relayed candidates are used.
     tie_breaker: u64,
     /// The TURN servers and what they gave, where there are any.
     turn: Option<Box<relay::Relaying>>,
