@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::time::Duration;
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,7 @@ pub struct Parameters {
     pub pwd: String,
     /// The options offered, such as `ice2` and `trickle` (RFC 8839 section 5.6).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub options: Vec<String>,
+    pub options: Vec<Cow<'static, str>>,
     /// The pacing wanted, in milliseconds (RFC 8839 section 5.5). Absent: 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pacing: Option<u32>,

@@ -81,7 +81,8 @@ impl Cursor {
 /// Parameters as a description for the peer.
 pub(crate) fn describe(parameters: &Parameters) -> Description {
     let mut description = Description::new(&parameters.ufrag, &parameters.pwd);
-    description.options.clone_from(&parameters.options);
+    let options = parameters.options.iter();
+    description.options = options.map(|option| option.to_string()).collect();
     description.pacing = parameters.pacing;
     description.lite = parameters.lite;
     description
@@ -90,7 +91,12 @@ pub(crate) fn describe(parameters: &Parameters) -> Description {
 /// The peer's description as parameters. The engine checks them.
 pub(crate) fn understand(description: &Description) -> Parameters {
     let mut parameters = Parameters::new(&description.ufrag, &description.pwd);
-    parameters.options.clone_from(&description.options);
+    parameters.options = description
+        .options
+        .iter()
+        .cloned()
+        .map(Into::into)
+        .collect();
     parameters.pacing = description.pacing;
     parameters.lite = description.lite;
     parameters

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use nilas_ice::{AddressPolicy, 
-    AgentConfig, AgentId, AgentMut, Candidate, CandidateType, Command, Credentials, Engine,
-    EngineConfig, Event, GatheringState, Handled, Input, Interface, NoPath, Output, Parameters,
-    Path as DataPath, RequestId, Role, SelectedPair, SocketId, State, Stats, StreamId,
+use nilas_ice::{
+    AddressPolicy, AgentConfig, AgentId, AgentMut, Candidate, CandidateType, Command, Credentials,
+    Engine, EngineConfig, Event, GatheringState, Handled, Input, Interface, NoPath, Output,
+    Parameters, Path as DataPath, RequestId, Role, SelectedPair, SocketId, State, Stats, StreamId,
     StreamTransport, StunServer, Time, TurnServer, TurnTransport, Via,
 };
 use nilas_stun::TransactionId;
@@ -115,8 +115,8 @@ impl World {
                 config.stun_servers.push(address(SERVER).into());
             }
             if bits & 32 != 0 {
-            config.addresses = AddressPolicy::RelayOnly;
-        }
+                config.addresses = AddressPolicy::RelayOnly;
+            }
             if bits & 64 != 0 {
                 (config.max_pairs, config.max_peer_reflexive) = (3, 2);
             }

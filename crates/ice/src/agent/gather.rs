@@ -4,6 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use core::time::Duration;
 
 use nilas_stun::{Class, Message};
+use smallvec::SmallVec;
 
 use super::generation::{Generation, LocalCandidate, Origin};
 use super::select::NETWORK_COST;
@@ -154,7 +155,7 @@ impl Agent {
         for v6 in [true, false] {
             let addresses = admitted(v6)
                 .filter(|(interface, address)| self.settings.admits(interface, *address));
-            let addresses: Vec<_> = addresses.collect();
+            let addresses: SmallVec<[_; 4]> = addresses.collect();
             for (rank, (interface, ip)) in addresses.into_iter().enumerate() {
                 let address = match ip {
                     IpAddr::V6(v6) if v6.is_unicast_link_local() => {

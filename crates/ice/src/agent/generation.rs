@@ -4,6 +4,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use nilas_stun::Key;
 use smallvec::SmallVec;
+use std::borrow::Cow;
 
 use super::consent::Consent;
 use super::gather::Job;
@@ -164,17 +165,14 @@ impl Generation {
     }
 
     pub(super) fn parameters(&self, pacing: Duration, lite: bool, continual: bool) -> Parameters {
-        let offered = [
-            // RFC 8445 section 10 and RFC 8838 section 3.
-            Some("ice2"),
-            Some("trickle"),
-            Some(RENOMINATION),
-            continual.then_some(CONTINUAL),
-        ];
+        // RFC 8445 section 10 and RFC 8838 section 3.
+        let mut options = Vec::with_capacity(4);
+        options.extend(["ice2", "trickle", RENOMINATION].map(Cow::Borrowed));
+        options.extend(continual.then_some(Cow::Borrowed(CONTINUAL)));
         Parameters {
             ufrag: (*self.local.ufrag).into(),
             pwd: self.local.pwd.as_ref().into(),
-            options: offered.into_iter().flatten().map(str::to_owned).collect(),
+            options,
             // RFC 8839 section 4.3.1: a lite agent sends no checks to be paced.
             pacing: (!lite).then_some(pacing.as_millis() as u32),
             lite,

@@ -14,6 +14,8 @@
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::generation::Generation;
 use super::pair::{Pair, PairId};
 use super::{Agent, earliest};
@@ -114,13 +116,13 @@ impl Generation {
     /// The pairs that stay when the checks are concluded (RFC 8445 section 8.1.2): the selected one, and for
     /// each other way through the network the best that is valid or may yet become so.
     pub(super) fn keep_standbys(&mut self, selected: PairId) {
-        let mut order: Vec<_> = self.pairs.iter().map(|(id, _)| id).collect();
+        let mut order: SmallVec<[PairId; 8]> = self.pairs.iter().map(|(id, _)| id).collect();
         order.sort_by_key(|id| {
             let pair = self.pairs.get(*id);
             core::cmp::Reverse(pair.map(|pair| (*id == selected, pair.is_valid(), pair.priority)))
         });
-        let mut kept = Vec::new();
-        let mut ways: Vec<(u16, IpAddr)> = Vec::new();
+        let mut kept: SmallVec<[PairId; 8]> = SmallVec::new();
+        let mut ways: SmallVec<[(u16, IpAddr); 8]> = SmallVec::new();
         for id in order {
             let Some(pair) = self.pairs.get(id) else {
                 continue;

@@ -3,10 +3,10 @@
 //! | room | what lives there |
 //! |---|---|
 //! | this file | the values |
-//! | [`story`] | how they are read from a recording |
-//! | [`pairs`] | how each pair ended |
-//! | [`advice`] | what would have to change |
-//! | [`words`] | the sentences |
+//! | `story` | how they are read from a recording |
+//! | `pairs` | how each pair ended |
+//! | `advice` | what would have to change |
+//! | `words` | the sentences |
 
 mod advice;
 mod pairs;

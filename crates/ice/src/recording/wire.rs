@@ -5,6 +5,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use core::time::Duration;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -136,13 +137,13 @@ macro_rules! texts {
             }
 
             fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-                Ok(from.text()?.into())
+                Ok(Self::from(from.text()?.to_owned()))
             }
         }
     )*};
 }
 
-texts!(String, Box<str>, Arc<str>);
+texts!(String, Box<str>, Arc<str>, Cow<'static, str>);
 
 impl Wire for bool {
     fn write(&self, out: &mut Writer) {

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::net::IpAddr;
 use core::str::FromStr;
+use std::borrow::Cow;
 
 use crate::candidate::Candidate;
 use crate::candidate_line::{self, CandidateError};
@@ -37,7 +38,7 @@ pub enum Attribute {
     /// RFC 8839 section 5.5: the pacing wanted, in milliseconds.
     IcePacing(u32),
     /// RFC 8839 section 5.6: the options.
-    IceOptions(Vec<String>),
+    IceOptions(Vec<Cow<'static, str>>),
     /// RFC 8840 section 8: no more candidates follow.
     EndOfCandidates,
 }
@@ -202,7 +203,7 @@ fn options(value: &str) -> Result<Attribute, AttributeError> {
         return Err(AttributeError::Value("ice-options"));
     }
     Ok(Attribute::IceOptions(
-        value.split(' ').map(Into::into).collect(),
+        value.split(' ').map(|tag| tag.to_owned().into()).collect(),
     ))
 }
 
