@@ -67,7 +67,9 @@ pub(super) fn change(choices: &mut Choices<'_>, world: &mut World) {
     let Some(byte) = packet.bytes.get_mut(bit / 8) else {
         return;
     };
+    let before = *byte;
     *byte ^= 1 << (bit % 8);
+    let changed = bit / 8;
     if Message::parse(&packet.bytes).is_ok()
         && let Some(end) = packet.bytes.len().checked_sub(8)
         && packet.bytes[end..].starts_with(&[0x80, 0x28, 0, 4])
@@ -75,6 +77,10 @@ pub(super) fn change(choices: &mut Choices<'_>, world: &mut World) {
         // RFC 8489 section 14.7.
         let crc = crc32fast::hash(&packet.bytes[..end]) ^ 0x5354_554E;
         packet.bytes[end + 4..].copy_from_slice(&crc.to_be_bytes());
+    }
+    if packet.bytes[changed] == before {
+        // It was the FINGERPRINT that was changed, and it fits again: this is the peer's.
+        return world.deliver(packet);
     }
     must_be_ignored(world, &packet);
 }
