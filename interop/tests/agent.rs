@@ -143,7 +143,7 @@ fn roles_are_healed_whatever_both_were_told() {
 #[test]
 fn an_unknown_option_or_line_is_an_error_event_and_nothing_else() {
     let mut odd = start(true);
-    odd["mdns"] = json!(true);
+    odd["quic"] = json!(true);
     odd["turn"] = json!({"host": "203.0.113.10", "port": 3478, "transport": "sctp", "user": "u", "pass": "p"});
     let (_scene, mut pair) = begun("open,open", [odd, start(false)]);
     good(pair.relay_until("an error about each option", |seen| {
@@ -156,7 +156,7 @@ fn an_unknown_option_or_line_is_an_error_event_and_nothing_else() {
     good(pair.connect());
     good(pair.exchange(5));
     let errors = &pair.seen(0).errors;
-    for word in ["mdns", "turn", "dance", "port"] {
+    for word in ["quic", "turn", "dance", "port"] {
         assert!(
             errors.iter().any(|text| text.contains(word)),
             "nothing about {word}: {errors:?}"

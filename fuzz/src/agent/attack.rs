@@ -67,20 +67,18 @@ pub(super) fn change(choices: &mut Choices<'_>, world: &mut World) {
     let Some(byte) = packet.bytes.get_mut(bit / 8) else {
         return;
     };
-    let before = *byte;
     *byte ^= 1 << (bit % 8);
-    let changed = bit / 8;
+    let fingerprint = packet.bytes.len().saturating_sub(8);
+    if bit / 8 >= fingerprint {
+        // MESSAGE-INTEGRITY does not cover what comes after it: this is still the peer's, or nothing that is read.
+        return world.deliver(packet);
+    }
     if Message::parse(&packet.bytes).is_ok()
-        && let Some(end) = packet.bytes.len().checked_sub(8)
-        && packet.bytes[end..].starts_with(&[0x80, 0x28, 0, 4])
+        && packet.bytes[fingerprint..].starts_with(&[0x80, 0x28, 0, 4])
     {
         // RFC 8489 section 14.7.
-        let crc = crc32fast::hash(&packet.bytes[..end]) ^ 0x5354_554E;
-        packet.bytes[end + 4..].copy_from_slice(&crc.to_be_bytes());
-    }
-    if packet.bytes[changed] == before {
-        // It was the FINGERPRINT that was changed, and it fits again: this is the peer's.
-        return world.deliver(packet);
+        let crc = crc32fast::hash(&packet.bytes[..fingerprint]) ^ 0x5354_554E;
+        packet.bytes[fingerprint + 4..].copy_from_slice(&crc.to_be_bytes());
     }
     must_be_ignored(world, &packet);
 }

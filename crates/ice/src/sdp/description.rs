@@ -52,6 +52,15 @@ impl SessionDescription {
     /// its pacing, are the whole session's (RFC 8839 sections 5.3 and 5.5) and change for all
     /// sections. With `mismatch` no candidate is written.
     pub fn set_ice(&mut self, index: usize, ice: &IceDescription) -> Result<(), SdpError> {
+        // What is handed down to other sections may not fit them, and an error changes nothing.
+        let mut changed = self.clone();
+        changed.change_ice(index, ice)?;
+        changed.0.check_credentials()?;
+        *self = changed;
+        Ok(())
+    }
+
+    fn change_ice(&mut self, index: usize, ice: &IceDescription) -> Result<(), SdpError> {
         let section = self.0.section(index).ok_or(SdpError::NoSection)?;
         if section.port() == 0 {
             return Err(SdpError::Rejected);

@@ -84,11 +84,13 @@ impl Text {
 
     /// RFC 8839 section 5.4: "If two data streams have identical "ice-ufrag"s, they MUST have identical
     /// "ice-pwd"s."
-    fn check_credentials(&self) -> Result<(), SdpError> {
+    pub(super) fn check_credentials(&self) -> Result<(), SdpError> {
         let mut known = BTreeMap::new();
         for section in self.sections() {
             let parameters = section.parameters();
-            if parameters.ufrag.is_empty() || parameters.pwd.is_empty() {
+            // A stream that is rejected has no credentials, whatever it would inherit.
+            let has_none = parameters.ufrag.is_empty() || parameters.pwd.is_empty();
+            if has_none || section.port() == 0 {
                 continue;
             }
             let earlier = known.insert(parameters.ufrag, parameters.pwd.clone());
@@ -104,7 +106,7 @@ impl Text {
         for (other, section) in self.sections().enumerate() {
             let told = section.parameters();
             let differs = told.ufrag == own.ufrag && told.pwd != own.pwd && !told.pwd.is_empty();
-            if other != index && differs {
+            if other != index && differs && section.port() != 0 {
                 return Err(SdpError::SameUfrag);
             }
         }
