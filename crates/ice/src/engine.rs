@@ -3,34 +3,31 @@
 use core::net::{SocketAddr, SocketAddrV6};
 use core::time::Duration;
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use nilas_stun::{Class, ErrorCode, Fingerprint, Message, MessageBuilder, Method, is_stun};
 use nilas_turn::client::{NotTurn, message_length};
 
 use crate::agent::relay::{Unwrapped, enclose, head_length, indication_id};
 use crate::agent::{Agent, Visit};
-use crate::arena::{Arena, Key};
-use crate::candidate::Candidate;
-use crate::config::{AddressPolicy, AgentConfig, EngineConfig};
+use crate::arena::Arena;
+use crate::config::{AgentConfig, EngineConfig};
 use crate::counters::Counters;
 use crate::demux::{Allocation, StreamOwner};
 use crate::error::AgentError;
-use crate::event::{GatheringState, Role, State};
 use crate::ids::{AgentId, RequestId, SocketId, StreamId};
 use crate::io::{
-    Application, BindError, Command, Handled, Input, Output, SelectedPair, SendError,
-    StreamTransmit, Transmit,
+    Application, BindError, Command, Handled, Input, Output, SendError, StreamTransmit, Transmit,
 };
-use crate::parameters::Parameters;
-use crate::path::{Departure, PathCell, Via};
-use crate::recording::{Answer as Answered, Call, Recorder, RecordingOptions, Told};
+use crate::path::{Departure, Via};
+use crate::recording::{Recorder, RecordingOptions};
 use crate::shared::{Answer, Queued, Response, Shared};
 use crate::source::{Source, Tape};
-use crate::stats::Stats;
 use crate::timers::Timers;
-use crate::verdict::Verdict;
 use nilas_turn::Time;
+
+pub use self::handle::AgentMut;
+
+mod handle;
 
 /// RFC 4571 section 2: the length of the frame in two bytes.
 pub(crate) const FRAME_HEAD: usize = 2;
@@ -737,174 +734,6 @@ impl Engine {
         let size = message.finish();
         let size = enclose(framing, indication_id(response.id), buffer, size)?;
         Some(Departure { via, size })
-    }
-}
-
-/// An agent of an [`Engine`], to be told something or asked. Call [`Engine::poll`] afterwards.
-#[derive(Debug)]
-pub struct AgentMut<'e> {
-    engine: &'e mut Engine,
-    key: Key,
-}
-
-impl AgentMut<'_> {
-    /// Begins to gather candidates, on the addresses of the latest [`Input::Interfaces`] or, if there
-    /// was none, when it comes.
-    pub fn gather(&mut self, now: Time) {
-        self.change(now, |agent, shared, _| agent.gather(shared));
-        self.note(Told::Gather);
-    }
-
-    /// The peer's parameters. Others than before are the peer's restart (RFC 8445 section 9): the event
-    /// `LocalParameters` follows with what is to be sent in answer.
-    pub fn set_remote_parameters(
-        &mut self,
-        now: Time,
-        parameters: &Parameters,
-    ) -> Result<(), AgentError> {
-        let result = self.change(now, |agent, shared, now| {
-            agent.set_remote_parameters(shared, now, parameters)
-        });
-        self.note(Told::RemoteParameters(parameters, result));
-        result
-    }
-
-    /// A candidate of the peer.
-    pub fn add_remote_candidate(
-        &mut self,
-        now: Time,
-        candidate: Candidate,
-    ) -> Result<(), AgentError> {
-        let told = self.engine.recorder.as_ref().map(|_| candidate.clone());
-        let result = self.change(now, |agent, shared, _| {
-            agent.add_remote_candidate(shared, candidate)
-        });
-        if let Some(candidate) = told {
-            let call = Call::RemoteCandidate(AgentId(self.key), candidate);
-            self.engine.note_call(call, Answered::Accepted(result));
-        }
-        result
-    }
-
-    /// The peer has taken a candidate back: its [`Event::CandidateRemoved`](crate::Event::CandidateRemoved) came. Data that
-    /// went there moves to another pair, or the agent restarts.
-    pub fn remove_remote_candidate(
-        &mut self,
-        now: Time,
-        candidate: &Candidate,
-    ) -> Result<(), AgentError> {
-        let result = self.change(now, |agent, shared, now| {
-            agent.remove_remote_candidate(shared, now, candidate)
-        });
-        if self.engine.recorder.is_some() {
-            let call = Call::RemoveRemoteCandidate(AgentId(self.key), candidate.clone());
-            self.engine.note_call(call, Answered::Accepted(result));
-        }
-        result
-    }
-
-    /// The peer has no more candidates (RFC 8838 section 14).
-    pub fn end_of_remote_candidates(&mut self, now: Time) {
-        self.change(now, |agent, shared, now| {
-            agent.end_of_remote_candidates(shared, now)
-        });
-        self.note(Told::EndOfRemoteCandidates);
-    }
-
-    /// Restarts ICE: the event `LocalParameters` follows with what is to be sent to the peer, and
-    /// candidates are gathered anew. The old pair carries the data until a new one is found.
-    pub fn restart(&mut self, now: Time) {
-        self.change(now, |agent, shared, now| agent.restart(shared, now));
-        self.note(Told::Restart);
-    }
-
-    /// Changes which addresses of this machine are used and told. An agent that has begun to gather
-    /// [restarts](Self::restart): what was told before stays with the old pair until a new one is found.
-    ///
-    /// # Errors
-    /// [`AgentError::LiteHasHostsOnly`]: a lite agent has no relays.
-    pub fn set_addresses(&mut self, now: Time, addresses: AddressPolicy) -> Result<(), AgentError> {
-        let mut result = Ok(());
-        self.change(now, |agent, shared, now| {
-            result = agent.set_addresses(shared, now, addresses);
-        });
-        self.note(Told::Addresses(addresses, result));
-        result
-    }
-
-    /// Ends the session: the state `Closed` is told, relayed addresses are given back to their servers,
-    /// and the sockets are closed. With a TURN server that may take a few round trips of [`Engine::poll`].
-    pub fn close(mut self, now: Time) {
-        self.change(now, |agent, shared, now| agent.close(shared, now));
-        self.engine.bury(self.key.slot);
-        self.note(Told::Close);
-    }
-
-    /// This agent's own parameters, to be sent to the peer before any candidate.
-    pub fn local_parameters(&self) -> Parameters {
-        self.get().local_parameters()
-    }
-
-    /// The state.
-    pub fn state(&self) -> State {
-        self.get().state
-    }
-
-    /// The state of gathering.
-    pub fn gathering_state(&self) -> GatheringState {
-        self.get().gathering
-    }
-
-    /// The role, as it is now.
-    pub fn role(&self) -> Role {
-        self.get().role
-    }
-
-    /// The pair that carries the data, if there is one.
-    pub fn selected_pair(&self) -> Option<SelectedPair> {
-        self.get().selected_pair()
-    }
-
-    /// Why there is no path, as far as is known now; `None` where there is one.
-    pub fn verdict(&self) -> Option<Verdict> {
-        let agent = self.get();
-        match agent.state {
-            State::Connected | State::Completed | State::Closed => None,
-            _ => agent.verdict.or_else(|| Some(agent.diagnose())),
-        }
-    }
-
-    /// Where data is to be sent. The cell stays the same as long as the agent lives.
-    pub fn path(&self) -> Arc<PathCell> {
-        self.get().path()
-    }
-
-    /// The statistics of the transport, its candidates and its pairs.
-    pub fn stats(&self, now: Time) -> Vec<Stats> {
-        self.get().stats(&self.engine.shared, now)
-    }
-
-    fn change<T>(&mut self, now: Time, what: impl FnOnce(&mut Agent, &mut Shared, Time) -> T) -> T {
-        let now = self.engine.advance(now);
-        let Some(agent) = self.engine.agents.get_mut(self.key) else {
-            unreachable!("the agent lives as long as this borrow of its engine")
-        };
-        let result = what(agent, &mut self.engine.shared, now);
-        self.engine.rearm(self.key.slot);
-        result
-    }
-
-    fn note(&mut self, told: Told<'_>) {
-        if self.engine.recorder.is_some() {
-            self.engine.note_told(AgentId(self.key), told);
-        }
-    }
-
-    fn get(&self) -> &Agent {
-        let Some(agent) = self.engine.agents.get(self.key) else {
-            unreachable!("the agent lives as long as this borrow of its engine")
-        };
-        agent
     }
 }
 

@@ -198,9 +198,6 @@ enum State {
     Ended,
 }
 
-/// Looks at everything in one call of [`Client::poll`], at most.
-const MAX_LOOKS: usize = 4;
-
 impl Client {
     /// A client that begins to allocate at its first [`poll`](Self::poll).
     ///
@@ -232,20 +229,16 @@ impl Client {
         if self.state == State::Ended {
             return None;
         }
-        // What is given up on the way may make due at once what was looked at before it.
-        let mut looks = 0;
-        loop {
-            let size = self
-                .fire_transactions(now, buffer)
-                .or_else(|| self.fire_allocation(now, buffer))
-                .or_else(|| self.fire_peers(now, buffer))
-                .or_else(|| self.fire_keepalive(now, buffer));
-            looks += 1;
-            let is_due = self.deadline().is_some_and(|at| at <= now);
-            if size.is_some() || !is_due || looks == MAX_LOOKS {
-                return size;
-            }
+        if let Some(size) = self.fire_transactions(now, buffer) {
+            return Some(size);
         }
+        if let Some(size) = self.fire_allocation(now, buffer) {
+            return Some(size);
+        }
+        if let Some(size) = self.fire_peers(now, buffer) {
+            return Some(size);
+        }
+        self.fire_keepalive(now, buffer)
     }
 
     /// What happened since the last call.

@@ -167,8 +167,8 @@ impl Client {
                 {
                     return Some(size);
                 }
-                continue;
             }
+            let peer = &mut self.peers[index];
             if let Some(channel) = &mut peer.channel
                 && channel.bind_at.is_some_and(|at| at <= now)
             {
