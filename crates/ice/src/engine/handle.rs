@@ -27,7 +27,7 @@ pub struct AgentMut<'e> {
 }
 
 impl AgentMut<'_> {
-    /// Begins to gather candidates, on the addresses of the latest [`Input::Interfaces`] or, if there
+    /// Begins to gather candidates, on the addresses of the latest [`Input::Interfaces`](crate::Input::Interfaces) or, if there
     /// was none, when it comes.
     pub fn gather(&mut self, now: Time) {
         self.change(now, |agent, shared, _| agent.gather(shared));
