@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use nilas_ice::{AgentConfig, CandidateType, Event, Role, State, StunServer, Time, Verdict};
+use nilas_ice::{
+    AgentConfig, CandidateType, Event, Handled, Input, Interface, NoPath, Role, State, StunServer,
+    Time, Verdict,
+};
 
 use self::support::{Pair, Side};
 
@@ -174,6 +177,42 @@ fn a_restart_keeps_the_data_flowing() {
         for both in &pair.sides {
             assert_eq!(both.data, [b"during".to_vec(), b"after".to_vec()]);
         }
+    }
+}
+
+/// The old pair carries the data during a restart, until its address goes.
+#[test]
+fn an_address_that_goes_during_a_restart_takes_the_old_path_with_it() {
+    for side in 0..2 {
+        // With policy: it restarts once more, for the new address.
+        let [a, b] = [Role::Controlling, Role::Controlled].map(AgentConfig::new);
+        let mut pair = Pair::new(
+            Side::with(a, 1, &["192.0.2.1"]),
+            Side::with(b, 2, &["192.0.2.2"]),
+        );
+        assert!(pair.both_completed());
+        let now = pair.now;
+        pair.hold = [true, true];
+        pair.sides[side].agent().restart(now);
+        assert!(pair.sides[side].agent().path().load().is_ok());
+        let interface = Interface {
+            name: "wlan0".into(),
+            index: 3,
+            addresses: vec!["192.0.2.77".parse().expect("an address")],
+            ..Interface::default()
+        };
+        let handled = pair.sides[side]
+            .engine
+            .handle(now, Input::Interfaces(&[interface]));
+        assert_eq!(handled, Handled::Consumed);
+        assert_eq!(
+            pair.sides[side].agent().path().load().err(),
+            Some(NoPath::NotConnected)
+        );
+        assert_eq!(pair.sides[side].agent().state(), State::Disconnected);
+        pair.hold = [false, false];
+        assert!(pair.both_completed(), "{:?}", pair.sides[side].events);
+        assert!(pair.send(0, b"after") && pair.send(1, b"after"));
     }
 }
 

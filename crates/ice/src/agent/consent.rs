@@ -29,7 +29,7 @@ use nilas_turn::Time;
 const LEAST_INTERVAL: Duration = Duration::from_secs(4);
 const GREATEST_INTERVAL: Duration = Duration::from_secs(6);
 /// RFC 7675 section 5.1.
-const EXPIRY: Duration = Duration::from_secs(30);
+pub(super) const EXPIRY: Duration = Duration::from_secs(30);
 /// A check was missed and the probes after it, too.
 const DISCONNECTED: Duration = Duration::from_secs(7);
 const GREATEST_PROBE: Duration = Duration::from_secs(4);

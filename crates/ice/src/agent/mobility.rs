@@ -10,9 +10,11 @@ use core::net::IpAddr;
 use nilas_turn::Time;
 
 use super::Agent;
+use super::consent::EXPIRY;
 use super::gather::MAX_LOCALS;
 use super::pair::Pair;
 use crate::event::{Event, GatheringState};
+use crate::path::NoPath;
 use crate::shared::Shared;
 
 impl Agent {
@@ -63,7 +65,34 @@ impl Agent {
         } else if appeared {
             self.restart_due = Some(now.max(self.restart_after));
         }
+        self.previous_path_is_gone(shared, now, |socket| lost.contains(&socket));
         self.give_up(shared, now, |pair| lost.contains(&pair.socket));
+    }
+
+    /// Local addresses are gone, and a restart is under way: what carried the data meanwhile may have gone with them.
+    pub(super) fn previous_path_is_gone(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        is_gone: impl Fn(u16) -> bool,
+    ) {
+        let socket = self.previous.as_deref().and_then(|previous| {
+            let pair = previous.pairs.get(previous.selected?)?;
+            Some(pair.socket)
+        });
+        if !socket.is_some_and(is_gone) {
+            return;
+        }
+        self.end_previous(shared);
+        if self.current.selected.is_some() {
+            return;
+        }
+        self.path.publish(Err(NoPath::NotConnected));
+        if self.current.remote.is_none() {
+            // The peer may still answer the restart, and need not.
+            self.current.patience_ends = Some(now + EXPIRY);
+        }
+        self.update_state(shared, now);
     }
 
     /// Whether candidates may come and go without a restart: both sides offer it.

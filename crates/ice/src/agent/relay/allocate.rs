@@ -11,7 +11,7 @@ use super::{
 };
 use crate::agent::gather::Sharing;
 use crate::agent::gather::unresolved;
-use crate::agent::generation::{Generation, LocalCandidate, Origin};
+use crate::agent::generation::{LocalCandidate, Origin};
 use crate::agent::translator::{ipv4_only, reflexive_preference};
 use crate::agent::{Agent, Duty, Socket};
 use crate::candidate::{CandidateType, priority};
@@ -546,14 +546,7 @@ impl Agent {
             for pair in pairs {
                 self.check_failed(shared, now, pair, true);
             }
-            let carries = |own: &Generation| {
-                let pair = own.pairs.get(own.selected?)?;
-                (pair.socket == base).then_some(())
-            };
-            if self.previous.as_deref().and_then(carries).is_some() {
-                self.end_previous(shared);
-                self.publish(now);
-            }
+            self.previous_path_is_gone(shared, now, |socket| socket == base);
         }
         if had_path && self.carrier().is_none() {
             self.restart_due = Some(now);
