@@ -12,7 +12,7 @@ use super::pair::{Pair, PairId};
 use super::standby::Watch;
 use super::ufrag::Ufrag;
 use crate::arena::Arena;
-use crate::candidate::{Candidate, CandidateType, Transport};
+use crate::candidate::{Candidate, CandidateType};
 use crate::parameters::Parameters;
 use nilas_turn::Time;
 
@@ -115,14 +115,11 @@ pub(super) struct RemoteCandidate {
     pub(super) foundation: u16,
     /// The peer took it back.
     pub(super) removed: bool,
+    /// Whether it is one of TCP. The candidate says so, too, but lies elsewhere, and every check of the peer asks: with
+    /// thousands of idle agents that one look at it cost a tenth of all.
+    pub(super) is_tcp: bool,
     /// As it was told. Watching a path does not need it.
     pub(super) candidate: Box<Candidate>,
-}
-
-impl RemoteCandidate {
-    pub(super) const fn is_tcp(&self) -> bool {
-        matches!(self.candidate.transport, Transport::Tcp(_))
-    }
 }
 
 /// A check that was answered before the peer's description was known (RFC 8445 section 7.3).
@@ -187,7 +184,7 @@ impl Generation {
     pub(super) fn remote_at(&self, address: SocketAddr, tcp: bool) -> Option<u16> {
         self.remotes
             .iter()
-            .position(|remote| remote.address == address && remote.is_tcp() == tcp)
+            .position(|remote| remote.address == address && remote.is_tcp == tcp)
             .map(|index| index as u16)
     }
 

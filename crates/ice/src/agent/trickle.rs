@@ -147,6 +147,7 @@ impl Agent {
             _ => index,
         };
         remotes.push(RemoteCandidate {
+            is_tcp: matches!(candidate.transport, Transport::Tcp(_)),
             candidate: Box::new(candidate),
             address,
             foundation,
