@@ -81,6 +81,11 @@ impl Demux {
         true
     }
 
+    /// Gives a fragment that is claimed to the agent in another slot, of the same stream.
+    pub(crate) fn assign_ufrag(&mut self, ufrag: &str, slot: u32) {
+        self.ufrags.insert(self.short_digest(ufrag), slot);
+    }
+
     pub(crate) fn release_ufrag(&mut self, ufrag: &str) {
         self.ufrags.remove(&self.short_digest(ufrag));
     }

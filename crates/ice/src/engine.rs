@@ -26,8 +26,13 @@ use crate::timers::Timers;
 use nilas_turn::Time;
 
 pub use self::handle::AgentMut;
+use self::session::Session;
+pub use self::session_mut::SessionMut;
 
+mod checklist_set;
 mod handle;
+mod session;
+mod session_mut;
 
 /// RFC 4571 section 2: the length of the frame in two bytes.
 pub(crate) const FRAME_HEAD: usize = 2;
@@ -37,6 +42,8 @@ pub(crate) const FRAME_HEAD: usize = 2;
 pub struct Engine {
     /// Boxed, so that room for more costs little.
     pub(crate) agents: Arena<Box<Agent>>,
+    /// Those of several streams or components; most agents are on their own.
+    pub(crate) sessions: Arena<Session>,
     pub(crate) shared: Shared,
     /// One live entry for each agent that waits for a time; entries that its agent does not know as
     /// its own are stale.
@@ -84,6 +91,7 @@ impl Engine {
     pub(crate) fn with_source(config: EngineConfig, source: Source) -> Self {
         Self {
             agents: Arena::new(),
+            sessions: Arena::new(),
             shared: Shared::new(config, source),
             timers: Timers::default(),
             awaiting: VecDeque::new(),
@@ -109,7 +117,7 @@ impl Engine {
         }
         let shared = &mut self.shared;
         self.agents
-            .try_insert_with(|key| Agent::new(AgentId(key), config, shared).map(Box::new))
+            .try_insert_with(|key| Agent::new(AgentId(key), config, shared, None).map(Box::new))
             .map(AgentId)
     }
 
@@ -256,6 +264,9 @@ impl Engine {
             while let Some(queued) = self.shared.next_queued() {
                 match queued {
                     Queued::Event(agent, event) => return Output::Event(agent, event),
+                    Queued::SessionEvent(session, event) => {
+                        return Output::SessionEvent(session, event);
+                    }
                     Queued::Command(command) => return Output::Command(command),
                     Queued::Bound(request, id, address) => self.bound(request, Ok((id, address))),
                     Queued::Response(response) => {
@@ -265,9 +276,10 @@ impl Engine {
                     }
                 }
             }
-            let Some(slot) = self.next_due(now) else {
+            let Some(woken) = self.next_due(now) else {
                 return Output::Idle(self.deadline());
             };
+            let slot = self.in_turn(woken, now);
             let Some(agent) = self.agents.by_slot_mut(slot) else {
                 continue;
             };
@@ -280,11 +292,15 @@ impl Engine {
                 self.bury(slot);
             }
             match departure {
-                Some(departure) => {
-                    self.rearm(slot);
-                    return departure.into();
-                }
+                Some(_) => self.rearm(slot),
                 None => self.rearm_after(slot, now),
+            }
+            if woken != slot {
+                // Its own turn comes, unless the other has just used the slot for all.
+                self.rearm_after(woken, now);
+            }
+            if let Some(departure) = departure {
+                return departure.into();
             }
         }
     }
@@ -315,12 +331,11 @@ impl Engine {
 
     /// Tells all agents something about the machine they are on.
     fn tell_all(&mut self, mut tell: impl FnMut(&mut Agent, &mut Shared)) {
-        let mut slots = Vec::new();
-        for (key, agent) in self.agents.iter_mut() {
-            tell(agent, &mut self.shared);
-            slots.push(key.slot);
-        }
+        let slots: Vec<u32> = self.agents.iter().map(|(key, _)| key.slot).collect();
         for slot in slots {
+            if let Some(agent) = self.agents.by_slot_mut(slot) {
+                tell(agent, &mut self.shared);
+            }
             self.rearm(slot);
         }
     }
@@ -409,6 +424,13 @@ impl Engine {
     }
 
     fn rearm_no_sooner(&mut self, slot: u32, least: Time) {
+        self.rearm_alone(slot, least);
+        if self.sessions.len() > 0 {
+            self.tend(slot);
+        }
+    }
+
+    fn rearm_alone(&mut self, slot: u32, least: Time) {
         self.shared.source.touch(slot);
         let Some(agent) = self.agents.by_slot_mut(slot) else {
             return;
@@ -464,7 +486,7 @@ impl Engine {
         };
         Handled::Application(Application {
             agent,
-            component: 1,
+            component: self.component_of(agent),
             range: 0..payload.len(),
         })
     }
@@ -681,6 +703,7 @@ impl Engine {
             self.shared.counters.unknown_ufrag += 1;
             return Handled::NotOurs;
         };
+        let slot = self.called_at(slot, socket);
         let Some(agent) = self.agents.by_slot_mut(slot) else {
             return Handled::NotOurs;
         };

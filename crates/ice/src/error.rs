@@ -22,13 +22,21 @@ pub enum AgentError {
     PartialRestart,
     /// The candidate is not of the peer's current generation.
     StaleCandidate,
-    /// The candidate is a name, uses another component than 1 or a transport that the agent does not (TCP, unless
+    /// The candidate is a name, is of another component than the agent or uses a transport that the agent does not (TCP, unless
     /// it was configured), or has an address that no check may go to.
     UnusableCandidate,
     /// The peer told as many candidates as are accepted.
     TooManyCandidates,
     /// The peer has said that there are no more candidates.
     AfterEndOfCandidates,
+    /// There is no such session (any more).
+    UnknownSession,
+    /// The session has no such stream, or its stream was closed.
+    UnknownStream,
+    /// More streams, or more components of a stream, than a session may have; or a stream without any.
+    SessionTooLarge,
+    /// The peer's description of a stream has no parameters of ICE.
+    NoIce,
 }
 
 impl fmt::Display for AgentError {
@@ -44,9 +52,13 @@ impl fmt::Display for AgentError {
             Self::PartialRestart => "ufrag and pwd must both change in a restart",
             Self::StaleCandidate => "the candidate belongs to another generation (ufrag) of the session",
             Self::UnusableCandidate => {
-                "the candidate cannot be used: only addresses of component 1 that can be sent to are, over UDP, and over TCP where that was asked for"
+                "the candidate cannot be used: only addresses of the agent's own component (1 for an agent on its own) that can be sent to are, over UDP, and over TCP where that was asked for"
             }
             Self::TooManyCandidates => "the peer told more candidates than are accepted",
+            Self::UnknownSession => "there is no such session, or it was closed",
+            Self::UnknownStream => "the session has no such stream, or the stream was closed",
+            Self::SessionTooLarge => "a session has at most 16 streams of 1 to 4 components each",
+            Self::NoIce => "the peer's description of the stream has no ufrag and password: it does not offer ICE there",
             Self::AfterEndOfCandidates => "the peer had said that there are no more candidates",
         })
     }

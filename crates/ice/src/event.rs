@@ -38,6 +38,33 @@ pub enum Event {
     RoleChange(Role),
 }
 
+/// Something about a whole session of several streams or components.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SessionEvent {
+    /// A stream's checklist has another state.
+    ChecklistStateChange {
+        /// The stream, from 0 in the order in which they were added.
+        stream: usize,
+        /// The new state.
+        state: ChecklistState,
+    },
+    /// The state of all components together changed, as [`SessionMut::state`](crate::SessionMut::state) has it.
+    StateChange(State),
+}
+
+/// How the checks of a data stream stand, or those of a whole session (RFC 8445 sections 6.1.2.1 and 6.1.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChecklistState {
+    /// Neither of the two.
+    Running,
+    /// Each component has a nominated pair.
+    Completed,
+    /// A component has no valid pair, and none can become one.
+    Failed,
+}
+
 /// RTCIceTransportState.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -6,6 +6,10 @@ use crate::arena::Key;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AgentId(pub(crate) Key);
 
+/// A session of several data streams or components. A stale id is an error value, never another session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub(crate) Key);
+
 /// A UDP socket, or one that listens for TCP connections. The driver chooses the number when it has bound one, below
 /// 2^31, and uses each number once. Above are the engine's own: relayed transport addresses, which are sockets on a
 /// TURN server, and the bases of active TCP candidates, which have no socket before they connect.

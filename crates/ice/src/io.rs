@@ -4,10 +4,10 @@ use core::net::{IpAddr, SocketAddr};
 use core::ops::Range;
 
 use crate::candidate::Candidate;
-use crate::event::Event;
+use crate::event::{Event, SessionEvent};
 use nilas_turn::Time;
 
-use crate::ids::{AgentId, RequestId, SocketId, StreamId};
+use crate::ids::{AgentId, RequestId, SessionId, SocketId, StreamId};
 
 /// Something that happened outside, for [`Engine::handle`](crate::Engine::handle).
 #[derive(Debug)]
@@ -125,6 +125,8 @@ pub enum Output {
     StreamTransmit(StreamTransmit),
     /// Tell the agent's owner.
     Event(AgentId, Event),
+    /// Tell the session's owner. It follows what its agents tell.
+    SessionEvent(SessionId, SessionEvent),
     /// Do this, and answer with an [`Input`].
     Command(Command),
     /// Nothing more for now. Call again after the next input, or at this time at the latest.

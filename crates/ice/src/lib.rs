@@ -41,7 +41,8 @@
 //! | room | what lives there |
 //! |---|---|
 //! | `engine`, `shared`, `demux`, `mux`, `timers` | many agents: owners of packets, shared sockets, timers, pacing, queues |
-//! | `agent/` | one session's state machine, one file for each concept of the RFCs |
+//! | `engine/session` | sessions of several data streams and components |
+//! | `agent/` | one component's state machine, one file for each concept of the RFCs |
 //! | `candidate`, `candidate_line`, `sdp`, `json`, `parameters` | what signaling carries, in and out |
 //! | `io`, `event`, `verdict`, `stats`, `counters` | what the engine is given and what it tells |
 //! | `path` | where data goes, for senders |
@@ -94,11 +95,11 @@ pub use config::{
     PortRangeError, StunServer, TcpCandidates, TemporaryAddresses, TurnServer, TurnTransport,
 };
 pub use counters::Counters;
-pub use engine::{AgentMut, Engine};
+pub use engine::{AgentMut, Engine, SessionMut};
 pub use error::AgentError;
-pub use event::{CandidateError, Event, GatheringState, Role, State};
+pub use event::{CandidateError, ChecklistState, Event, GatheringState, Role, SessionEvent, State};
 pub use explain::explain;
-pub use ids::{AgentId, RequestId, SocketId, StreamId};
+pub use ids::{AgentId, RequestId, SessionId, SocketId, StreamId};
 pub use io::{
     Application, BindError, Command, Handled, Input, Interface, Output, ResolveError, SelectedPair,
     SendError, StreamError, StreamTransmit, StreamTransport, Transmit,

@@ -10,8 +10,8 @@ use crate::candidate::Candidate;
 use crate::config::EngineConfig;
 use crate::counters::Counters;
 use crate::demux::Demux;
-use crate::event::Event;
-use crate::ids::{AgentId, RequestId, SocketId};
+use crate::event::{Event, SessionEvent};
+use crate::ids::{AgentId, RequestId, SessionId, SocketId};
 use crate::io::{Command, Interface};
 use crate::mux::{Joined, Mux};
 use crate::nat64::Nat64;
@@ -20,6 +20,8 @@ use nilas_turn::Time;
 
 /// More responses than this are not kept waiting for the driver to poll.
 const MAX_RESPONSES: usize = 1024;
+/// More bases than this are not told apart: foundations leave room for a thousand.
+const MAX_BASES: usize = 512;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -30,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) nat64: Nat64,
     pub(crate) counters: Counters,
     pub(crate) mux: Mux,
+    /// Bases of the components of sessions, by their address and what kind they are, to number them.
+    bases: Vec<(IpAddr, u16)>,
     /// Candidates whose names are being resolved.
     pub(crate) names: Vec<Named>,
     outbox: VecDeque<Queued>,
@@ -57,6 +61,7 @@ pub(crate) struct Named {
 )]
 pub(crate) enum Queued {
     Event(AgentId, Event),
+    SessionEvent(SessionId, SessionEvent),
     Command(Command),
     /// A shared socket that is bound already, for the agent that asked.
     Bound(RequestId, SocketId, SocketAddr),
@@ -106,6 +111,7 @@ impl Shared {
             nat64: Nat64::default(),
             counters: Counters::default(),
             mux: Mux::default(),
+            bases: Vec::new(),
             names: Vec::new(),
             outbox: VecDeque::new(),
             responses: 0,
@@ -117,6 +123,23 @@ impl Shared {
 
     pub(crate) fn event(&mut self, agent: AgentId, event: Event) {
         self.outbox.push_back(Queued::Event(agent, event));
+    }
+
+    pub(crate) fn session_event(&mut self, session: SessionId, event: SessionEvent) {
+        self.outbox.push_back(Queued::SessionEvent(session, event));
+    }
+
+    /// The number of a base among those of all sessions; bases of one address and group have the same.
+    pub(crate) fn number_of_base(&mut self, ip: IpAddr, group: u16) -> u32 {
+        if let Some(known) = self.bases.iter().position(|known| *known == (ip, group)) {
+            return known as u32;
+        }
+        // A machine whose addresses change for years must not fill its memory with them. Two of a number only thaw together.
+        if self.bases.len() == MAX_BASES {
+            self.bases.clear();
+        }
+        self.bases.push((ip, group));
+        self.bases.len() as u32 - 1
     }
 
     pub(crate) fn command(&mut self, command: Command) {

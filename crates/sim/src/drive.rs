@@ -40,6 +40,7 @@ impl World {
                     self.write_stream(node, transmit.stream, &buffer[..transmit.size]);
                 }
                 Output::Event(id, event) => self.note(Agent { node, id }, event),
+                Output::SessionEvent(id, event) => host.session_events.push((now, id, event)),
                 Output::Command(command) => self.execute(node, command),
                 Output::Idle(deadline) => {
                     if host.wake != deadline {

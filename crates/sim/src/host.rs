@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nilas_ice::{
     AgentConfig, AgentError, AgentId, Engine, EngineConfig, Event, PathCell, RecordingOptions,
-    SocketId, Time,
+    SessionEvent, SessionId, SocketId, Time,
 };
 
 use crate::streams::Streams;
@@ -22,6 +22,8 @@ pub(crate) struct Host {
     /// How many datagrams reached a socket and belonged to no agent.
     pub(crate) not_ours: u64,
     pub(crate) records: BTreeMap<AgentId, Record>,
+    /// What sessions of several components told.
+    pub(crate) session_events: Vec<(Time, SessionId, SessionEvent)>,
     pub(crate) streams: Streams,
     /// The sockets of the engine.
     pub(crate) addresses: BTreeMap<SocketId, SocketAddr>,
@@ -57,6 +59,7 @@ impl Host {
             wake: None,
             not_ours: 0,
             records: BTreeMap::new(),
+            session_events: Vec::new(),
             streams: Streams::default(),
             addresses: BTreeMap::new(),
             next_socket: 0,
@@ -90,15 +93,21 @@ impl Host {
         config: AgentConfig,
     ) -> Result<AgentId, AgentError> {
         let id = self.engine.add_agent(now, config)?;
-        let record = Record {
-            path: self.engine.agent(id)?.path(),
+        self.keep_record(id)?;
+        Ok(id)
+    }
+
+    /// Begins to write down what an agent tells, if that has not begun.
+    pub(crate) fn keep_record(&mut self, id: AgentId) -> Result<(), AgentError> {
+        let path = self.engine.agent(id)?.path();
+        self.records.entry(id).or_insert_with(|| Record {
+            path,
             events: Vec::new(),
             received: Vec::new(),
             refused: Vec::new(),
             remote_parameters: None,
-        };
-        self.records.insert(id, record);
-        Ok(id)
+        });
+        Ok(())
     }
 
     /// The id of the next socket of the engine.

@@ -202,7 +202,7 @@ impl Agent {
             });
         }
         self.current.remote.as_ref()?;
-        if let Some(pair) = self.current.next_ordinary() {
+        if let Some(pair) = self.current.next_ordinary(!self.is_member()) {
             return Some(Work::Ordinary(pair));
         }
         let due = |generation: &Generation| {
@@ -229,7 +229,7 @@ impl Agent {
             .min();
         if generation.remote.is_some() {
             let triggered = generation.pairs.iter().any(|(_, pair)| pair.is_queued());
-            if triggered || generation.has_ordinary() {
+            if triggered || generation.has_ordinary(!self.is_member()) {
                 work = Some(Time::ZERO);
             } else {
                 let repeats = generation
@@ -254,12 +254,12 @@ impl Agent {
         lead: Lead,
     ) -> Option<Transaction> {
         let leads = matches!(lead, Lead::Triggered | Lead::Ordinary);
-        // RFC 8445 section 14.3, for the one checklist there is.
+        // RFC 8445 section 14.3, for the checklists of the session.
         let open =
             self.current.pairs.iter().filter(|(_, pair)| {
                 matches!(pair.state, PairState::Waiting | PairState::InProgress)
             });
-        let rto = (self.pacing() * open.count() as u32).max(RTO);
+        let rto = (self.pacing() * (open.count() as u32 + self.open_beside())).max(RTO);
         if leads {
             self.cancel_checks(id);
         }
@@ -403,7 +403,7 @@ impl Agent {
         // RFC 8445 section 7.2.2: the peer's fragment first.
         message.username_pair(&remote.ufrag, &local.ufrag)?;
         // RFC 8445 section 7.1.1: the priority that a peer-reflexive candidate would have.
-        message.priority(socket.priority(CandidateType::Prflx))?;
+        message.priority(socket.priority(CandidateType::Prflx, self.component()))?;
         match role {
             Role::Controlling => message.ice_controlling(self.tie_breaker_of(role))?,
             Role::Controlled => message.ice_controlled(self.tie_breaker_of(role))?,

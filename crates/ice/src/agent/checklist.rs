@@ -77,6 +77,8 @@ impl Agent {
         if !own.usable || !self.is_base(&own) {
             return None;
         }
+        let (max_pairs, component) = (self.max_pairs(), self.component());
+        let is_member = self.is_member();
         let generation = &mut self.current;
         let target = &generation.remotes[usize::from(remote)];
         // RFC 6544 section 6.2.
@@ -88,10 +90,14 @@ impl Agent {
         if !transports || !reachable(own.address, target.address) || generation.concluded {
             return None;
         }
-        let priority = priority_of(self.role, &self.sockets, generation, socket, remote);
-        if generation.pairs.len() >= usize::from(self.settings.max_pairs)
-            && !generation.make_room(priority)
-        {
+        let priority = priority_of(
+            self.role,
+            &self.sockets,
+            generation,
+            (socket, remote),
+            component,
+        );
+        if generation.pairs.len() >= max_pairs && !generation.make_room(priority) {
             counters.pairs_refused += 1;
             return None;
         }
@@ -100,7 +106,10 @@ impl Agent {
             generation.remotes[usize::from(remote)].foundation,
         );
         let mut pair = Pair::new(socket, remote, priority, foundation);
-        pair.state = generation.initial_state(foundation);
+        // In a session all checklists together say whether it may thaw.
+        if !is_member {
+            pair.state = generation.initial_state(foundation);
+        }
         Some(generation.pairs.insert(pair))
     }
 
@@ -125,14 +134,15 @@ impl Agent {
 
     /// RFC 8445 section 7.2.5.1: priorities depend on the role.
     pub(super) fn reprioritize(&mut self) {
+        let component = self.component();
         let mut pairs = core::mem::replace(&mut self.current.pairs, crate::arena::Arena::new());
         for (_, pair) in pairs.iter_mut() {
             pair.priority = priority_of(
                 self.role,
                 &self.sockets,
                 &self.current,
-                pair.socket,
-                pair.remote,
+                (pair.socket, pair.remote),
+                component,
             );
         }
         self.current.pairs = pairs;
@@ -225,8 +235,8 @@ impl Generation {
     }
 
     /// The next ordinary check (RFC 8445 section 6.1.4.2): the waiting pair of the highest priority,
-    /// thawing frozen ones where no pair waits.
-    pub(super) fn next_ordinary(&mut self) -> Option<PairId> {
+    /// thawing frozen ones where no pair waits; in a session of several components those are thawed elsewhere.
+    pub(super) fn next_ordinary(&mut self, thaws: bool) -> Option<PairId> {
         if self.concluded {
             return None;
         }
@@ -241,7 +251,7 @@ impl Generation {
         if let Some(id) = best(self, PairState::Waiting) {
             return Some(id);
         }
-        let frozen = best(self, PairState::Frozen)?;
+        let frozen = best(self, PairState::Frozen).filter(|_| thaws)?;
         let foundation = self.pairs.get(frozen)?.foundation;
         let busy = self
             .pairs
@@ -271,11 +281,11 @@ impl Generation {
     }
 
     /// Whether `next_ordinary` would give one.
-    pub(super) fn has_ordinary(&self) -> bool {
+    pub(super) fn has_ordinary(&self, thaws: bool) -> bool {
         !self.concluded
             && self.pairs.iter().any(|(_, pair)| match pair.state {
                 PairState::Waiting => true,
-                PairState::Frozen => !self.pairs.iter().any(|(_, other)| {
+                PairState::Frozen if thaws => !self.pairs.iter().any(|(_, other)| {
                     other.foundation == pair.foundation && other.state == PairState::InProgress
                 }),
                 _ => false,
@@ -309,11 +319,11 @@ fn priority_of(
     role: Role,
     sockets: &[Socket],
     generation: &Generation,
-    socket: u16,
-    remote: u16,
+    (socket, remote): (u16, u16),
+    component: u16,
 ) -> u64 {
     let own = &sockets[usize::from(socket)];
-    let local = own.priority(own.kind());
+    let local = own.priority(own.kind(), component);
     let remote = generation.remotes[usize::from(remote)].candidate.priority;
     match role {
         Role::Controlling => pair_priority(local, remote),

@@ -173,7 +173,12 @@ impl Agent {
                 if bound || self.binds.iter().any(asked) {
                     continue;
                 }
-                self.ask_for_socket(shared, address, preference, None, Sharing::Shared);
+                // A stream's components are told apart by their sockets.
+                let sharing = match self.component() {
+                    1 => Sharing::Shared,
+                    _ => Sharing::Alone,
+                };
+                self.ask_for_socket(shared, address, preference, None, sharing);
             }
         }
         shared.interfaces = Some(interfaces);
@@ -271,7 +276,7 @@ impl Agent {
                 };
                 let foundation = match self.sockets.iter().find(same) {
                     Some(own) => own.foundation,
-                    None => self.sockets.len() as u32 + 1,
+                    None => self.number_of_base(shared, address.ip(), 0) + 1,
                 };
                 self.sockets.push(Socket {
                     id,
@@ -353,7 +358,7 @@ impl Agent {
 
     /// A socket's host candidate, its pairs, and its questions to servers.
     pub(super) fn add_host(&mut self, shared: &mut Shared, socket: u16) {
-        let own = self.sockets[usize::from(socket)];
+        let (own, component) = (self.sockets[usize::from(socket)], self.component());
         if !own.usable || own.relay.is_some() || own.duty == Duty::Carrier {
             return;
         }
@@ -368,14 +373,14 @@ impl Agent {
                 kind: CandidateType::Host,
                 origin: Origin::Local,
                 removed: false,
-                priority: own.priority(CandidateType::Host),
+                priority: own.priority(CandidateType::Host, component),
                 foundation: own.foundation,
             };
             self.add_local(shared, host(replaced.unwrap_or(own.address)));
             if let Some(address) = added.filter(|_| own.tcp().is_none()) {
                 let reflexive = LocalCandidate {
                     kind: CandidateType::Srflx,
-                    priority: own.priority(CandidateType::Srflx),
+                    priority: own.priority(CandidateType::Srflx, component),
                     foundation: 6_000_000 + own.foundation,
                     ..host(address)
                 };
@@ -479,6 +484,7 @@ impl Agent {
         let foundation = Foundation::from_number(local.foundation);
         let mut candidate =
             Candidate::new(local.kind, plain(local.address), local.priority, foundation);
+        candidate.component = self.component();
         let base = &self.sockets[usize::from(local.socket)];
         if let Some(tcp_type) = base.tcp() {
             candidate.transport = Transport::Tcp(tcp_type);
@@ -595,7 +601,11 @@ impl Agent {
                 kind: CandidateType::Srflx,
                 origin: Origin::Stun(server),
                 removed: false,
-                priority: priority(CandidateType::Srflx, reflexive_preference(&base, mapped), 1),
+                priority: priority(
+                    CandidateType::Srflx,
+                    reflexive_preference(&base, mapped),
+                    self.component(),
+                ),
                 // RFC 8445 section 5.1.1.3: type, base address and server make the foundation.
                 foundation: 1_000_000 + 1_000 * u32::from(server) + base.foundation,
             },

@@ -60,9 +60,9 @@ pub(super) struct Generation {
     pub(super) rejected: Option<u16>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[repr(C)]
-pub(super) struct LocalCredentials {
+pub(crate) struct LocalCredentials {
     pub(super) key: Key,
     pub(super) ufrag: Ufrag,
     pub(super) pwd: Box<str>,

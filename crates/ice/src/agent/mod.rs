@@ -18,6 +18,7 @@
 //! | [`tcp`] | paths over TCP | 6544 |
 //! | [`lite`] | an agent that only answers | 8445 sections 2.5, 8.2 |
 //! | [`mobility`] | the machine's addresses change | 8445 section 9 |
+//! | [`component`] | one of several components of a session | 8445 section 4 |
 //! | [`generation`], [`restart`] | what a restart replaces, and how | 8445 section 9 |
 //! | [`state`] | W3C states, patience | 8863 |
 //! | [`report`] | statistics | |
@@ -28,6 +29,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use self::component::{Place, Seat};
 use self::generation::{Generation, LocalCredentials};
 use self::transaction::Transaction;
 use self::ufrag::Ufrag;
@@ -47,6 +49,7 @@ use nilas_turn::Time;
 
 mod check;
 mod checklist;
+pub(crate) mod component;
 mod consent;
 mod gather;
 mod generation;
@@ -108,6 +111,8 @@ pub(crate) struct Agent {
     restarts: u8,
     /// RFC 8445 section 2.5.
     lite: bool,
+    /// Which of a stream's components it is; 0 if it is on its own.
+    component: u16,
     recent_checks: request::Recent,
     // What an idle session has one of lies in place.
     sockets: SmallVec<[Socket; 1]>,
@@ -130,6 +135,8 @@ pub(crate) struct Agent {
     received: Received,
     /// The tie-breaker of the other role's checks, from before the role last changed.
     tie_breaker_before: u64,
+    /// Where it stands in a session, if it is a component of one.
+    pub(crate) seat: Option<Box<Seat>>,
 }
 
 /// What a packet is about to go through an agent for.
@@ -320,10 +327,10 @@ impl Socket {
     }
 
     /// RFC 8445 section 5.1.2.1, RFC 6544 section 4.2: the priority of a candidate of this type.
-    const fn priority(&self, kind: CandidateType) -> u32 {
+    const fn priority(&self, kind: CandidateType, component: u16) -> u32 {
         match self.tcp() {
-            None => priority(kind, self.preference, 1),
-            Some(tcp_type) => tcp_priority(kind, tcp_type, self.preference, 1),
+            None => priority(kind, self.preference, component),
+            Some(tcp_type) => tcp_priority(kind, tcp_type, self.preference, component),
         }
     }
 }
@@ -333,6 +340,7 @@ impl Agent {
         id: AgentId,
         config: AgentConfig,
         shared: &mut Shared,
+        place: Option<Place>,
     ) -> Result<Self, AgentError> {
         let slot = id.0.slot;
         let lite = config.mode == Mode::Lite;
@@ -340,8 +348,17 @@ impl Agent {
         if lite && (with_servers || config.addresses == AddressPolicy::RelayOnly) {
             return Err(AgentError::LiteHasHostsOnly);
         }
-        let local = match &config.credentials {
-            Some(given) => {
+        let (component, seat, roles, local) = match place {
+            Some(place) => {
+                let seat = Some(Box::new(place.seat));
+                (place.component, seat, place.roles, place.local)
+            }
+            None => (0, None, None, None),
+        };
+        let local = match (local, &config.credentials) {
+            // The stream has claimed them.
+            (Some(local), _) => local,
+            (None, Some(given)) => {
                 given.check()?;
                 let local = restart::credentials(given.ufrag.as_str(), given.pwd.as_str().into())?;
                 if !shared.demux.claim_ufrag(&local.ufrag, slot) {
@@ -349,7 +366,7 @@ impl Agent {
                 }
                 local
             }
-            None => restart::fresh_credentials(shared, slot),
+            (None, None) => restart::fresh_credentials(shared, slot),
         };
         let uncommon = Uncommon::of(&config);
         let servers = config
@@ -357,8 +374,10 @@ impl Agent {
             .iter()
             .map(gather::Server::new)
             .collect();
-        Ok(Self {
+        let mut agent = Self {
             id,
+            component,
+            seat,
             role: config.role,
             tie_breaker: shared.source.next_u64(),
             tie_breaker_before: 0,
@@ -403,7 +422,11 @@ impl Agent {
                 tcp: config.tcp,
                 mdns: config.mdns,
             },
-        })
+        };
+        if let Some(roles) = roles {
+            agent.set_roles(roles);
+        }
+        Ok(agent)
     }
 
     /// Does what is due, until there is a datagram to send; `None` when nothing more is due now.
@@ -469,9 +492,9 @@ impl Agent {
         for (socket, remote) in self.known_remotes.drain(..) {
             let _ = shared.demux.release_remote(socket, remote);
         }
-        shared.demux.release_ufrag(&self.current.local.ufrag);
+        self.drop_generation(shared, &self.current);
         if let Some(previous) = self.previous.take() {
-            shared.demux.release_ufrag(&previous.local.ufrag);
+            self.drop_generation(shared, &previous);
         }
         self.transactions.clear();
         self.close_connections(shared);

@@ -118,6 +118,8 @@ impl Agent {
                     at = at.max(asked.max(pair.checked_at) + patience.max(LEAST_PATIENCE));
                 }
                 PairState::InProgress => at = at.max(pair.checked_at + patience),
+                // Another component tries this foundation, and may do so for long where it leads nowhere.
+                PairState::Frozen if self.is_member() => at = at.max(valid_at + patience),
                 // Its first check is yet to go out, within a few pacing slots.
                 _ => return None,
             }

@@ -305,6 +305,7 @@ impl Agent {
         let foundation = Foundation::from_number(3_000_000 + learned as u32);
         let told = shared.nat64.back(remote);
         let mut candidate = Candidate::new(CandidateType::Prflx, told, priority, foundation);
+        candidate.component = self.component();
         if let Some(tcp_type) = tcp {
             candidate.transport = Transport::Tcp(tcp_type.opposite());
         }

@@ -11,7 +11,7 @@ use super::transaction::{Purpose, Transaction};
 use super::translator::reflexive_preference;
 use super::trickle::plain;
 use crate::candidate::{CandidateType, priority};
-use crate::event::{Event, Role};
+use crate::event::Role;
 use crate::ids::SocketId;
 use crate::shared::Shared;
 use crate::stats::PairState;
@@ -195,7 +195,7 @@ impl Agent {
 
     /// The local candidate of a mapped address; a new one is peer-reflexive.
     pub(super) fn local_of(&mut self, socket: u16, mapped: SocketAddr) -> u16 {
-        let own = self.sockets[usize::from(socket)];
+        let (own, component) = (self.sockets[usize::from(socket)], self.component());
         let base = plain(own.address);
         let mut fallback = 0;
         for (index, local) in self.current.locals.iter().enumerate() {
@@ -223,8 +223,12 @@ impl Agent {
             origin: Origin::Local,
             removed: false,
             priority: match own.tcp() {
-                None => priority(CandidateType::Prflx, reflexive_preference(&own, mapped), 1),
-                Some(_) => own.priority(CandidateType::Prflx),
+                None => priority(
+                    CandidateType::Prflx,
+                    reflexive_preference(&own, mapped),
+                    component,
+                ),
+                Some(_) => own.priority(CandidateType::Prflx, component),
             },
             foundation: 2_000_000 + own.foundation,
         });
@@ -296,12 +300,7 @@ impl Agent {
     }
 
     pub(super) fn switch_role(&mut self, shared: &mut Shared) {
-        self.role = self.role.opposite();
         self.tie_breaker_before = self.tie_breaker;
-        for (_, pair) in self.current.pairs.iter_mut() {
-            pair.nominate = false;
-        }
-        self.reprioritize();
-        self.emit(shared, Event::RoleChange(self.role));
+        self.change_role(shared, self.role.opposite());
     }
 }

@@ -145,9 +145,19 @@ impl Agent {
     }
 
     fn begin_generation(&mut self, shared: &mut Shared, now: Time) {
+        let local = fresh_credentials(shared, self.id.0.slot);
+        self.begin_generation_with(shared, now, local);
+    }
+
+    /// With credentials whose username fragment is claimed.
+    pub(super) fn begin_generation_with(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        local: LocalCredentials,
+    ) {
         self.restart_due = None;
         self.verify_relays(now);
-        let local = fresh_credentials(shared, self.id.0.slot);
         let number = self.current.number + 1;
         let old = core::mem::replace(&mut self.current, Generation::new(number, local));
         if old.selected.is_some() && !old.consent_lost() {
@@ -191,8 +201,11 @@ impl Agent {
         }
     }
 
-    fn drop_generation(&self, shared: &mut Shared, generation: &Generation) {
-        shared.demux.release_ufrag(&generation.local.ufrag);
+    pub(super) fn drop_generation(&self, shared: &mut Shared, generation: &Generation) {
+        // A stream's are released when its last component has no use for them.
+        if !self.is_member() {
+            shared.demux.release_ufrag(&generation.local.ufrag);
+        }
     }
 
     /// Back to before the peer's parameters; its checks that came are kept.

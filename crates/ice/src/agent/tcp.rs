@@ -170,7 +170,10 @@ impl Agent {
         let same = |own: &&Socket| own.tcp() == Some(tcp_type) && own.address.ip() == address.ip();
         let foundation = match self.sockets.iter().find(same) {
             Some(own) => own.foundation,
-            None => 6_000_000 + self.sockets.len() as u32,
+            None => {
+                let group = u16::MAX - tcp_type as u16;
+                6_000_000 + self.number_of_base(shared, address.ip(), group)
+            }
         };
         self.sockets.push(Socket {
             id,

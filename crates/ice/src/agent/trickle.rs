@@ -24,7 +24,7 @@ impl Agent {
         {
             return Err(AgentError::StaleCandidate);
         }
-        let usable = self.speaks(&candidate.transport) && candidate.component == 1;
+        let usable = self.speaks(&candidate.transport) && candidate.component == self.component();
         let address = match &candidate.address {
             CandidateAddress::Ip(address) => is_target(*address).then_some(*address),
             CandidateAddress::Name { .. } => None,

@@ -35,13 +35,15 @@ impl AgentMut<'_> {
     }
 
     /// The peer's parameters. Others than before are the peer's restart (RFC 8445 section 9): the event
-    /// `LocalParameters` follows with what is to be sent in answer.
+    /// `LocalParameters` follows with what is to be sent in answer. In a [session](crate::SessionMut) they are those of all
+    /// components of the stream.
     pub fn set_remote_parameters(
         &mut self,
         now: Time,
         parameters: &Parameters,
     ) -> Result<(), AgentError> {
-        let result = self.change(now, |agent, shared, now| {
+        let now = self.engine.advance(now);
+        let result = self.engine.tell_stream(self.key, |agent, shared| {
             agent.set_remote_parameters(shared, now, parameters)
         });
         self.note(Told::RemoteParameters(parameters, result));
@@ -91,7 +93,8 @@ impl AgentMut<'_> {
     }
 
     /// Restarts ICE: the event `LocalParameters` follows with what is to be sent to the peer, and
-    /// candidates are gathered anew. The old pair carries the data until a new one is found.
+    /// candidates are gathered anew. The old pair carries the data until a new one is found. In a
+    /// [session](crate::SessionMut) all components of the stream restart.
     pub fn restart(&mut self, now: Time) {
         self.change(now, |agent, shared, now| agent.restart(shared, now));
         self.note(Told::Restart);

@@ -129,6 +129,14 @@ impl Reading {
                     self.agents.push(Tracker::new(id, now, config));
                 }
             }
+            Call::AddStream(_, config, _) => {
+                if let Answer::AddedStream(Ok((_, agents))) = &step.answer {
+                    for id in agents {
+                        self.by_slot.insert(id.0.slot, self.agents.len());
+                        self.agents.push(Tracker::new(*id, now, config));
+                    }
+                }
+            }
             Call::Gather(id) => {
                 if let Some(agent) = self.agent(*id) {
                     agent.began = now;

@@ -285,7 +285,7 @@ impl StandIns {
         let demux = &engine.shared.demux;
         if message.class() == Class::Request {
             let (ufrag, _) = message.username().ok()??.split_once(':')?;
-            let agent = engine.agents.by_slot(demux.by_ufrag(ufrag)?)?;
+            let agent = engine.called(ufrag)?;
             let (generation, real) = agent.called(ufrag)?;
             message.authenticate(real).ok()?;
             return self.local.get(&(agent.id, generation));

@@ -9,8 +9,8 @@ use super::wire::{Malformed, Reader, Wire, Writer, wire_enum, wire_struct};
 use crate::candidate::{Candidate, CandidateType};
 use crate::config::{AddressPolicy, AgentConfig, EngineConfig};
 use crate::error::AgentError;
-use crate::event::Event;
-use crate::ids::{AgentId, RequestId, SocketId, StreamId};
+use crate::event::{Event, SessionEvent};
+use crate::ids::{AgentId, RequestId, SessionId, SocketId, StreamId};
 use crate::io::{BindError, Command, Handled, Interface, ResolveError, SendError, StreamError};
 use crate::parameters::Parameters;
 use crate::stats::PairState;
@@ -62,6 +62,8 @@ pub(crate) struct Step {
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Add(Box<AgentConfig>),
+    /// A stream of a session, or of a new one, with so many components.
+    AddStream(Option<SessionId>, Box<AgentConfig>, u16),
     Gather(AgentId),
     RemoteParameters(AgentId, Parameters),
     RemoteCandidate(AgentId, Candidate),
@@ -112,6 +114,7 @@ pub(crate) enum Call {
 pub(crate) enum Answer {
     Nothing,
     Added(Result<AgentId, AgentError>),
+    AddedStream(Result<(SessionId, Vec<AgentId>), AgentError>),
     Accepted(Result<(), AgentError>),
     Handled(Handled),
     Transmit {
@@ -124,6 +127,7 @@ pub(crate) enum Answer {
         sent: Sent,
     },
     Event(AgentId, Box<Event>),
+    SessionEvent(SessionId, SessionEvent),
     Command(Command),
     Idle(Option<Time>),
 }
@@ -315,6 +319,7 @@ wire_enum!(Call {
     17 = RemoveRemoteCandidate { 0: agent, 1: candidate },
     16 = StreamAccepted { socket: socket, stream: stream, remote: remote },
     18 = Addresses { 0: agent, 1: addresses },
+    19 = AddStream { 0: session, 1: config, 2: components },
 });
 wire_enum!(Answer {
     0 = Nothing {},
@@ -326,6 +331,8 @@ wire_enum!(Answer {
     6 = Event { 0: agent, 1: event },
     7 = Command { 0: command },
     8 = Idle { 0: deadline },
+    9 = AddedStream { 0: result },
+    10 = SessionEvent { 0: session, 1: event },
 });
 wire_struct!(Sent { size, kind, digest });
 wire_enum!(Decision {

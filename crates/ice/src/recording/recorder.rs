@@ -12,7 +12,7 @@ use crate::arena::Arena;
 use crate::config::{AddressPolicy, AgentConfig, EngineConfig};
 use crate::engine::Engine;
 use crate::error::AgentError;
-use crate::ids::AgentId;
+use crate::ids::{AgentId, SessionId};
 use crate::io::{Handled, Input, Output};
 use crate::parameters::Parameters;
 use crate::source::Tape;
@@ -143,7 +143,26 @@ impl Engine {
     }
 
     #[cold]
+    pub(crate) fn note_stream(
+        &mut self,
+        session: Option<SessionId>,
+        config: &AgentConfig,
+        components: u16,
+        added: Result<(SessionId, Vec<AgentId>), AgentError>,
+    ) {
+        self.note(|stand_ins, tape, _| {
+            let config = Box::new(stand_ins.config(tape, config));
+            if let Ok((_, agents)) = &added {
+                tape.touched.extend(agents.iter().map(|id| id.0.slot));
+            }
+            let call = Call::AddStream(session, config, components);
+            (call, Answer::AddedStream(added))
+        });
+    }
+
+    #[cold]
     pub(crate) fn note_told(&mut self, agent: AgentId, told: Told<'_>) {
+        let beside: Vec<_> = self.beside(agent.0.slot).collect();
         self.note(|stand_ins, tape, agents| match told {
             Told::Gather => (Call::Gather(agent), Answer::Nothing),
             Told::EndOfRemoteCandidates => (Call::EndOfRemoteCandidates(agent), Answer::Nothing),
@@ -154,8 +173,10 @@ impl Engine {
             Told::Close => (Call::Close(agent), Answer::Nothing),
             Told::RemoteParameters(parameters, result) => {
                 let concealed = stand_ins.parameters(tape, parameters);
-                if let Some(agent) = agents.get(agent.0) {
-                    stand_ins.learn(tape, agent, Some(parameters));
+                for key in core::iter::once(agent.0).chain(beside) {
+                    if let Some(agent) = agents.get(key) {
+                        stand_ins.learn(tape, agent, Some(parameters));
+                    }
                 }
                 (
                     Call::RemoteParameters(agent, concealed),
@@ -286,6 +307,7 @@ impl Answer {
                 sent: Sent::of(&buffer[..transmit.size]),
             },
             Output::Event(agent, event) => Self::Event(*agent, Box::new(event.clone())),
+            Output::SessionEvent(session, event) => Self::SessionEvent(*session, *event),
             Output::Command(command) => Self::Command(command.clone()),
             Output::Idle(deadline) => Self::Idle(*deadline),
         }

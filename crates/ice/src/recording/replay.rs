@@ -125,7 +125,8 @@ impl Player {
 
     /// Plays one call; what was expected and what came, where they differ.
     fn play(&mut self, step: &Step) -> Option<(String, String)> {
-        let full = matches!(step.call, Call::Add(_)) && self.engine.agents.len() >= MAX_AGENTS;
+        let adds = matches!(step.call, Call::Add(_) | Call::AddStream(..));
+        let full = adds && self.engine.agents.len() >= MAX_AGENTS;
         if full {
             let got = format!("no room: a recording has at most {MAX_AGENTS} agents");
             return Some((format!("{:?}", step.answer), got));
@@ -170,6 +171,13 @@ impl Player {
                     tape.touched.push(id.0.slot);
                 }
                 return Answer::Added(added);
+            }
+            Call::AddStream(session, config, components) => {
+                let added = engine.add_members(now, *session, config, *components);
+                if let (Ok((_, agents)), Some(tape)) = (&added, engine.shared.source.tape()) {
+                    tape.touched.extend(agents.iter().map(|id| id.0.slot));
+                }
+                return Answer::AddedStream(added);
             }
             Call::Gather(_)
             | Call::RemoteParameters(..)

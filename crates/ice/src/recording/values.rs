@@ -16,8 +16,10 @@ use crate::config::{
     StunServer, TcpCandidates, TemporaryAddresses, TurnServer, TurnTransport,
 };
 use crate::error::AgentError;
-use crate::event::{CandidateError, Event, GatheringState, Role, State};
-use crate::ids::{AgentId, RequestId, SocketId, StreamId};
+use crate::event::{
+    CandidateError, ChecklistState, Event, GatheringState, Role, SessionEvent, State,
+};
+use crate::ids::{AgentId, RequestId, SessionId, SocketId, StreamId};
 use crate::io::{
     Application, BindError, Command, Handled, Interface, ResolveError, SelectedPair, SendError,
     StreamError, StreamTransport,
@@ -71,6 +73,7 @@ impl Wire for SelectionPolicy {
 
 wire_struct!(Key { slot, generation });
 wire_struct!(AgentId { 0 });
+wire_struct!(SessionId { 0 });
 wire_struct!(SocketId { 0 });
 wire_struct!(StreamId { 0 });
 wire_struct!(RequestId { 0 });
@@ -216,7 +219,16 @@ wire_enum!(AgentError {
     7 = TooManyCandidates {},
     8 = AfterEndOfCandidates {},
     9 = LiteHasHostsOnly {},
+    10 = UnknownSession {},
+    11 = UnknownStream {},
+    12 = SessionTooLarge {},
+    13 = NoIce {},
 });
+wire_enum!(SessionEvent {
+    0 = ChecklistStateChange { stream: stream, state: state },
+    1 = StateChange { 0: state },
+});
+wire_enum!(ChecklistState { 0 = Running {}, 1 = Completed {}, 2 = Failed {} });
 wire_enum!(ParametersError { 0 = Ufrag {}, 1 = Pwd {} });
 
 wire_enum!(Event {

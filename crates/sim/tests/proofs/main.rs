@@ -25,6 +25,7 @@ mod restart;
 mod restart_unheard;
 mod roles;
 mod selection;
+mod sessions;
 mod tcp;
 mod translator;
 mod trickle;

@@ -441,8 +441,10 @@ impl Agent {
                         self.relaying().allocations[usize::from(of)].server == server
                     })
             });
-            let foundation =
-                same.map_or(4_000_000 + self.sockets.len() as u32, |own| own.foundation);
+            let foundation = match same {
+                Some(own) => own.foundation,
+                None => 4_000_000 + self.number_of_base(shared, address.ip(), 1 + server),
+            };
             let rank = 2 * index as u16 + u16::from(address.is_ipv4());
             self.sockets.push(Socket {
                 id: shared.virtual_socket(),
@@ -473,7 +475,7 @@ impl Agent {
                         priority: priority(
                             CandidateType::Srflx,
                             reflexive_preference(&carrier, mapped),
-                            1,
+                            self.component(),
                         ),
                         foundation: 5_000_000 + 1_000 * u32::from(server) + carrier.foundation,
                     },
@@ -501,7 +503,7 @@ impl Agent {
                 kind: CandidateType::Relay,
                 origin: Origin::Turn(server),
                 removed: false,
-                priority: priority(CandidateType::Relay, base.preference, 1),
+                priority: priority(CandidateType::Relay, base.preference, self.component()),
                 foundation: base.foundation,
             },
         );
