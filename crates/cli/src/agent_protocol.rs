@@ -7,7 +7,7 @@
 
 use nilas::ice_servers::{self, IceServer, IceServersError};
 use nilas::{Config, ServerError};
-use nilas_ice::{Candidate, Parameters, State, Stats};
+use nilas_ice::{AddressPolicy, Candidate, Dscp, Parameters, PortRange, State, Stats};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -30,12 +30,14 @@ pub(crate) enum Command {
 pub(crate) struct Start {
     pub(crate) controlling: bool,
     pub(crate) servers: Vec<Server>,
-    pub(crate) relay_only: bool,
     pub(crate) lite: bool,
     pub(crate) tcp: bool,
     pub(crate) mdns: bool,
     /// Interfaces by name; empty means all.
     pub(crate) interfaces: Vec<String>,
+    pub(crate) addresses: AddressPolicy,
+    pub(crate) ports: Option<PortRange>,
+    pub(crate) dscp: Dscp,
     /// A sentence for each option that is not carried out.
     pub(crate) refused: Vec<String>,
 }
@@ -103,6 +105,7 @@ fn candidate(fields: &Map<String, Value>) -> Result<Box<Candidate>, String> {
 impl Start {
     fn parse(fields: &Map<String, Value>) -> Result<Self, String> {
         let mut start = Self::default();
+        let mut relay_only = false;
         for (key, value) in fields {
             match key.as_str() {
                 "cmd" => {}
@@ -111,12 +114,19 @@ impl Start {
                 "iceServers" => start.take_ice_servers(value)?,
                 "interfaces" => start.interfaces = strings(key, value)?,
                 "turn" => start.take_turn(value)?,
-                "relayOnly" => start.relay_only = boolean(key, value)?,
+                "relayOnly" => relay_only = boolean(key, value)?,
                 "lite" => start.lite = boolean(key, value)?,
                 "tcp" => start.tcp = boolean(key, value)?,
                 "mdns" => start.mdns = boolean(key, value)?,
+                "addresses" => start.addresses = addresses(value)?,
+                "ports" => start.ports = ports(value)?,
+                "dscp" => start.dscp = dscp(value)?,
                 _ => start.refuse(format!("{key}: this build does not know the option")),
             }
+        }
+        if relay_only {
+            // It tells the peer less than any word of `addresses`.
+            start.addresses = AddressPolicy::RelayOnly;
         }
         start.leave_out_what_lite_has_not();
         Ok(start)
@@ -131,8 +141,8 @@ impl Start {
             self.servers.clear();
             self.refuse("lite: a lite agent has neither STUN nor TURN servers");
         }
-        if self.relay_only {
-            self.relay_only = false;
+        if self.addresses == AddressPolicy::RelayOnly {
+            self.addresses = AddressPolicy::All;
             self.refuse("relayOnly: a lite agent has no relay");
         }
     }
@@ -248,6 +258,39 @@ impl Server {
     }
 }
 
+/// The modes of RFC 8828 section 5.2, by the names that the command line has for them.
+fn addresses(value: &Value) -> Result<AddressPolicy, String> {
+    Ok(match value.as_str() {
+        Some("all") => AddressPolicy::All,
+        Some("default-route") => AddressPolicy::DefaultRoute,
+        Some("default-route-hidden") => AddressPolicy::DefaultRouteHidden,
+        _ => {
+            return Err(
+                "addresses: all, default-route or default-route-hidden is needed".to_owned(),
+            );
+        }
+    })
+}
+
+/// `7000`, `"7000"` or `"50000-50099"`; null for any.
+fn ports(value: &Value) -> Result<Option<PortRange>, String> {
+    let range = match value {
+        Value::Null => return Ok(None),
+        Value::String(text) => text.parse(),
+        Value::Number(number) => number.to_string().parse(),
+        _ => "".parse(),
+    };
+    range
+        .map(Some)
+        .map_err(|error: nilas_ice::PortRangeError| format!("ports: {error}"))
+}
+
+fn dscp(value: &Value) -> Result<Dscp, String> {
+    let code = value.as_u64().and_then(|code| u8::try_from(code).ok());
+    code.and_then(Dscp::new)
+        .ok_or_else(|| format!("dscp: {}", nilas_ice::DscpError))
+}
+
 fn text<'a>(fields: &'a Map<String, Value>, key: &str) -> Result<&'a str, String> {
     match fields.get(key) {
         Some(Value::String(text)) => Ok(text),
@@ -316,7 +359,8 @@ mod tests {
                 listed("turns:[2001:db8::2]:443?transport=tcp u p"),
             ]
         );
-        assert!(start.relay_only && start.tcp && start.mdns);
+        assert!(start.tcp && start.mdns);
+        assert_eq!(start.addresses, AddressPolicy::RelayOnly);
         assert_eq!(start.interfaces, ["eth0"]);
         for option in [
             "colour:",
@@ -341,8 +385,26 @@ mod tests {
     fn a_lite_agent_is_started_without_servers() {
         let line = r#"{"cmd":"start","lite":true,"relayOnly":true,"stun":"192.0.2.1:3478"}"#;
         let start = start(line);
-        assert!(start.lite && !start.relay_only && start.servers.is_empty());
+        assert!(start.lite && start.servers.is_empty());
+        assert_eq!(start.addresses, AddressPolicy::All);
         assert_eq!(start.refused.len(), 2, "{:?}", start.refused);
+    }
+
+    #[test]
+    fn addresses_ports_and_the_mark_of_packets_are_taken() {
+        for (line, ports) in [
+            (r#""ports":"50000-50099""#, PortRange::new(50_000, 50_099)),
+            (r#""ports":"7000""#, PortRange::new(7_000, 7_000)),
+            (r#""ports":7000"#, PortRange::new(7_000, 7_000)),
+            (r#""ports":null"#, None),
+        ] {
+            let start = start(&format!(r#"{{"cmd":"start",{line}}}"#));
+            assert_eq!(start.ports, ports, "{line}");
+        }
+        let start = start(r#"{"cmd":"start","addresses":"default-route-hidden","dscp":46}"#);
+        assert_eq!(start.addresses, AddressPolicy::DefaultRouteHidden);
+        assert_eq!(start.dscp, Dscp::EF);
+        assert!(start.refused.is_empty());
     }
 
     #[test]
@@ -384,6 +446,12 @@ mod tests {
                 r#"{"cmd":"start","interfaces":"eth0"}"#,
                 "interfaces: a list",
             ),
+            (r#"{"cmd":"start","ports":"9-1"}"#, "ports: a port from 1"),
+            (r#"{"cmd":"start","ports":0}"#, "ports: a port from 1"),
+            (r#"{"cmd":"start","ports":[1]}"#, "ports: a port from 1"),
+            (r#"{"cmd":"start","addresses":"some"}"#, "addresses: all,"),
+            (r#"{"cmd":"start","dscp":64}"#, "dscp: a number from 0"),
+            (r#"{"cmd":"start","dscp":"EF"}"#, "dscp: a number from 0"),
             (r#"{"cmd":"start","iceServers":{}}"#, "iceServers: a list"),
             (r#"{"cmd":"start","iceServers":[{}]}"#, "iceServers: "),
             (r#"{"cmd":"start","iceServers":[1]}"#, "iceServers: "),

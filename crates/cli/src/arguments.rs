@@ -187,6 +187,9 @@ pub(crate) struct Network {
     /// Tell this address in place of local ones: that of a 1:1 NAT before this machine; may be given for each family
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) external_address: Vec<std::net::IpAddr>,
+    /// Mark packets with this DSCP, checks like data: 46 suits audio, 34 video (RFC 8837)
+    #[arg(long, value_name = "0-63")]
+    pub(crate) dscp: Option<nilas::Dscp>,
     /// Use loopback addresses too (they are used anyway where there is nothing else)
     #[arg(long)]
     pub(crate) loopback: bool,

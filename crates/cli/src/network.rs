@@ -26,6 +26,9 @@ pub(crate) fn from_arguments(role: Role, network: &Network) -> Result<Config, Fa
     if let Some(ports) = port.or(network.ports) {
         config = config.ports(ports);
     }
+    if let Some(dscp) = network.dscp {
+        config = config.dscp(dscp);
+    }
     for address in &network.external_address {
         config = config.external_address(*address);
     }

@@ -221,6 +221,17 @@ fn what_is_not_understood_gets_an_error_and_changes_nothing() {
 }
 
 #[test]
+fn the_ports_of_start_are_those_of_the_candidates() {
+    let range = 49_000..=49_063;
+    let ports = format!("{}-{}", range.start(), range.end());
+    let mut agent = Agent::start(json!({"ports": ports, "dscp": 46}));
+    let told = agent.until(|event| event["ev"] == "candidate");
+    let line = told["candidate"].as_str().expect("a text");
+    let port = line.split(' ').nth(5).and_then(|port| port.parse().ok());
+    assert!(port.is_some_and(|port| range.contains(&port)), "{line}");
+}
+
+#[test]
 fn before_start_only_start_and_close_mean_something() {
     let mut running = Running::start(&["agent"]);
     running.write("{\"cmd\":\"stats\"}\n");

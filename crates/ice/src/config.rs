@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use nilas_turn::client::{Credentials, Families};
 
+use crate::dscp::Dscp;
 use crate::event::Role;
 use crate::io::{Interface, StreamTransport};
 use crate::parameters::Parameters;
@@ -120,6 +121,9 @@ pub struct AgentConfig {
     pub selection: Option<SelectionPolicy>,
     /// How long a session without a valid pair is given before it fails (RFC 8863 section 4).
     pub patience: Duration,
+    /// How all datagrams of this agent are marked, checks and what goes to servers like the data (RFC 8445 section 7.2.3):
+    /// see [`Transmit::dscp`](crate::Transmit::dscp). Whoever sends data marks it the same. Connections are not marked.
+    pub dscp: Dscp,
 }
 
 impl AgentConfig {
@@ -145,6 +149,7 @@ impl AgentConfig {
             selection: None,
             // RFC 8863 section 4: the time of a whole STUN transaction, 39.5 s with the defaults.
             patience: Duration::from_millis(39_500),
+            dscp: Dscp::DEFAULT,
         }
     }
 }

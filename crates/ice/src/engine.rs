@@ -13,6 +13,7 @@ use crate::arena::Arena;
 use crate::config::{AgentConfig, EngineConfig};
 use crate::counters::Counters;
 use crate::demux::{Allocation, StreamOwner};
+use crate::dscp::Dscp;
 use crate::error::AgentError;
 use crate::ids::{AgentId, RequestId, SocketId, StreamId};
 use crate::io::{
@@ -271,7 +272,7 @@ impl Engine {
                     Queued::Bound(request, id, address) => self.bound(request, Ok((id, address))),
                     Queued::Response(response) => {
                         if let Some(departure) = self.write_response(now, &response, buffer) {
-                            return departure.into();
+                            return departure;
                         }
                     }
                 }
@@ -285,6 +286,7 @@ impl Engine {
             };
             agent.fetch(Visit::Ask);
             let departure = agent.poll(&mut self.shared, now, buffer);
+            let dscp = agent.dscp();
             if agent.awaits_slot {
                 self.awaiting.push_back(slot);
             }
@@ -300,7 +302,7 @@ impl Engine {
                 self.rearm_after(woken, now);
             }
             if let Some(departure) = departure {
-                return departure.into();
+                return departure.output(dscp);
             }
         }
     }
@@ -725,7 +727,7 @@ impl Engine {
         now: Time,
         response: &Response,
         buffer: &mut [u8],
-    ) -> Option<Departure> {
+    ) -> Option<Output> {
         let agent = self.agents.by_slot_mut(response.slot)?;
         let key = agent.local_key(response.generation)?;
         let (via, framing) = agent.route_from(now, response.socket, response.remote)?;
@@ -756,22 +758,24 @@ impl Engine {
         message.fingerprint().ok()?;
         let size = message.finish();
         let size = enclose(framing, indication_id(response.id), buffer, size)?;
-        Some(Departure { via, size })
+        Some(Departure { via, size }.output(agent.dscp()))
     }
 }
 
-impl From<Departure> for Output {
-    fn from(Departure { via, size }: Departure) -> Self {
+impl Departure {
+    fn output(self, dscp: Dscp) -> Output {
+        let Self { via, size } = self;
         match via {
             Via::Socket {
                 socket,
                 destination,
-            } => Self::Transmit(Transmit {
+            } => Output::Transmit(Transmit {
                 socket,
                 destination,
                 size,
+                dscp,
             }),
-            Via::Stream(stream) => Self::StreamTransmit(StreamTransmit { stream, size }),
+            Via::Stream(stream) => Output::StreamTransmit(StreamTransmit { stream, size }),
         }
     }
 }

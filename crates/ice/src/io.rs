@@ -4,6 +4,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::ops::Range;
 
 use crate::candidate::Candidate;
+use crate::dscp::Dscp;
 use crate::event::{Event, SessionEvent};
 use nilas_turn::Time;
 
@@ -143,6 +144,8 @@ pub struct Transmit {
     pub destination: SocketAddr,
     /// The length of the datagram in bytes.
     pub size: usize,
+    /// How to mark it: [`AgentConfig::dscp`](crate::AgentConfig::dscp) of its agent.
+    pub dscp: Dscp,
 }
 
 /// A message to write to a stream: the first `size` bytes of the buffer given to `poll`.

@@ -46,6 +46,7 @@
 //! | `candidate`, `candidate_line`, `sdp`, `json`, `parameters` | what signaling carries, in and out |
 //! | `io`, `event`, `verdict`, `stats`, `counters` | what the engine is given and what it tells |
 //! | `path` | where data goes, for senders |
+//! | `dscp` | how packets are marked |
 //! | `source` | chance, and what else is no input |
 //! | `recording/` | recordings: making them, playing them back |
 //! | `nat64` | IPv4 from a network of IPv6 only |
@@ -66,6 +67,7 @@ mod candidate_line;
 mod config;
 mod counters;
 mod demux;
+mod dscp;
 mod engine;
 mod error;
 mod event;
@@ -95,6 +97,7 @@ pub use config::{
     PortRangeError, StunServer, TcpCandidates, TemporaryAddresses, TurnServer, TurnTransport,
 };
 pub use counters::Counters;
+pub use dscp::{Dscp, DscpError};
 pub use engine::{AgentMut, Engine, SessionMut};
 pub use error::AgentError;
 pub use event::{CandidateError, ChecklistState, Event, GatheringState, Role, SessionEvent, State};

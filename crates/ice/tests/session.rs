@@ -1,10 +1,11 @@
 //! A session from its first candidate to its end, in virtual time.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use nilas_ice::{
-    AgentConfig, CandidateType, Event, Handled, Input, Interface, NoPath, Role, State, StunServer,
-    Time, Verdict,
+    AgentConfig, CandidateType, Dscp, Event, Handled, Input, Interface, NoPath, Role, State,
+    StunServer, Time, Verdict,
 };
 
 use self::support::{Pair, Side};
@@ -337,4 +338,21 @@ fn beside_a_lite_agent_the_full_one_controls() {
         .set_remote_parameters(Time::ZERO, &theirs)
         .expect("parameters");
     assert_eq!(agent.role(), Role::Controlling);
+}
+
+/// RFC 8445 sections 7.2.3 and 7.3, RFC 7675 section 6: checks, answers and consent checks are marked as the data is.
+#[test]
+fn all_that_an_agent_sends_is_marked_as_its_data_is() {
+    let mut config = AgentConfig::new(Role::Controlling);
+    config.dscp = Dscp::EF;
+    // There is no such server; the question for it is marked as well.
+    config.stun_servers = vec![StunServer::from(SocketAddr::from(([192, 0, 2, 9], 3478)))];
+    let mut pair = Pair::new(
+        Side::with(config, 1, &["192.0.2.1"]),
+        Side::new(Role::Controlled, 2, &["192.0.2.2"]),
+    );
+    assert!(pair.both_completed());
+    pair.until(60);
+    assert_eq!(Vec::from_iter(&pair.sides[0].marks), [&46]);
+    assert_eq!(Vec::from_iter(&pair.sides[1].marks), [&0]);
 }

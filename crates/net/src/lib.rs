@@ -7,7 +7,7 @@
 //! # The rooms
 //!
 //! - `socket`: UDP sockets that send and receive many datagrams per system call, and what their errors
-//!   mean to the engine.
+//!   mean to the engine; `traffic_class`: how datagrams are marked.
 //! - `interfaces`: the machine's addresses; `interface_watch`: when they change.
 //! - `resolve`: host names, through the operating system; [`dns`]: the servers behind a `stun:` or `turn:` URI.
 //! - [`ice_servers`]: lists of servers in the shapes users hold them; [`creds`]: credentials that expire.
@@ -34,6 +34,7 @@ mod seed;
 pub mod signaling;
 mod socket;
 pub mod stream;
+mod traffic_class;
 
 pub use clock::Clock;
 pub use interface_watch::InterfaceWatch;
@@ -42,3 +43,4 @@ pub use peer_tcp::{connect_from, listen_shared};
 pub use resolve::resolve;
 pub use seed::os_seed;
 pub use socket::{ReceiveBatch, UdpSocket, bind_error, send_error};
+pub use traffic_class::{Ecn, TrafficClass};

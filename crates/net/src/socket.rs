@@ -1,7 +1,11 @@
 //! UDP sockets that send and receive many datagrams with one system call.
 
+#[cfg(target_os = "linux")]
+use std::io::IoSlice;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use nilas_ice::{BindError, SendError};
@@ -11,8 +15,14 @@ use nix::sys::socket::{
     sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo, ReceiveTimestampns},
 };
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+#[cfg(target_os = "linux")]
+use socket2::MsgHdr;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::Interest;
+
+#[cfg(target_os = "linux")]
+use crate::traffic_class::Control;
+use crate::traffic_class::{Ecn, TrafficClass};
 
 /// Asked of the system for each socket and direction, so that a burst is not lost while the driver is
 /// busy elsewhere. The system grants what it allows; memory is used only while datagrams wait.
@@ -36,6 +46,8 @@ pub struct UdpSocket {
     io: tokio::net::UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
+    /// Whether the system tells how datagrams that came are marked.
+    tells_ecn: AtomicBool,
 }
 
 impl UdpSocket {
@@ -62,7 +74,13 @@ impl UdpSocket {
         #[cfg(target_os = "linux")]
         decline_ancillary(&io, address.is_ipv4());
         let local = io.local_addr()?;
-        Ok(Self { io, state, local })
+        Ok(Self {
+            io,
+            state,
+            local,
+            // Elsewhere quinn-udp has asked for it.
+            tells_ecn: AtomicBool::new(!cfg!(target_os = "linux")),
+        })
     }
 
     /// Lets the socket hear this remote only, and what the network says about it: see [`readable`](Self::readable).
@@ -74,6 +92,21 @@ impl UdpSocket {
         let socket = SockRef::from(&self.io);
         socket.connect(&SockAddr::from(remote))?;
         self.io.local_addr()
+    }
+
+    /// Has the system tell how each datagram that comes is marked, which costs a little with each:
+    /// see [`ReceiveBatch::marked_datagrams`].
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn tell_ecn(&self) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        match self.local.is_ipv4() {
+            true => SockRef::from(&self.io).set_recv_tos_v4(true)?,
+            false => SockRef::from(&self.io).set_recv_tclass_v6(true)?,
+        }
+        self.tells_ecn.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Waits until there may be something to receive.
@@ -124,15 +157,7 @@ impl UdpSocket {
         datagrams: &[u8],
         segment: usize,
     ) -> io::Result<usize> {
-        if segment == 0 {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let most = self
-            .state
-            .max_gso_segments()
-            .min(MAX_PAYLOAD / segment)
-            .max(1);
-        let chunk = &datagrams[..datagrams.len().min(most * segment)];
+        let chunk = self.one_call(datagrams, segment)?;
         if chunk.len() <= segment {
             if !chunk.is_empty() {
                 self.try_send(destination, chunk)?;
@@ -148,30 +173,93 @@ impl UdpSocket {
         };
         match self.state.try_send((&self.io).into(), &transmit) {
             Ok(()) => Ok(chunk.len()),
-            Err(error) if may_be_segmentation(&error) => {
-                self.send_singly(destination, chunk, segment)
+            Err(error) if may_be_segmentation(&error) => send_singly(chunk, segment, |datagram| {
+                self.try_send(destination, datagram)
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether datagrams can be marked with a DSCP one by one; where they cannot, only ECN is.
+    pub const MARKS_DSCP: bool = cfg!(target_os = "linux");
+
+    /// As [`try_send_segments`](Self::try_send_segments), with this mark on each datagram. One that is empty is sent,
+    /// too, if it stands alone.
+    ///
+    /// # Errors
+    /// As of [`try_send_segments`](Self::try_send_segments).
+    pub fn try_send_marked(
+        &self,
+        destination: SocketAddr,
+        datagrams: &[u8],
+        segment: usize,
+        class: TrafficClass,
+    ) -> io::Result<usize> {
+        if datagrams.len() <= segment {
+            self.send_marked(destination, datagrams, None, class)?;
+            return Ok(datagrams.len());
+        }
+        let chunk = self.one_call(datagrams, segment)?;
+        let segments = (chunk.len() > segment).then_some(segment);
+        match self.send_marked(destination, chunk, segments, class) {
+            Ok(()) => Ok(chunk.len()),
+            Err(error) if segments.is_some() && may_be_segmentation(&error) => {
+                send_singly(chunk, segment, |datagram| {
+                    self.send_marked(destination, datagram, None, class)
+                })
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Some interfaces refuse segmentation offload, and say so only when it is used: the same
-    /// datagrams may still go one by one. If the fault is another one, the first of them tells.
-    fn send_singly(
+    #[cfg(target_os = "linux")]
+    fn send_marked(
         &self,
         destination: SocketAddr,
-        datagrams: &[u8],
-        segment: usize,
-    ) -> io::Result<usize> {
-        let mut sent = 0;
-        for datagram in datagrams.chunks(segment) {
-            match self.try_send(destination, datagram) {
-                Ok(()) => sent += datagram.len(),
-                Err(error) if sent == 0 => return Err(error),
-                Err(_) => break,
-            }
+        contents: &[u8],
+        segment: Option<usize>,
+        class: TrafficClass,
+    ) -> io::Result<()> {
+        // A chunk of one call is no longer than a datagram may be.
+        let segment = segment.and_then(|segment| segment.try_into().ok());
+        let control = Control::new(destination.is_ipv4(), class, segment);
+        let (address, buffers) = (SockAddr::from(destination), [IoSlice::new(contents)]);
+        let message = MsgHdr::new()
+            .with_addr(&address)
+            .with_buffers(&buffers)
+            .with_control(control.bytes());
+        SockRef::from(&self.io).sendmsg(&message, 0).map(drop)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn send_marked(
+        &self,
+        destination: SocketAddr,
+        contents: &[u8],
+        segment: Option<usize>,
+        class: TrafficClass,
+    ) -> io::Result<()> {
+        let transmit = Transmit {
+            destination,
+            ecn: class.codepoint(),
+            contents,
+            segment_size: segment,
+            src_ip: None,
+        };
+        self.state.try_send((&self.io).into(), &transmit)
+    }
+
+    /// As many datagrams from the front as one system call takes.
+    fn one_call<'a>(&self, datagrams: &'a [u8], segment: usize) -> io::Result<&'a [u8]> {
+        if segment == 0 {
+            return Err(io::ErrorKind::InvalidInput.into());
         }
-        Ok(sent)
+        let most = self
+            .state
+            .max_gso_segments()
+            .min(MAX_PAYLOAD / segment)
+            .max(1);
+        Ok(&datagrams[..datagrams.len().min(most * segment)])
     }
 
     /// Does `send`, at once or as soon as the socket can take more.
@@ -201,6 +289,7 @@ impl UdpSocket {
     /// [`io::ErrorKind::WouldBlock`] when nothing has; `batch` is empty then.
     pub fn try_receive(&self, batch: &mut ReceiveBatch) -> io::Result<()> {
         batch.count = 0;
+        batch.tells_ecn = self.tells_ecn.load(Ordering::Relaxed);
         batch.room = batch.next_room;
         let mut slots = batch.bytes.chunks_exact_mut(STRIDE_BYTES);
         // `bytes` holds exactly one slot for each message.
@@ -248,6 +337,7 @@ pub struct ReceiveBatch {
     /// Messages that there was room for, and that there will be.
     room: usize,
     next_room: usize,
+    tells_ecn: bool,
 }
 
 impl Default for ReceiveBatch {
@@ -258,13 +348,22 @@ impl Default for ReceiveBatch {
             count: 0,
             room: BATCH_SIZE,
             next_room: LEAST_ROOM,
+            tells_ecn: false,
         }
     }
 }
 
 impl ReceiveBatch {
     /// The datagrams in the order of arrival: who sent it, and where in [`bytes`](Self::bytes) it stands.
-    pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, std::ops::Range<usize>)> {
+    pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, Range<usize>)> {
+        self.marked_datagrams()
+            .map(|(remote, range, _)| (remote, range))
+    }
+
+    /// The same, and how each is marked: `None` where the socket was not asked to [tell](UdpSocket::tell_ecn).
+    pub fn marked_datagrams(
+        &self,
+    ) -> impl Iterator<Item = (SocketAddr, Range<usize>, Option<Ecn>)> {
         self.meta[..self.count]
             .iter()
             .enumerate()
@@ -277,9 +376,11 @@ impl ReceiveBatch {
                 let more = (start + stride..end)
                     .step_by(stride)
                     .map(move |at| at..end.min(at + stride));
+                // The kernel joins only datagrams of one mark.
+                let ecn = self.tells_ecn.then(|| Ecn::of(meta.ecn));
                 std::iter::once(first)
                     .chain(more)
-                    .map(|range| (meta.addr, range))
+                    .map(move |range| (meta.addr, range, ecn))
             })
     }
 
@@ -306,6 +407,24 @@ fn decline_ancillary(io: &tokio::net::UdpSocket, is_ipv4: bool) {
         let _ = setsockopt(io, Ipv6RecvPacketInfo, &false);
         let _ = SockRef::from(io).set_recv_tclass_v6(false);
     }
+}
+
+/// Some interfaces refuse segmentation offload, and say so only when it is used: the same
+/// datagrams may still go one by one. If the fault is another one, the first of them tells.
+fn send_singly(
+    datagrams: &[u8],
+    segment: usize,
+    send: impl Fn(&[u8]) -> io::Result<()>,
+) -> io::Result<usize> {
+    let mut sent = 0;
+    for datagram in datagrams.chunks(segment) {
+        match send(datagram) {
+            Ok(()) => sent += datagram.len(),
+            Err(error) if sent == 0 => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(sent)
 }
 
 /// EIO comes from drivers without checksum offload, EINVAL from those that cannot segment at all.

@@ -5,8 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use nilas_ice::{BindError, SendError};
-use nilas_net::{ReceiveBatch, UdpSocket, bind_error, send_error};
+use nilas_ice::{BindError, Dscp, SendError};
+use nilas_net::{Ecn, ReceiveBatch, TrafficClass, UdpSocket, bind_error, send_error};
 use tokio::time::timeout;
 
 const HANG: Duration = Duration::from_secs(20);
@@ -100,6 +100,101 @@ async fn segments_arrive_as_the_datagrams_they_are() {
         expected
     );
     assert!(calls <= expected.len());
+}
+
+#[tokio::test]
+async fn datagrams_and_segments_arrive_with_the_ecn_field_they_are_sent_with() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        if address.starts_with('[') && !has_ipv6() {
+            continue;
+        }
+        let (from, to) = (bind(address), bind(address));
+        let remote = to.local_address();
+        let mark = |ecn| TrafficClass::new(Dscp::AF41, ecn);
+        let mut batch = ReceiveBatch::default();
+        let mut received = async |count| {
+            let mut marks = Vec::new();
+            while marks.len() < count {
+                poll_fn(|cx| to.poll_readable(cx)).await.unwrap();
+                if to.try_receive(&mut batch).is_ok() {
+                    marks.extend(
+                        batch
+                            .marked_datagrams()
+                            .map(|(_, range, ecn)| (range.len(), ecn)),
+                    );
+                }
+            }
+            marks
+        };
+        let ect0 = mark(Ecn::Ect0);
+        assert_eq!(from.try_send_marked(remote, b"one", 3, ect0).unwrap(), 3);
+        let wait = timeout(HANG, received(1)).await.unwrap();
+        assert_eq!(wait, [(3, None)], "nobody asked");
+        to.tell_ecn().unwrap();
+        for ecn in [Ecn::NotEct, Ecn::Ect0, Ecn::Ect1, Ecn::Ce] {
+            for length in [3, 0] {
+                from.try_send_marked(remote, &b"one"[..length], length, mark(ecn))
+                    .unwrap();
+                let came = timeout(HANG, received(1)).await.unwrap();
+                assert_eq!(came, [(length, Some(ecn))]);
+            }
+            let (bytes, mut sent) = ([7; 3007], 0);
+            while sent < bytes.len() {
+                sent += from
+                    .try_send_marked(remote, &bytes[sent..], 1000, mark(ecn))
+                    .unwrap();
+            }
+            let came = timeout(HANG, received(4)).await.unwrap();
+            let lengths = [1000, 1000, 1000, 7];
+            assert_eq!(came, lengths.map(|length| (length, Some(ecn))));
+        }
+        from.try_send(remote, b"plain").unwrap();
+        let came = timeout(HANG, received(1)).await.unwrap();
+        assert_eq!(came, [(5, Some(Ecn::NotEct))]);
+        let none = from.try_send_marked(remote, b"x", 0, ect0).unwrap_err();
+        assert_eq!(none.kind(), io::ErrorKind::InvalidInput);
+    }
+}
+
+/// quinn-udp tells the ECN field alone; the rest of the octet is looked at by another socket.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_dscp_is_in_the_packet() {
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
+
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        if address.starts_with('[') && !has_ipv6() {
+            continue;
+        }
+        let to = std::net::UdpSocket::bind(address).unwrap();
+        to.set_read_timeout(Some(HANG)).unwrap();
+        match address.starts_with('[') {
+            false => socket2::SockRef::from(&to).set_recv_tos_v4(true).unwrap(),
+            true => socket2::SockRef::from(&to)
+                .set_recv_tclass_v6(true)
+                .unwrap(),
+        }
+        let (from, remote) = (bind(address), to.local_addr().unwrap());
+        let class = TrafficClass::new(Dscp::EF, Ecn::Ect1);
+        from.try_send_marked(remote, b"x", 1, class).unwrap();
+        let (mut bytes, mut space) = ([0; 8], nix::cmsg_space!(i32));
+        let mut buffers = [io::IoSliceMut::new(&mut bytes)];
+        let message = recvmsg::<SockaddrStorage>(
+            to.as_raw_fd(),
+            &mut buffers,
+            Some(&mut space),
+            MsgFlags::empty(),
+        )
+        .unwrap();
+        let octet = message.cmsgs().unwrap().find_map(|control| match control {
+            ControlMessageOwned::Ipv4Tos(octet) => Some(i32::from(octet)),
+            ControlMessageOwned::Ipv6TClass(octet) => Some(octet),
+            _ => None,
+        });
+        assert_eq!(octet, Some(46 << 2 | 1));
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use nilas_ice::{
-    AddressPolicy, AgentConfig, ExternalAddress, Mode, PortRange, Role, TcpCandidates,
+    AddressPolicy, AgentConfig, Dscp, ExternalAddress, Mode, PortRange, Role, TcpCandidates,
     TemporaryAddresses, TurnServer,
 };
 use nilas_net::ice_servers::{self, IceServer};
@@ -39,6 +39,7 @@ pub struct Config {
     pub(crate) agent: AgentConfig,
     pub(crate) servers: NewServers,
     pub(crate) receive_queue_bytes: usize,
+    pub(crate) ecn: bool,
 }
 
 impl Config {
@@ -274,6 +275,27 @@ impl Config {
         self
     }
 
+    /// Marks every datagram of the session so, checks like data (RFC 8445 section 7.2.3): see [`Dscp`]. Connections over
+    /// TCP and TLS are not marked. On Linux only: elsewhere the agent is refused with an error that says so.
+    ///
+    /// ```
+    /// let config = nilas::Config::controlling().dscp(nilas::Dscp::EF);
+    /// ```
+    #[must_use]
+    pub fn dscp(mut self, dscp: Dscp) -> Self {
+        self.agent.dscp = dscp;
+        self
+    }
+
+    /// Whether [`Connection::recv_marked`](crate::Connection::recv_marked) tells how each datagram was marked on its way
+    /// (ECN). The system then says it with each datagram, for all agents of the endpoint, which costs a little.
+    /// Sending needs no such choice: [`Sender::set_ecn`](crate::Sender::set_ecn).
+    #[must_use]
+    pub fn ecn(mut self, tell: bool) -> Self {
+        self.ecn = tell;
+        self
+    }
+
     /// Everything that the engine lets an application choose.
     pub fn engine_config_mut(&mut self) -> &mut AgentConfig {
         &mut self.agent
@@ -322,6 +344,7 @@ impl From<AgentConfig> for Config {
             agent,
             servers: NewServers::default(),
             receive_queue_bytes: 2 << 20,
+            ecn: false,
         }
     }
 }

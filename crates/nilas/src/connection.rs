@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use nilas_ice::{CandidateType, MAX_HEAD, NoPath, SelectedPair, State, Stats, Verdict};
+use nilas_net::Ecn;
 use tokio::task::coop::consume_budget;
 
 use crate::error::Error;
 use crate::events::Events;
-use crate::inbox::Batch;
+use crate::inbox::{Batch, Marked};
 use crate::sender::Sender;
 use crate::session::{Request, Session};
 
@@ -63,6 +64,11 @@ impl Connection {
         self.sender.send_batch(datagrams, segment).await
     }
 
+    /// Marks what is sent from now on; see [`Sender::set_ecn`].
+    pub fn set_ecn(&mut self, ecn: Ecn) {
+        self.sender.set_ecn(ecn);
+    }
+
     /// Receives one datagram into the front of `buffer`, and returns its length.
     ///
     /// Nothing is lost when the future is dropped before it is ready.
@@ -71,6 +77,16 @@ impl Connection {
     /// [`Error::BufferTooSmall`], after which the datagram is still there; [`Error::Failed`] when nothing
     /// is left and the session has failed, and [`Error::Closed`].
     pub async fn recv(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        self.recv_marked(buffer).await.map(|marked| marked.length)
+    }
+
+    /// The same, and how the datagram was marked on its way, where [`Config::ecn`](crate::Config::ecn) asks for it.
+    ///
+    /// Nothing is lost when the future is dropped before it is ready.
+    ///
+    /// # Errors
+    /// As of [`recv`](Self::recv).
+    pub async fn recv_marked(&mut self, buffer: &mut [u8]) -> Result<Marked, Error> {
         consume_budget().await;
         loop {
             if let Some(taken) = self.batch.pop_into(buffer) {

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use nilas_ice::{AgentId, Counters, Engine, EngineConfig, RecordingOptions};
-use nilas_net::{Clock, os_seed};
+use nilas_ice::{AgentId, Counters, Dscp, Engine, EngineConfig, RecordingOptions};
+use nilas_net::{Clock, UdpSocket, os_seed};
 use tokio::sync::mpsc;
 
 use crate::agent::Agent;
@@ -126,9 +126,14 @@ impl Endpoint {
     /// A new agent, which begins to gather candidates at once.
     ///
     /// # Errors
-    /// [`Error::Agent`] when the engine is full or the configured credentials cannot be used.
+    /// [`Error::Agent`] when the engine is full or the configured credentials cannot be used;
+    /// [`Error::DscpUnsupported`].
     pub async fn agent(&self, config: impl Into<Config>) -> Result<Agent, Error> {
         let config = config.into();
+        let (dscp, ecn) = (config.agent.dscp, config.ecn);
+        if dscp != Dscp::DEFAULT && !UdpSocket::MARKS_DSCP {
+            return Err(Error::DscpUnsupported);
+        }
         let inbox = Arc::new(Inbox::new(config.receive_queue_bytes));
         let (agent, servers) = (Box::new(config.agent), Box::new(config.servers));
         let for_driver = Arc::clone(&inbox);
@@ -136,13 +141,14 @@ impl Endpoint {
             config: agent,
             servers,
             inbox: for_driver,
+            ecn,
             reply,
         })
         .await?;
         let (requests, closings) = (self.requests.clone(), self.closings.clone());
         let sockets = Arc::clone(&self.sockets);
         Ok(Agent::from_session(Session::new(
-            added, inbox, requests, closings, sockets, self.clock,
+            added, inbox, dscp, requests, closings, sockets, self.clock,
         )))
     }
 

@@ -26,6 +26,8 @@ pub enum Error {
     NoPath(NoPath),
     /// The operating system refused the datagram.
     Send(SendError),
+    /// A DSCP was configured, and this operating system offers no way to mark each datagram.
+    DscpUnsupported,
     /// The socket can take nothing more at this moment.
     WouldBlock,
     /// The buffer is smaller than the datagram, which stays first in the queue.
@@ -72,6 +74,9 @@ impl fmt::Display for Error {
                 }
                 _ => "the operating system refused to send the datagram",
             }),
+            Self::DscpUnsupported => f.write_str(
+                "datagrams can be marked with a DSCP on Linux only: leave the configuration's dscp away",
+            ),
             Self::WouldBlock => {
                 f.write_str("the socket is full: try again shortly, or wait with `send`")
             }

@@ -2,11 +2,12 @@
 
 use core::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use nilas_ice::{Path, Via};
-use nilas_net::UdpSocket;
 use nilas_net::stream::StreamWriter;
+use nilas_net::{TrafficClass, UdpSocket};
 
 use crate::indication::IndicationIds;
 
@@ -37,8 +38,10 @@ pub(crate) struct Sent {
 }
 
 /// Sends datagrams, with what a relay needs around them; for that it has a buffer, which is used again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Framer {
+    /// How datagrams are marked.
+    pub(crate) class: TrafficClass,
     ids: IndicationIds,
     out: Vec<u8>,
 }
@@ -80,12 +83,20 @@ impl Held {
 }
 
 impl Framer {
+    pub(crate) fn new(class: TrafficClass) -> Self {
+        Self {
+            class,
+            ids: IndicationIds::default(),
+            out: Vec::new(),
+        }
+    }
+
     /// Sends one datagram, if there is room now.
     #[inline]
     pub(crate) fn send(&mut self, held: &Held, path: &Path, datagram: &[u8]) -> io::Result<Sent> {
         match (held, path.via, path.framing) {
             (Held::Socket(socket), Via::Socket { destination, .. }, None) => {
-                socket.try_send(destination, datagram)?;
+                send_one(socket, destination, datagram, self.class)?;
             }
             _ => self.send_framed(held, path, datagram)?,
         }
@@ -106,10 +117,10 @@ impl Framer {
     ) -> io::Result<Sent> {
         let bytes = match (held, path.via) {
             (Held::Socket(socket), Via::Socket { destination, .. }) => match path.framing {
-                None => socket.try_send_segments(destination, datagrams, segment)?,
+                None => send_segments(socket, destination, datagrams, segment, self.class)?,
                 Some(_) => {
                     let framed = self.frame_batch(path, datagrams, segment)?;
-                    let sent = socket.try_send_segments(destination, &self.out, framed)?;
+                    let sent = send_segments(socket, destination, &self.out, framed, self.class)?;
                     datagrams.len().min(sent.div_ceil(framed) * segment)
                 }
             },
@@ -136,7 +147,7 @@ impl Framer {
         self.frame(path, datagram)?;
         match (held, path.via) {
             (Held::Socket(socket), Via::Socket { destination, .. }) => {
-                socket.try_send(destination, &self.out)
+                send_one(socket, destination, &self.out, self.class)
             }
             (Held::Stream(stream), _) => match stream.try_write_message(&self.out) {
                 // More than a DTLS record holds.
@@ -177,8 +188,37 @@ impl Framer {
 impl Clone for Framer {
     /// One with its own buffer and ids.
     fn clone(&self) -> Self {
-        Self::default()
+        Self::new(self.class)
     }
+}
+
+/// Sends a datagram with this mark, by the cheaper call where there is none.
+#[inline]
+pub(crate) fn send_one(
+    socket: &UdpSocket,
+    destination: SocketAddr,
+    datagram: &[u8],
+    class: TrafficClass,
+) -> io::Result<()> {
+    if class == TrafficClass::NONE {
+        return socket.try_send(destination, datagram);
+    }
+    socket
+        .try_send_marked(destination, datagram, datagram.len(), class)
+        .map(drop)
+}
+
+fn send_segments(
+    socket: &UdpSocket,
+    destination: SocketAddr,
+    datagrams: &[u8],
+    segment: usize,
+    class: TrafficClass,
+) -> io::Result<usize> {
+    if class == TrafficClass::NONE {
+        return socket.try_send_segments(destination, datagrams, segment);
+    }
+    socket.try_send_marked(destination, datagrams, segment, class)
 }
 
 /// No framing has room for the datagram.

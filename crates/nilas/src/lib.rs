@@ -78,13 +78,15 @@ pub use endpoint::Endpoint;
 pub use error::Error;
 pub use events::{Events, Lagged};
 pub use exchange::{SignalReceiver, SignalSender, connect};
-pub use inbox::Batch;
+pub use inbox::{Batch, Marked};
 pub use nilas_ice as ice;
 pub use nilas_ice::RecordingOptions;
 pub use nilas_ice::{
-    AddressPolicy, Candidate, CandidateType, Counters, Event, GatheringState, NoPath, Parameters,
-    PortRange, PortRangeError, Role, SelectedPair, State, Stats, TemporaryAddresses, Verdict,
+    AddressPolicy, Candidate, CandidateType, Counters, Dscp, DscpError, Event, GatheringState,
+    NoPath, Parameters, PortRange, PortRangeError, Role, SelectedPair, State, Stats,
+    TemporaryAddresses, Verdict,
 };
+pub use nilas_net::Ecn;
 pub use nilas_net::ice_servers::{self, IceServer, ServerUrl};
 pub use nilas_net::signaling;
 pub use nilas_net::stream::{ClientTls, Proxy};

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use nilas_ice::{NoPath, Path, SendError, State, Via};
-use nilas_net::send_error;
+use nilas_net::{Ecn, TrafficClass, send_error};
 use tokio::task::coop::consume_budget;
 
 use crate::error::Error;
@@ -28,12 +28,23 @@ pub struct Sender {
 
 impl Sender {
     pub(crate) fn new(session: Arc<Session>) -> Self {
+        let class = TrafficClass::new(session.dscp, Ecn::NotEct);
         Self {
             session,
             path: None,
             way: Way::default(),
-            framer: Framer::default(),
+            framer: Framer::new(class),
         }
+    }
+
+    /// Marks what this handle sends from now on with this ECN field, until it is told another;
+    /// [`Ecn::NotEct`] at first. It may be another for each datagram. Whoever marks has to heed what the peer
+    /// [receives](crate::Connection::recv_marked).
+    ///
+    /// Over TCP and TLS, to the peer or to a relay, the mark is lost; and a relay may clear it (RFC 8656 sections 14
+    /// and 15).
+    pub fn set_ecn(&mut self, ecn: Ecn) {
+        self.framer.class = self.framer.class.with_ecn(ecn);
     }
 
     /// Sends one datagram, and waits while the socket is full.

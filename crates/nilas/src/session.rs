@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nilas_ice::{
-    AddressPolicy, AgentConfig, AgentError, AgentId, Candidate, Counters, Event, Parameters,
+    AddressPolicy, AgentConfig, AgentError, AgentId, Candidate, Counters, Dscp, Event, Parameters,
     PathCell, State, Stats,
 };
 use nilas_net::Clock;
@@ -23,6 +23,7 @@ pub(crate) enum Request {
         config: Box<AgentConfig>,
         servers: Box<NewServers>,
         inbox: Arc<Inbox>,
+        ecn: bool,
         reply: Reply<Added>,
     },
     RemoteParameters {
@@ -130,6 +131,7 @@ pub(crate) struct Session {
     pub(crate) sockets: Arc<SocketTable>,
     pub(crate) clock: Clock,
     pub(crate) inbox: Arc<Inbox>,
+    pub(crate) dscp: Dscp,
     /// Whether a [`Connection`](crate::Connection) takes from the inbox.
     pub(crate) receiving: AtomicBool,
     closings: mpsc::UnboundedSender<AgentId>,
@@ -142,6 +144,7 @@ impl Session {
     pub(crate) fn new(
         added: Added,
         inbox: Arc<Inbox>,
+        dscp: Dscp,
         requests: mpsc::Sender<Request>,
         closings: mpsc::UnboundedSender<AgentId>,
         sockets: Arc<SocketTable>,
@@ -157,6 +160,7 @@ impl Session {
             sockets,
             clock,
             inbox,
+            dscp,
             receiving: AtomicBool::new(false),
             closings,
             first_events: Mutex::new(Some(added.events)),

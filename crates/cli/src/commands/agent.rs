@@ -71,9 +71,13 @@ impl Session {
             config = server.add_to(config).map_err(Failure::internal)?;
         }
         config = config
-            .relay_only(start.relay_only)
+            .addresses(start.addresses)
+            .dscp(start.dscp)
             .lite(start.lite)
             .mdns(start.mdns);
+        if let Some(ports) = start.ports {
+            config = config.ports(ports);
+        }
         if start.tcp {
             config = config.tcp(TcpCandidates::All);
         }

@@ -37,6 +37,7 @@ use crate::candidate::{CandidateType, TcpType, priority, tcp_priority};
 use crate::config::{
     AddressPolicy, AgentConfig, ExternalAddress, InterfaceFilter, Mode, PortRange, TcpCandidates,
 };
+use crate::dscp::Dscp;
 use crate::error::AgentError;
 use crate::event::{Event, GatheringState, Role, State};
 use crate::ids::{AgentId, RequestId, SocketId};
@@ -188,6 +189,7 @@ struct Settings {
     continual: bool,
     tcp: TcpCandidates,
     mdns: bool,
+    dscp: Dscp,
 }
 
 /// What most applications leave as it is.
@@ -421,6 +423,7 @@ impl Agent {
                 continual: config.continual && !lite,
                 tcp: config.tcp,
                 mdns: config.mdns,
+                dscp: config.dscp,
             },
         };
         if let Some(roles) = roles {
@@ -565,6 +568,11 @@ impl Agent {
             }
         }
         core::hint::black_box(sum);
+    }
+
+    /// How its datagrams are marked (RFC 8445 sections 7.2.3 and 7.3).
+    pub(crate) const fn dscp(&self) -> Dscp {
+        self.settings.dscp
     }
 
     pub(crate) fn path(&self) -> Arc<PathCell> {

@@ -15,6 +15,7 @@ use crate::config::{
     AddressPolicy, AgentConfig, EngineConfig, ExternalAddress, InterfaceFilter, Mode, PortRange,
     StunServer, TcpCandidates, TemporaryAddresses, TurnServer, TurnTransport,
 };
+use crate::dscp::Dscp;
 use crate::error::AgentError;
 use crate::event::{
     CandidateError, ChecklistState, Event, GatheringState, Role, SessionEvent, State,
@@ -61,6 +62,16 @@ impl Wire for Foundation {
     }
 }
 
+impl Wire for Dscp {
+    fn write(&self, out: &mut Writer) {
+        self.code().write(out);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Self::new(u8::read(from)?).ok_or(Malformed::Wrong)
+    }
+}
+
 /// A function of the application's own is not in a recording, only that there was one: it plays back with the policy of
 /// nilas, and says so where the two differ.
 impl Wire for SelectionPolicy {
@@ -102,6 +113,7 @@ wire_struct!(AgentConfig {
     max_peer_reflexive,
     selection,
     patience,
+    dscp,
 });
 wire_struct!(StunServer { host, port });
 wire_struct!(TurnServer {

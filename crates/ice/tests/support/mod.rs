@@ -1,7 +1,7 @@
 //! Two engines on a wire in virtual time: enough for an agent's own tests.
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ pub struct Side {
     pub events: Vec<(Time, Event)>,
     pub data: Vec<Vec<u8>>,
     pub closed: bool,
+    /// How what it has sent was marked.
+    pub marks: BTreeSet<u8>,
     next_port: u16,
     next_socket: u32,
 }
@@ -53,6 +55,7 @@ impl Side {
             events: Vec::new(),
             data: Vec::new(),
             closed: false,
+            marks: BTreeSet::new(),
             next_port: 5000,
             next_socket: 0,
         }
@@ -281,6 +284,7 @@ impl Pair {
             let owner = &mut self.sides[side];
             match owner.engine.poll(self.now, &mut buffer) {
                 Output::Transmit(transmit) => {
+                    owner.marks.insert(transmit.dscp.code());
                     let from = owner.sockets[&transmit.socket];
                     let bytes = buffer[..transmit.size].to_vec();
                     self.post(

@@ -25,7 +25,7 @@ use nilas_ice::{
     RequestId, ResolveError, SocketId, State, StreamError, StreamId, Time,
 };
 use nilas_net::stream::Stream;
-use nilas_net::{Clock, ReceiveBatch, UdpSocket, bind_error, send_error};
+use nilas_net::{Clock, Ecn, ReceiveBatch, TrafficClass, UdpSocket, bind_error, send_error};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -33,6 +33,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use self::listeners::{Accepted, Listeners};
 use self::streams::StreamSource;
 pub(crate) use self::tape::Tape;
+use crate::framer::send_one;
 use crate::inbox::Inbox;
 use crate::ready::{Place, ReadyList, Source};
 use crate::servers::{Brought, Servers};
@@ -82,6 +83,8 @@ pub(crate) struct Driver {
     /// What is read from streams; made with the first of them.
     stream_buffer: Option<Box<[u8]>>,
     staged: Staged,
+    /// Whether the sockets tell how datagrams are marked.
+    ecn: bool,
     tape: Option<Tape>,
 }
 
@@ -100,7 +103,7 @@ struct Hosted {
 #[derive(Default)]
 struct Staged {
     agent: Option<AgentId>,
-    ranges: Vec<Range<usize>>,
+    ranges: Vec<(Range<usize>, Option<Ecn>)>,
     /// Bytes since other tasks had their turn.
     delivered: usize,
 }
@@ -161,6 +164,7 @@ impl Driver {
             transmit: Box::new([0; TRANSMIT_BYTES]),
             stream_buffer: None,
             staged: Staged::default(),
+            ecn: false,
             tape,
         }
     }
@@ -281,7 +285,7 @@ impl Driver {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return reader.wait(),
             Err(_) => return reader.failed(),
         }
-        for (remote, range) in self.batch.datagrams() {
+        for (remote, range, ecn) in self.batch.marked_datagrams() {
             let payload = &self.batch.bytes()[range.clone()];
             match self.engine.handle(
                 now,
@@ -296,7 +300,7 @@ impl Driver {
                 }) => {
                     let data = range.start + data.start..range.start + data.end;
                     self.staged
-                        .stage(agent, data, &self.agents, self.batch.bytes());
+                        .stage(agent, (data, ecn), &self.agents, self.batch.bytes());
                 }
                 Handled::Consumed | Handled::NotOurs | Handled::Stream { .. } => {}
             }
@@ -315,10 +319,11 @@ impl Driver {
                 Output::Transmit(transmit) => {
                     let (socket, remote) = (transmit.socket, transmit.destination);
                     let datagram = &self.transmit[..transmit.size];
+                    let class = TrafficClass::new(transmit.dscp, Ecn::NotEct);
                     let sent = self
                         .readers
                         .get(&socket)
-                        .map(|reader| reader.socket.try_send(remote, datagram));
+                        .map(|reader| send_one(&reader.socket, remote, datagram, class));
                     match sent {
                         Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
                             let error = send_error(&error);
@@ -393,6 +398,9 @@ impl Driver {
     fn bind(&mut self, address: SocketAddr) -> Result<(SocketId, SocketAddr), BindError> {
         let socket = Arc::new(UdpSocket::bind(address).map_err(|error| bind_error(&error))?);
         let id = self.next_socket_id()?;
+        if self.ecn {
+            let _ = socket.tell_ecn();
+        }
         let local = socket.local_address();
         self.sockets.insert(id, Arc::clone(&socket));
         self.readers
@@ -463,11 +471,11 @@ impl Drop for Driver {
 }
 
 impl Staged {
-    /// Adds data of this agent, a range of `bytes`.
+    /// Adds data of this agent, a range of `bytes`, and how it was marked.
     fn stage(
         &mut self,
         agent: AgentId,
-        data: Range<usize>,
+        data: (Range<usize>, Option<Ecn>),
         agents: &HashMap<AgentId, Hosted>,
         bytes: &[u8],
     ) {
@@ -481,7 +489,11 @@ impl Staged {
     fn deliver(&mut self, agents: &HashMap<AgentId, Hosted>, bytes: &[u8]) {
         if let Some(hosted) = self.agent.take().and_then(|agent| agents.get(&agent)) {
             hosted.inbox.push(bytes, &self.ranges);
-            self.delivered += self.ranges.iter().map(Range::len).sum::<usize>();
+            self.delivered += self
+                .ranges
+                .iter()
+                .map(|(range, _)| range.len())
+                .sum::<usize>();
         }
         self.ranges.clear();
     }

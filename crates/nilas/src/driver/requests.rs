@@ -21,8 +21,12 @@ impl Driver {
                 config,
                 servers,
                 inbox,
+                ecn,
                 reply,
             } => {
+                if ecn {
+                    self.tell_ecn();
+                }
                 let added = self.add(*config, *servers, inbox);
                 if let Err(Ok(unwanted)) = reply.send(added) {
                     self.close(unwanted.agent);
@@ -138,6 +142,17 @@ impl Driver {
             },
         );
         Ok(added)
+    }
+
+    /// Has the system tell how datagrams are marked, on all sockets from now on: a socket may carry several sessions.
+    fn tell_ecn(&mut self) {
+        if !self.ecn {
+            self.ecn = true;
+            for reader in self.readers.values() {
+                // Where the system refuses, it stays unknown how they are.
+                let _ = reader.socket.tell_ecn();
+            }
+        }
     }
 
     pub(super) fn close(&mut self, agent: AgentId) {

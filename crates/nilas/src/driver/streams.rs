@@ -95,6 +95,8 @@ impl Driver {
                     };
                     if let Some(Application { agent, range, .. }) = application {
                         let data = taken + range.start..taken + range.end;
+                        // A stream has lost the mark.
+                        let data = (data, None);
                         self.staged.stage(agent, data, &self.agents, buffer);
                     }
                     taken += count.min(bytes.len());
