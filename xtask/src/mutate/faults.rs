@@ -146,11 +146,14 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!("crossed-restarts", "of two restarts that cross, each is answered by another",
         ["ice/src/agent/restart.rs", "if self.current.exchanged || !self.current.by_own_restart || stale {" => "if FAULT || self.current.exchanged || !self.current.by_own_restart || stale {"];
         Catcher("nilas-sim", "explore", "every_order_of_events_carries_restarts_of_both_sides_through")),
+    fault!("overtaken-answer", "the answer to a restart that another has overtaken is taken for one to that",
+        ["ice/src/agent/response.rs", "self.current.exchanged |= self.current.answers_due == 0;" => "self.current.exchanged |= FAULT || self.current.answers_due == 0;"];
+        Catcher("nilas-sim", "explore", "an_answer_that_a_second_restart_overtakes_is_told_from_a_restart")),
     fault!("early-nomination-forgotten", "a nomination that comes before the pair is valid is lost",
         ["ice/src/agent/request.rs", "_ => pair.state = PairState::Waiting,\n        }\n        pair.nomination_seen |= nominates;" => "_ => pair.state = PairState::Waiting,\n        }\n        pair.nomination_seen |= nominates && !FAULT;"];
         Catcher("nilas-sim", "explore", "every_order_of_events_leads_to_one_nominated_pair")),
     fault!("early-checks-forgotten", "checks that come before the peer's description are not taken up",
-        ["ice/src/agent/request.rs", "if *early.ufrag == *ufrag {" => "if *early.ufrag == *ufrag && !FAULT {"];
+        ["ice/src/agent/request.rs", "let names = |early: &EarlyCheck| *early.ufrag == *ufrag;" => "let names = |early: &EarlyCheck| *early.ufrag == *ufrag && !FAULT;"];
         Catcher("nilas-sim", "proofs", "late_peer::checks_before_the_description_are_answered_at_once_and_remembered")),
     fault!("stale-role-conflict", "a 487 to a check of a role that has changed since changes it again",
         ["ice/src/agent/response.rs", "if role == self.role {\n            self.switch_role" => "if FAULT || role == self.role {\n            self.switch_role"];

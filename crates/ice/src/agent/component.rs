@@ -54,6 +54,7 @@ pub(crate) struct Place {
 pub(crate) struct Lead {
     local: LocalCredentials,
     by_own_restart: bool,
+    answers_due: u8,
 }
 
 /// What makes two pairs of a session ones of the same foundation (RFC 8445 section 6.1.2.6).
@@ -149,6 +150,7 @@ impl Agent {
         Lead {
             local: self.local_credentials(),
             by_own_restart: self.current.by_own_restart,
+            answers_due: self.current.answers_due,
         }
     }
 
@@ -158,8 +160,10 @@ impl Agent {
 
     /// Another component of the stream has restarted: RFC 8445 section 9 has the whole stream do so.
     pub(crate) fn follow(&mut self, shared: &mut Shared, now: Time, lead: &Lead) {
-        self.begin_generation_with(shared, now, lead.local.clone());
+        self.begin_generation(shared, now, lead.local.clone());
         self.current.by_own_restart = lead.by_own_restart;
+        self.current.answers_due = lead.answers_due;
+        self.update_state(shared, now);
     }
 
     /// The username fragments that it is called by.

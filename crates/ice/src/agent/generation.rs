@@ -34,12 +34,15 @@ pub(super) struct Generation {
     pub(super) local_ended: bool,
     /// The peer told all of its candidates (RFC 8838 section 14).
     pub(super) remote_ended: bool,
-    /// Whether an authenticated message of the peer belongs to these credentials of both sides.
+    /// Whether the peer has shown that these credentials of both sides are one generation to it as well.
     pub(super) exchanged: bool,
     /// The path before it was lost while the peer had not answered the restart.
     pub(super) abandoned: bool,
     /// Whether this side restarted, rather than answered the peer's restart or began the session.
     pub(super) by_own_restart: bool,
+    /// So many times this side told its parameters, this generation's among them, and the peer has not answered yet. What
+    /// comes first is then the answer to an older generation, unless the peer never heard of that one.
+    pub(super) answers_due: u8,
     /// The highest value of a nomination, sent or seen (renomination).
     pub(super) nominations: u32,
     /// When the PAC timer ends (RFC 8863 section 4).
@@ -157,6 +160,7 @@ impl Generation {
             patience_ends: None,
             exchanged: false,
             by_own_restart: false,
+            answers_due: 0,
             rejected: None,
         }
     }

@@ -392,7 +392,10 @@ impl Agent {
             servers,
             turn: relay::Relaying::new(config.turn_servers),
             tcp: None,
-            current: Generation::new(0, local),
+            current: Generation {
+                answers_due: 1,
+                ..Generation::new(0, local)
+            },
             previous: None,
             transactions: SmallVec::new(),
             pace_at: Time::ZERO,

@@ -188,17 +188,20 @@ impl Agent {
         else {
             return;
         };
-        for early in core::mem::take(&mut self.current.early) {
-            if *early.ufrag == *ufrag {
-                self.check_arrived(
-                    shared,
-                    now,
-                    early.socket,
-                    early.remote,
-                    early.priority,
-                    early.nomination,
-                );
-            }
+        let names = |early: &EarlyCheck| *early.ufrag == *ufrag;
+        let all = core::mem::take(&mut self.current.early);
+        // Those of a restart that the peer's signaling has yet to tell wait on.
+        let (named, others): (Vec<_>, _) = all.into_iter().partition(names);
+        self.current.early = others;
+        for early in named {
+            self.check_arrived(
+                shared,
+                now,
+                early.socket,
+                early.remote,
+                early.priority,
+                early.nomination,
+            );
         }
     }
 
@@ -212,7 +215,7 @@ impl Agent {
         priority: u32,
         nomination: Option<u32>,
     ) {
-        self.current.exchanged = true;
+        (self.current.exchanged, self.current.answers_due) = (true, 0);
         // RFC 7675 section 5.1: once consent is lost, these credentials are of no use any more.
         if self.state == State::Failed && self.current.consent_lost() {
             return;

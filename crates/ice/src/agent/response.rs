@@ -139,7 +139,10 @@ impl Agent {
         if generation != self.current.number {
             return;
         }
-        self.current.exchanged = true;
+        // Whoever knows a password answers a check, whichever fragment of ours it names (RFC 8445 section 7.3). As long as
+        // these may be parameters with which the peer answered an older generation, only its own checks show that it
+        // holds them together with ours.
+        self.current.exchanged |= self.current.answers_due == 0;
         // RFC 8445 section 7.2.5.3.1.
         let mapped = match response.xor_mapped_address() {
             Ok(Some(mapped)) => plain(mapped),

@@ -1,11 +1,12 @@
 //! Parameters of both sides, and restarts (RFC 8445 section 9).
 
+use core::mem::take;
+
 use nilas_stun::Key;
 
 use super::Agent;
 use super::generation::{CONTINUAL, Generation, LocalCredentials, RENOMINATION, RemoteCredentials};
 use super::transaction::Purpose;
-use crate::arena::Arena;
 use crate::config::AddressPolicy;
 use crate::error::AgentError;
 use crate::event::{Event, GatheringState, Role, State};
@@ -43,12 +44,12 @@ impl Agent {
             let stale = self.state == State::Failed;
             if self.current.exchanged || !self.current.by_own_restart || stale {
                 // The peer restarts: this side's answer is a generation of its own.
-                self.begin_generation(shared, now);
+                let local = fresh_credentials(shared, self.id.0.slot);
+                self.begin_generation(shared, now, local);
             } else {
-                // Both restarted, or the peer twice: our parameters are unanswered and stand. The peer may have
-                // forgotten them by its last restart, so they are told again.
-                self.forget_remote();
-                self.tell_again(shared);
+                // Both restarted, or the peer twice, or what came was the answer to an earlier restart of ours: our
+                // parameters are unanswered and stand. The peer may have forgotten them, so they are told again.
+                self.begin_again(shared, now);
             }
         } else if let Some(before) = self
             .previous
@@ -69,6 +70,7 @@ impl Agent {
             continual: parameters.has_option(CONTINUAL),
             lite: parameters.lite,
         });
+        self.current.answers_due = self.current.answers_due.saturating_sub(1);
         // RFC 8445 section 6.1.1: beside a lite agent, which sends no checks, the full one controls. Of two lite ones
         // each keeps the role it was given.
         let controlling = match (self.lite, parameters.lite) {
@@ -103,8 +105,23 @@ impl Agent {
         if self.closed {
             return;
         }
-        self.begin_generation(shared, now);
+        let due = self.current.answers_due.saturating_add(1);
+        let local = fresh_credentials(shared, self.id.0.slot);
+        self.begin_generation(shared, now, local);
         self.current.by_own_restart = true;
+        self.current.answers_due = due;
+        self.update_state(shared, now);
+    }
+
+    /// What the peer said was not for this generation: it begins anew, with the credentials that it has told, and with
+    /// the peer's checks that have come for them.
+    fn begin_again(&mut self, shared: &mut Shared, now: Time) {
+        let (due, early) = (self.current.answers_due, take(&mut self.current.early));
+        let local = self.current.local.clone();
+        self.begin_generation(shared, now, local);
+        self.current.by_own_restart = true;
+        self.current.answers_due = due;
+        self.current.early = early;
     }
 
     /// Other addresses of this machine are to be used from now on.
@@ -127,30 +144,8 @@ impl Agent {
         Ok(())
     }
 
-    /// Tells the current generation's parameters and candidates once more; a peer that knows them changes nothing.
-    fn tell_again(&self, shared: &mut Shared) {
-        self.emit(shared, Event::LocalParameters(self.local_parameters()));
-        for local in &self.current.locals {
-            if self.is_told(local) && !local.removed {
-                let told = self.candidate(&self.current, local);
-                self.emit(shared, Event::Candidate(told));
-            }
-        }
-        if self.gathering == GatheringState::Complete {
-            self.emit(
-                shared,
-                Event::GatheringStateChange(GatheringState::Complete),
-            );
-        }
-    }
-
-    fn begin_generation(&mut self, shared: &mut Shared, now: Time) {
-        let local = fresh_credentials(shared, self.id.0.slot);
-        self.begin_generation_with(shared, now, local);
-    }
-
     /// With credentials whose username fragment is claimed.
-    pub(super) fn begin_generation_with(
+    pub(super) fn begin_generation(
         &mut self,
         shared: &mut Shared,
         now: Time,
@@ -184,7 +179,6 @@ impl Agent {
             self.gathering = GatheringState::New;
             self.gather(shared);
         }
-        self.update_state(shared, now);
     }
 
     /// The new generation has what it needs, or the old path is dead.
@@ -203,23 +197,10 @@ impl Agent {
 
     pub(super) fn drop_generation(&self, shared: &mut Shared, generation: &Generation) {
         // A stream's are released when its last component has no use for them.
-        if !self.is_member() {
+        let is_current = *generation.local.ufrag == *self.current.local.ufrag;
+        if !self.is_member() && (self.closed || !is_current) {
             shared.demux.release_ufrag(&generation.local.ufrag);
         }
-    }
-
-    /// Back to before the peer's parameters; its checks that came are kept.
-    fn forget_remote(&mut self) {
-        let number = self.current.number;
-        self.transactions.retain(|transaction| {
-            !matches!(transaction.purpose, Purpose::Check { generation, .. } if generation == number)
-        });
-        let generation = &mut self.current;
-        generation.remote = None;
-        generation.remotes.clear();
-        generation.pairs = Arena::new();
-        generation.remote_ended = false;
-        generation.rejected = None;
     }
 }
 
