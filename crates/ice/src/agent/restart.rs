@@ -157,8 +157,9 @@ impl Agent {
         let old = core::mem::replace(&mut self.current, Generation::new(number, local));
         if old.selected.is_some() && !old.consent_lost() {
             // It carries the data, so the one before it is done.
-            self.end_previous(shared);
-            self.previous = Some(Box::new(old));
+            if let Some(before) = self.previous.replace(Box::new(old)) {
+                self.end_generation(shared, &before);
+            }
         } else {
             self.drop_generation(shared, &old);
         }
@@ -184,21 +185,25 @@ impl Agent {
     /// The new generation has what it needs, or the old path is dead.
     pub(super) fn end_previous(&mut self, shared: &mut Shared) {
         if let Some(previous) = self.previous.take() {
-            let number = previous.number;
-            self.transactions.retain(|transaction| {
-                !matches!(
-                    transaction.purpose,
-                    Purpose::Consent { generation, .. } | Purpose::Check { generation, .. } if generation == number
-                )
-            });
-            self.drop_generation(shared, &previous);
+            self.end_generation(shared, &previous);
         }
+    }
+
+    fn end_generation(&mut self, shared: &mut Shared, ended: &Generation) {
+        let number = ended.number;
+        self.transactions.retain(|transaction| {
+            !matches!(
+                transaction.purpose,
+                Purpose::Consent { generation, .. } | Purpose::Check { generation, .. } if generation == number
+            )
+        });
+        self.drop_generation(shared, ended);
     }
 
     pub(super) fn drop_generation(&self, shared: &mut Shared, generation: &Generation) {
         // A stream's are released when its last component has no use for them.
-        let is_current = *generation.local.ufrag == *self.current.local.ufrag;
-        if !self.is_member() && (self.closed || !is_current) {
+        let is_used = self.ufrags().any(|own| *own == *generation.local.ufrag);
+        if !self.is_member() && (self.closed || !is_used) {
             shared.demux.release_ufrag(&generation.local.ufrag);
         }
     }
