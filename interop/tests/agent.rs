@@ -69,6 +69,43 @@ fn every_candidate_names_its_generation_and_follows_the_parameters() {
     good(pair.close());
 }
 
+/// Behind one NAT each finds the other by the name that it tells on the network they share; behind two, by what a server
+/// sees.
+#[test]
+fn hidden_addresses_are_names_that_only_the_same_network_knows() {
+    let hidden = |controlling| {
+        let mut start = start(controlling);
+        start["mdns"] = true.into();
+        start
+    };
+    for (kinds, wanted) in [("plain,same", "host"), ("plain,plain", "srflx")] {
+        let (_scene, mut pair) = begun(kinds, [hidden(true), hidden(false)]);
+        good(pair.connect());
+        good(pair.relay_until("the best path is selected", |seen| {
+            seen.iter().all(|side| {
+                let types = side.selected_types();
+                types.is_some_and(|(_, remote)| remote == wanted)
+            })
+        }));
+        good(pair.exchange(20));
+        for side in 0..2 {
+            let seen = pair.seen(side);
+            let host = |line: &&String| line.contains(" typ host");
+            assert!(seen.candidates.iter().any(|line| host(&line)));
+            for line in &seen.candidates {
+                assert_eq!(line.contains(".local "), host(&line), "{line}");
+                assert!(
+                    !line.contains(" raddr ") || line.contains(" raddr 0.0.0.0 rport 9 "),
+                    "{line}"
+                );
+            }
+            let (local, _) = seen.selected.last().expect("a pair");
+            assert_eq!(local.contains(".local "), wanted == "host", "{local}");
+        }
+        good(pair.close());
+    }
+}
+
 #[test]
 fn loopback_and_link_local_addresses_are_left_out() {
     let (_scene, mut pair) = connected("dual,dual");

@@ -64,6 +64,24 @@ fn chromium_hides_its_addresses() {
     });
 }
 
+/// On one link each tells a name only. Chromium finds the one that nilas answers for; whether nilas finds Chromium's or is
+/// found first is a matter of time.
+#[test]
+fn both_hide_their_addresses() {
+    for nilas in [true, false] {
+        let hidden = |controlling| with(start(controlling), "mdns", true.into());
+        meet("plain,same", [hidden(nilas), hidden(!nilas)], |mut pair| {
+            let is_name = |line: &str| line.contains(".local ") && line.contains(" typ host");
+            pair.relay_until("names are selected", |seen| {
+                let selected = |side: usize| seen[side].selected.last();
+                let ours = selected(0).is_some_and(|(local, _)| is_name(local));
+                ours && selected(1).is_some_and(|(local, remote)| is_name(local) && is_name(remote))
+            })?;
+            pair.close()
+        });
+    }
+}
+
 #[test]
 fn nilas_is_lite() {
     meet("open,plain", [lite(false), start(true)], |pair| {

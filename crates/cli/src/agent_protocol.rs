@@ -7,7 +7,9 @@
 
 use nilas::ice_servers::{self, IceServer, IceServersError};
 use nilas::{Config, ServerError};
-use nilas_ice::{AddressPolicy, Candidate, Dscp, Parameters, PortRange, State, Stats};
+use nilas_ice::{
+    AddressPolicy, Candidate, Dscp, MdnsCandidates, Parameters, PortRange, State, Stats,
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -32,7 +34,7 @@ pub(crate) struct Start {
     pub(crate) servers: Vec<Server>,
     pub(crate) lite: bool,
     pub(crate) tcp: bool,
-    pub(crate) mdns: bool,
+    pub(crate) mdns: MdnsCandidates,
     /// Interfaces by name; empty means all.
     pub(crate) interfaces: Vec<String>,
     pub(crate) addresses: AddressPolicy,
@@ -117,7 +119,7 @@ impl Start {
                 "relayOnly" => relay_only = boolean(key, value)?,
                 "lite" => start.lite = boolean(key, value)?,
                 "tcp" => start.tcp = boolean(key, value)?,
-                "mdns" => start.mdns = boolean(key, value)?,
+                "mdns" => start.mdns = mdns(value)?,
                 "addresses" => start.addresses = addresses(value)?,
                 "ports" => start.ports = ports(value)?,
                 "dscp" => start.dscp = dscp(value)?,
@@ -305,6 +307,15 @@ fn boolean(key: &str, value: &Value) -> Result<bool, String> {
         .ok_or_else(|| format!("{key}: true or false is needed"))
 }
 
+fn mdns(value: &Value) -> Result<MdnsCandidates, String> {
+    match (value.as_bool(), value.as_str()) {
+        (Some(true), _) => Ok(MdnsCandidates::Hide),
+        (Some(false), _) => Ok(MdnsCandidates::Off),
+        (_, Some("resolve")) => Ok(MdnsCandidates::Resolve),
+        _ => Err("mdns: true, false or \"resolve\" is needed".to_owned()),
+    }
+}
+
 fn strings(key: &str, value: &Value) -> Result<Vec<String>, String> {
     let list = value
         .as_array()
@@ -359,7 +370,8 @@ mod tests {
                 listed("turns:[2001:db8::2]:443?transport=tcp u p"),
             ]
         );
-        assert!(start.tcp && start.mdns);
+        assert!(start.tcp);
+        assert_eq!(start.mdns, MdnsCandidates::Hide);
         assert_eq!(start.addresses, AddressPolicy::RelayOnly);
         assert_eq!(start.interfaces, ["eth0"]);
         for option in [

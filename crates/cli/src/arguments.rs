@@ -163,6 +163,10 @@ pub(crate) struct Network {
     /// Look for paths over TCP too, which come last, for networks that let no UDP through (ICE-TCP)
     #[arg(long)]
     pub(crate) tcp: bool,
+    /// Tell this machine's addresses as names that only its own network can resolve, and find the other side's that are
+    /// such names (mDNS); with =resolve only the latter
+    #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "hide")]
+    pub(crate) mdns: Option<Mdns>,
     /// Reach TURN servers over TCP and TLS through this proxy, as http://HOST:PORT or socks5://HOST:PORT
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub(crate) proxy: Option<nilas::Proxy>,
@@ -218,6 +222,24 @@ pub(crate) enum Addresses {
     DefaultRoute,
     /// The same, and only what servers see of them is told
     DefaultRouteHidden,
+}
+
+/// What an agent has to do with names on the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mdns {
+    /// Own addresses are told as names, and the other side's names are found
+    Hide,
+    /// The other side's names are found
+    Resolve,
+}
+
+impl From<Mdns> for nilas_ice::MdnsCandidates {
+    fn from(mdns: Mdns) -> Self {
+        match mdns {
+            Mdns::Hide => Self::Hide,
+            Mdns::Resolve => Self::Resolve,
+        }
+    }
 }
 
 fn family(text: &str) -> Result<nilas::Family, &'static str> {

@@ -60,6 +60,9 @@ pub(crate) fn from_arguments(role: Role, network: &Network) -> Result<Config, Fa
     if network.tcp {
         config = config.tcp(TcpCandidates::All);
     }
+    if let Some(mdns) = network.mdns {
+        config = config.mdns(mdns.into());
+    }
     if let Some(proxy) = &network.proxy {
         config = config.proxy(proxy.clone());
     }

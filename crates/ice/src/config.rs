@@ -69,6 +69,23 @@ pub enum TcpCandidates {
     All,
 }
 
+/// What an agent has to do with candidates that are names of multicast DNS, which end in `.local`
+/// (draft-ietf-mmusic-mdns-ice-candidates-03).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MdnsCandidates {
+    /// Nothing: the peer's are refused.
+    #[default]
+    Off,
+    /// The peer's, as browsers tell them, are looked for on the link, which sends multicast on all interfaces.
+    Resolve,
+    /// That, and own host candidates are told with such names in place of their addresses, so that only who is on the
+    /// same link learns those. Statistics then do not show the peer's addresses that signaling has not told, either.
+    ///
+    /// What a STUN server or a relay sees is told as it is. An address that [`AgentConfig::external_addresses`] puts in the
+    /// place of a local one is, too.
+    Hide,
+}
+
 /// What an agent is to be.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -84,9 +101,8 @@ pub struct AgentConfig {
     pub turn_servers: Vec<TurnServer>,
     /// Whether paths over TCP are looked for, for networks that let no UDP through. Off by default.
     pub tcp: TcpCandidates,
-    /// Whether the peer's candidates that hide their address behind a name, as browsers' do, are looked for on the link
-    /// (mDNS, names that end in `.local`). Off by default: it sends multicast on all interfaces.
-    pub mdns: bool,
+    /// Whether addresses may hide behind names, the peer's and this machine's. Off by default.
+    pub mdns: MdnsCandidates,
     /// Which addresses of this machine are used, and which are told to the peer.
     pub addresses: AddressPolicy,
     /// The ports that UDP sockets are bound to; any if `None`. One port for many agents is
@@ -135,7 +151,7 @@ impl AgentConfig {
             stun_servers: Vec::new(),
             turn_servers: Vec::new(),
             tcp: TcpCandidates::Off,
-            mdns: false,
+            mdns: MdnsCandidates::Off,
             addresses: AddressPolicy::All,
             ports: None,
             external_addresses: Vec::new(),

@@ -212,6 +212,20 @@ pub enum Command {
         /// The port, for the address of the answer.
         port: u16,
     },
+    /// Answer for a name on the link, by multicast DNS (RFC 6762): whoever asks there is told this address, on the
+    /// interface that has it. No probing: the name is random, and nobody else's. A name that is answered for already stays
+    /// as it is. Not answered: the peer is told the name whatever comes of it.
+    RegisterName {
+        /// The name, which ends in `.local`.
+        name: String,
+        /// The address.
+        address: IpAddr,
+    },
+    /// Answer for a name no more, and say so on the link. Not answered.
+    UnregisterName {
+        /// The name.
+        name: String,
+    },
     /// Open a connection to a TURN server, on whichever of its addresses answers first. Answered by
     /// [`Input::StreamOpened`], after at most the rim's deadlines for each stage.
     OpenStream {

@@ -107,8 +107,10 @@ pub struct CandidateStats {
     pub id: String,
     /// The transport's id.
     pub transport_id: String,
-    /// The address, or the name.
-    pub address: String,
+    /// The address, or the name. None for a peer-reflexive candidate of a peer whose addresses may be hidden behind names
+    /// ([`AgentConfig::mdns`](crate::AgentConfig::mdns)), unless signaling has told that address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// The port.
     pub port: u16,
     /// `udp` or `tcp`.

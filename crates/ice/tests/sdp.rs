@@ -1,8 +1,8 @@
 //! Offers, answers and fragments (RFC 8839, RFC 8840).
 
 use nilas_ice::{
-    Destination, IceChange, IceDescription, Parameters, ParametersError, RemoteCandidate, SdpError,
-    SdpFragment, SessionDescription,
+    Candidate, Destination, IceChange, IceDescription, Parameters, ParametersError,
+    RemoteCandidate, SdpError, SdpFragment, SessionDescription,
 };
 use proptest::prelude::*;
 
@@ -234,6 +234,19 @@ fn a_rejected_stream_has_nothing_of_ice() {
             .section(0)
             .is_some_and(|section| !section.is_rejected() && section.is_bundle_only())
     );
+}
+
+/// draft-ietf-mmusic-mdns-ice-candidates-03, 3.1.2.4: many peers cannot read a description with a name there.
+#[test]
+fn a_name_is_no_default_destination() {
+    let line = |text: &str| -> Candidate { text.parse().expect("a candidate") };
+    let name = line("candidate:1 1 udp 9 9b36eaac-bb2e-49bb-bb78-21c41c499900.local 7 typ host");
+    let seen = line("candidate:2 1 udp 5 203.0.113.1 7 typ srflx raddr 0.0.0.0 rport 9");
+    let alone = Destination::of(std::slice::from_ref(&name), 1);
+    assert_eq!(alone, Destination::Unknown);
+    let address = "203.0.113.1:7".parse().expect("an address");
+    let both = Destination::of(&[name, seen], 1);
+    assert_eq!(both, Destination::Address(address));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use nilas_ice::ResolveError;
-use nilas_net::mdns::MdnsResolver;
+use nilas_net::mdns::Mdns;
 use simple_dns::rdata::{A, RData};
 use simple_dns::{CLASS, Packet, PacketFlag, ResourceRecord};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -57,7 +57,7 @@ async fn a_name_on_the_link_is_found_and_others_are_given_up() {
     let prefix = "nilas-test-4711";
     let address = Ipv4Addr::new(192, 0, 2, 77);
     let responder = tokio::spawn(answer_for(prefix, address));
-    let resolver = MdnsResolver::default();
+    let resolver = Mdns::default();
     let limit = Duration::from_secs(60);
     // Several at a time, one of them twice, and again once all is at rest.
     for round in 0..2 {
@@ -76,4 +76,33 @@ async fn a_name_on_the_link_is_found_and_others_are_given_up() {
     let nobody = timeout(limit, resolver.resolve("nobody-has-this-name-4711.local")).await;
     assert_eq!(nobody, Ok(Err(ResolveError::TimedOut)));
     responder.abort();
+}
+
+/// Two programs on one machine, each with sockets of its own.
+#[tokio::test]
+async fn a_name_of_this_machine_is_answered_for_until_it_is_taken_back() {
+    let name = format!("nilas-test-{}.local", std::process::id());
+    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let (own, other) = (Mdns::default(), Mdns::default());
+    let limit = Duration::from_secs(60);
+    assert!(own.register(&name, address));
+    let found = timeout(limit, other.resolve(&name)).await;
+    assert_eq!(found, Ok(Ok(address)));
+    // One that both asks and answers finds its own.
+    let found = timeout(limit, own.resolve(&name)).await;
+    assert_eq!(found, Ok(Ok(address)));
+
+    own.unregister(&name);
+    let found = timeout(limit, other.resolve(&name)).await;
+    assert_eq!(found, Ok(Err(ResolveError::TimedOut)));
+
+    // With the last clone its names end, too.
+    let clone = own.clone();
+    assert!(own.register(&name, address));
+    drop(own);
+    let found = timeout(limit, other.resolve(&name)).await;
+    assert_eq!(found, Ok(Ok(address)));
+    drop(clone);
+    let found = timeout(limit, other.resolve(&name)).await;
+    assert_eq!(found, Ok(Err(ResolveError::TimedOut)));
 }

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use nilas_ice::{
-    AddressPolicy, AgentConfig, Dscp, ExternalAddress, Mode, PortRange, Role, TcpCandidates,
-    TemporaryAddresses, TurnServer,
+    AddressPolicy, AgentConfig, Dscp, ExternalAddress, MdnsCandidates, Mode, PortRange, Role,
+    TcpCandidates, TemporaryAddresses, TurnServer,
 };
 use nilas_net::ice_servers::{self, IceServer};
 use nilas_net::stream::{ClientTls, Proxy};
@@ -207,10 +207,11 @@ impl Config {
         self
     }
 
-    /// Whether the peer's candidates that are names, as browsers tell them, are looked for on the link by multicast DNS.
+    /// Whether the peer's candidates that are names, as browsers tell them, are looked for on the link by multicast DNS; and
+    /// whether this machine's addresses are told as such names, which only the link can resolve.
     #[must_use]
-    pub fn mdns(mut self, resolve: bool) -> Self {
-        self.agent.mdns = resolve;
+    pub fn mdns(mut self, mdns: MdnsCandidates) -> Self {
+        self.agent.mdns = mdns;
         self
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use nilas_ice::{AgentConfig, ResolveError, StreamError, StreamTransport, TurnTransport};
 use nilas_net::dns::{DnsError, ServerResolver, ServerTransport};
-use nilas_net::mdns::MdnsResolver;
+use nilas_net::mdns::Mdns;
 use nilas_net::stream::Stream;
 use nilas_net::{os_seed, resolve};
 use nilas_stun::uri::{Host, StunUri, Transport, TurnUri};
@@ -66,7 +66,7 @@ pub(crate) struct Servers {
     connectors: BTreeMap<Server, (Arc<Connector>, usize)>,
     services: BTreeMap<(Server, Service), usize>,
     resolver: Arc<OnceCell<Option<ServerResolver>>>,
-    mdns: MdnsResolver,
+    pub(crate) mdns: Mdns,
 }
 
 impl Servers {

@@ -102,11 +102,6 @@ impl World {
                 request,
                 name,
                 port,
-            }
-            | Command::FindName {
-                request,
-                name,
-                port,
             } => {
                 let result = self.resolve_with_port(node, &name, port);
                 self.queue.plan(
@@ -118,6 +113,24 @@ impl World {
                     },
                 );
             }
+            Command::FindName {
+                request,
+                name,
+                port,
+            } => {
+                let (delay, result) = match self.names.contains_key(&name) {
+                    true => (self.name_delay, self.resolve_with_port(node, &name, port)),
+                    false => self.find_on_link(node, &name, port),
+                };
+                let found = Happening::Resolved {
+                    node,
+                    request,
+                    result,
+                };
+                self.queue.plan(now + delay, found);
+            }
+            Command::RegisterName { name, address } => self.register_name(node, name, address),
+            Command::UnregisterName { name } => self.unregister_name(&name),
             Command::OpenStream {
                 request,
                 transport,

@@ -59,6 +59,7 @@
 //! | `packet` | a packet; [`Flow`], its transport |
 //! | `queue` | the virtual clock and what is to happen when |
 //! | `link` | [`Wire`] and [`Link`]: delay, jitter, loss, bursts, duplication, reordering, rate, queue, MTU |
+//! | `link_names` | names that hosts answer for on their link |
 //! | `router` | [`Router`]: what stands between a realm and those behind it; NAT64, subnets |
 //! | `routing` | a packet's way through a router |
 //! | `nat` | [`Nat`]: mapping, filtering, ports and addresses in the terms of RFC 4787 and RFC 5382 |
@@ -102,6 +103,7 @@ mod firewall;
 mod host;
 mod interfaces;
 mod link;
+mod link_names;
 pub mod matrix;
 mod nat;
 mod packet;

@@ -15,6 +15,7 @@ use rand_core::SeedableRng;
 use crate::agents::Agent;
 use crate::host::Host;
 use crate::interfaces::Attachment;
+use crate::link_names::LinkName;
 use crate::packet::Packet;
 use crate::queue::Queue;
 use crate::router::RouterState;
@@ -45,6 +46,7 @@ pub struct World {
     pub(crate) channels: BTreeMap<Agent, Channel>,
     pub(crate) names: BTreeMap<String, Vec<IpAddr>>,
     pub(crate) name_delay: Duration,
+    pub(crate) link_names: BTreeMap<String, LinkName>,
     pub(crate) next_realm: usize,
     /// How the engines of new hosts are recorded.
     pub(crate) recording: Option<RecordingOptions>,
@@ -158,6 +160,7 @@ impl World {
                 ],
             )]),
             name_delay: Duration::ZERO,
+            link_names: BTreeMap::new(),
             next_realm: 1,
             recording: None,
         }

@@ -89,7 +89,8 @@ impl PairView {
 
 impl Endpoint {
     fn of(candidate: &CandidateStats) -> Self {
-        let (address, port) = (&candidate.address, candidate.port);
+        let address = candidate.address.as_deref().unwrap_or("hidden");
+        let port = candidate.port;
         let address = if address.contains(':') {
             format!("[{address}]:{port}")
         } else {

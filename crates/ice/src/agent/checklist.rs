@@ -6,7 +6,7 @@ use super::generation::Generation;
 use super::pair::{Pair, PairId};
 use super::tcp::may_connect;
 use super::{Agent, Socket};
-use crate::candidate::{CandidateType, may_pair, pair_priority};
+use crate::candidate::{CandidateAddress, CandidateType, may_pair, pair_priority};
 use crate::counters::Counters;
 use crate::event::Role;
 use crate::stats::PairState;
@@ -37,6 +37,12 @@ impl Agent {
     }
 
     fn pair_new(&mut self, socket: u16, remote: u16, counters: &mut Counters) {
+        // draft-ietf-mmusic-mdns-ice-candidates-03, 3.3.2: the relay would learn the address behind the name.
+        let target = &self.current.remotes[usize::from(remote)].candidate.address;
+        let is_name = matches!(target, CandidateAddress::Name { .. });
+        if is_name && self.sockets[usize::from(socket)].relay.is_some() {
+            return;
+        }
         if !self.current.concluded {
             self.form_pair(socket, remote, counters);
         } else if self.is_continual() {

@@ -12,7 +12,9 @@ use super::transaction::{Purpose, Transaction};
 use super::translator::{direct_address_for, reflexive_preference};
 use super::trickle::plain;
 use super::{Agent, Bind, Duty, Socket};
-use crate::candidate::{Candidate, CandidateType, Foundation, Transport, priority};
+use crate::candidate::{
+    Candidate, CandidateAddress, CandidateType, Foundation, Transport, priority,
+};
 use crate::config::StunServer;
 use crate::event::{CandidateError, Event, GatheringState, State};
 use crate::ids::{RequestId, SocketId};
@@ -305,12 +307,14 @@ impl Agent {
                     BindError::PermissionDenied => "the system does not permit it",
                     BindError::Other => "the system refused",
                 };
+                let ip = Some(bind.address.ip()).filter(|_| !self.settings.hides_bases());
+                let on = ip.map_or_else(|| "a local address".to_owned(), |ip| ip.to_string());
                 let error = CandidateError {
-                    address: Some(bind.address.ip().to_string()),
+                    address: ip.map(|ip| ip.to_string()),
                     port: None,
                     url: String::new(),
                     error_code: 701,
-                    error_text: format!("no socket on {}: {text}", bind.address.ip()),
+                    error_text: format!("no socket on {on}: {text}"),
                 };
                 self.emit(shared, Event::CandidateError(error));
                 if let Some(allocation) = bind.allocation {
@@ -444,9 +448,14 @@ impl Agent {
         let is_full = self.current.locals.len() >= MAX_LOCALS;
         let transport = |local: &LocalCandidate| self.sockets[usize::from(local.socket)].tcp();
         let own = transport(&candidate);
-        let mut locals = self.current.locals.iter_mut();
-        let known =
-            locals.find(|known| known.address == candidate.address && transport(known) == own);
+        let is_host = candidate.kind == CandidateType::Host;
+        // What a server sees is no repetition of a name (draft-ietf-mmusic-mdns-ice-candidates-03, 3.1.2.2).
+        let repeats = |known: &LocalCandidate| {
+            known.address == candidate.address
+                && transport(known) == own
+                && (is_host || self.own_name(known).is_none())
+        };
+        let known = self.current.locals.iter().position(repeats);
         // RFC 8838 section 13: after end-of-candidates none is told any more.
         if self.current.local_ended {
             return;
@@ -455,16 +464,17 @@ impl Agent {
             // What a server sees may be told even if it is a local address that may not.
             Some(known)
                 if self.settings.hides_hosts()
-                    && known.kind == CandidateType::Host
-                    && candidate.kind != CandidateType::Host =>
+                    && self.current.locals[known].kind == CandidateType::Host
+                    && !is_host =>
             {
-                *known = candidate;
+                self.current.locals[known] = candidate;
             }
             Some(_) => return,
             None if is_full => return,
             None => self.current.locals.push(candidate),
         }
         if self.is_told(&candidate) {
+            self.register_name(shared, &candidate);
             let told = self.candidate(&self.current, &candidate);
             self.emit(shared, Event::Candidate(told));
         }
@@ -485,6 +495,13 @@ impl Agent {
         let mut candidate =
             Candidate::new(local.kind, plain(local.address), local.priority, foundation);
         candidate.component = self.component();
+        if let Some(name) = self.own_name(local) {
+            let port = local.address.port();
+            candidate.address = CandidateAddress::Name {
+                name: name.into(),
+                port,
+            };
+        }
         let base = &self.sockets[usize::from(local.socket)];
         if let Some(tcp_type) = base.tcp() {
             candidate.transport = Transport::Tcp(tcp_type);
@@ -494,11 +511,11 @@ impl Agent {
             // RFC 8839 sections 5.1 and 9.1: the mapped address, or nothing where it is nobody's business.
             (CandidateType::Relay, Some(relay)) => Some(
                 self.mapped_of(relay)
-                    .filter(|_| !self.settings.relay_only())
+                    .filter(|_| !self.settings.relay_only() && !self.settings.hides_bases())
                     .map_or_else(|| unspecified(base.address), plain),
             ),
             // The base, unless it is replaced by what it is outside, or hidden.
-            _ if self.settings.hides_hosts() => Some(unspecified(base.address)),
+            _ if self.settings.hides_bases() => Some(unspecified(base.address)),
             _ => Some(plain(self.external(base.address).0.unwrap_or(base.address))),
         };
         if base.network_cost > 0 {
@@ -644,7 +661,10 @@ impl Agent {
         code: u16,
         text: &str,
     ) -> CandidateError {
-        let base = socket.map(|socket| self.sockets[usize::from(socket)].address);
+        // W3C's icecandidateerror: not where a local candidate does not show it.
+        let base = socket
+            .filter(|_| !self.settings.hides_bases())
+            .map(|socket| self.sockets[usize::from(socket)].address);
         CandidateError {
             address: base.map(|base| base.ip().to_string()),
             port: base.map(|base| base.port()),

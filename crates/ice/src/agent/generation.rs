@@ -12,7 +12,7 @@ use super::pair::{Pair, PairId};
 use super::standby::Watch;
 use super::ufrag::Ufrag;
 use crate::arena::Arena;
-use crate::candidate::{Candidate, CandidateType};
+use crate::candidate::{Candidate, CandidateAddress, CandidateType};
 use crate::parameters::Parameters;
 use nilas_turn::Time;
 
@@ -189,6 +189,14 @@ impl Generation {
         self.remotes
             .iter()
             .position(|remote| remote.address == address && remote.is_tcp == tcp)
+            .map(|index| index as u16)
+    }
+
+    /// The remote candidate of a name and port.
+    pub(super) fn remote_of_name(&self, name: &CandidateAddress, tcp: bool) -> Option<u16> {
+        self.remotes
+            .iter()
+            .position(|remote| remote.candidate.address == *name && remote.is_tcp == tcp)
             .map(|index| index as u16)
     }
 

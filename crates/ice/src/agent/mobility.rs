@@ -55,6 +55,7 @@ impl Agent {
             self.take_back(shared, *socket);
             self.carrier_is_gone(shared, now, *socket);
         }
+        self.unregister_names(shared, &lost);
         // Every candidate keeps its place in the generation, of which a restart makes a new one.
         let in_place = self.is_continual() && self.current.locals.len() < MAX_LOCALS / 2;
         if self.gathering == GatheringState::Gathering {

@@ -7,6 +7,7 @@
 //! | [`translator`] | IPv4 from a network of IPv6 only | 8445 section 5.1.1.2 |
 //! | [`trickle`] | the peer's candidates come in | 8838 |
 //! | [`names`] | those that are names are resolved | |
+//! | [`hidden`] | own addresses are told as names | |
 //! | [`checklist`], [`pair`] | pairs are formed, ordered, thawed, given up | 8445 section 6.1.2 |
 //! | [`check`], [`transaction`] | checks go out, paced, and again | 8445 sections 6.1.4, 7.2.2, 14 |
 //! | [`response`] | answers to our checks | 8445 section 7.2.5 |
@@ -31,11 +32,13 @@ use smallvec::SmallVec;
 
 use self::component::{Place, Seat};
 use self::generation::{Generation, LocalCredentials};
+use self::hidden::NameKey;
 use self::transaction::Transaction;
 use self::ufrag::Ufrag;
 use crate::candidate::{CandidateType, TcpType, priority, tcp_priority};
 use crate::config::{
-    AddressPolicy, AgentConfig, ExternalAddress, InterfaceFilter, Mode, PortRange, TcpCandidates,
+    AddressPolicy, AgentConfig, ExternalAddress, InterfaceFilter, MdnsCandidates, Mode, PortRange,
+    TcpCandidates,
 };
 use crate::dscp::Dscp;
 use crate::error::AgentError;
@@ -54,6 +57,7 @@ pub(crate) mod component;
 mod consent;
 mod gather;
 mod generation;
+mod hidden;
 mod lite;
 mod mobility;
 mod names;
@@ -188,6 +192,7 @@ struct Settings {
     restarts_alone: bool,
     continual: bool,
     tcp: TcpCandidates,
+    /// Whether the peer's names are looked for.
     mdns: bool,
     dscp: Dscp,
 }
@@ -199,6 +204,8 @@ struct Uncommon {
     selection: Option<SelectionPolicy>,
     ports: Option<PortRange>,
     external_addresses: Vec<ExternalAddress>,
+    /// What host candidates are hidden with.
+    name_key: Option<NameKey>,
 }
 
 impl Settings {
@@ -237,6 +244,15 @@ impl Settings {
             .map_or(&[], |own| &own.external_addresses)
     }
 
+    fn name_key(&self) -> Option<&NameKey> {
+        self.uncommon.as_ref()?.name_key.as_ref()
+    }
+
+    /// Whether the address that a candidate was found from is nobody's business.
+    fn hides_bases(&self) -> bool {
+        self.hides_hosts() || self.name_key().is_some()
+    }
+
     fn selection(&self) -> Option<SelectionPolicy> {
         self.uncommon.as_ref().and_then(|own| own.selection)
     }
@@ -247,8 +263,10 @@ impl Settings {
 }
 
 impl Uncommon {
-    fn of(config: &AgentConfig) -> Option<Box<Self>> {
+    fn of(config: &AgentConfig, shared: &mut Shared) -> Option<Box<Self>> {
+        let hides = config.mdns == MdnsCandidates::Hide;
         let is_default = config.filter == InterfaceFilter::DEFAULT
+            && !hides
             && config.selection.is_none()
             && config.ports.is_none()
             && config.external_addresses.is_empty();
@@ -258,6 +276,7 @@ impl Uncommon {
                 selection: config.selection,
                 ports: config.ports,
                 external_addresses: config.external_addresses.clone(),
+                name_key: hides.then(|| NameKey::fresh(shared)),
             })
         })
     }
@@ -370,7 +389,7 @@ impl Agent {
             }
             (None, None) => restart::fresh_credentials(shared, slot),
         };
-        let uncommon = Uncommon::of(&config);
+        let uncommon = Uncommon::of(&config, shared);
         let servers = config
             .stun_servers
             .iter()
@@ -425,7 +444,7 @@ impl Agent {
                 restarts_alone: config.restarts_alone,
                 continual: config.continual && !lite,
                 tcp: config.tcp,
-                mdns: config.mdns,
+                mdns: config.mdns != MdnsCandidates::Off,
                 dscp: config.dscp,
             },
         };
@@ -493,6 +512,8 @@ impl Agent {
         }
         self.closed = true;
         self.forget_names(shared);
+        let all: Vec<u16> = (0..self.sockets.len() as u16).collect();
+        self.unregister_names(shared, &all);
         self.path.publish(Err(NoPath::Closed));
         self.set_state(shared, State::Closed, None);
         for (socket, remote) in self.known_remotes.drain(..) {

@@ -95,6 +95,12 @@ impl Agent {
         true
     }
 
+    /// The peer has taken a name back before it was found.
+    pub(super) fn forget_name(&self, shared: &mut Shared, name: &CandidateAddress) {
+        let is_it = |named: &Named| named.agent == self.id && named.candidate.address == *name;
+        shared.names.retain(|named| !is_it(named));
+    }
+
     /// Nobody waits for the answers any more.
     pub(super) fn forget_names(&self, shared: &mut Shared) {
         shared.names.retain(|named| named.agent != self.id);

@@ -1,9 +1,9 @@
 //! Statistics with W3C's names.
 
-use super::generation::Generation;
+use super::generation::{Generation, RemoteCandidate};
 use super::pair::{Pair, PairId};
 use super::{Agent, Received};
-use crate::candidate::{Candidate, CandidateAddress, Transport};
+use crate::candidate::{Candidate, CandidateAddress, CandidateType, Transport};
 use crate::recording::{LocalView, PairName, PairView};
 use crate::shared::Shared;
 use crate::stats::{CandidatePairStats, CandidateStats, Stats, TransportStats};
@@ -109,11 +109,11 @@ impl Agent {
         }
         for (index, remote) in generation.remotes.iter().enumerate() {
             let id = format!("R{number}.{index}");
-            stats.push(Stats::RemoteCandidate(candidate(
-                id,
-                timestamp,
-                &remote.candidate,
-            )));
+            let mut told = candidate(id, timestamp, &remote.candidate);
+            if self.settings.mdns && !is_signalled(generation, remote) {
+                told.address = None;
+            }
+            stats.push(Stats::RemoteCandidate(told));
         }
         for (id, pair) in generation.pairs.iter() {
             stats.push(Stats::CandidatePair(
@@ -169,6 +169,18 @@ impl Agent {
     }
 }
 
+/// Whether signaling has told the address of a remote candidate, with any port. A peer-reflexive one may be what a name
+/// hides, and statistics travel (draft-ietf-mmusic-mdns-ice-candidates-03, 3.3.1).
+fn is_signalled(generation: &Generation, remote: &RemoteCandidate) -> bool {
+    let is_told = |other: &RemoteCandidate| {
+        let told = other.candidate.ip_address();
+        other.candidate.kind != CandidateType::Prflx
+            && told.is_some_and(|told| told.ip() == remote.address.ip())
+    };
+    let is_learned = remote.candidate.kind == CandidateType::Prflx;
+    !is_learned || generation.remotes.iter().any(is_told)
+}
+
 fn pair_name(generation: &Generation, id: PairId) -> String {
     format!("P{}.{}.{}", generation.number, id.slot, id.generation)
 }
@@ -191,7 +203,7 @@ fn candidate(id: String, timestamp: f64, candidate: &Candidate) -> CandidateStat
         timestamp,
         id,
         transport_id: TRANSPORT.into(),
-        address,
+        address: Some(address),
         port,
         protocol: protocol.into(),
         tcp_type,

@@ -103,9 +103,11 @@ impl Agent {
             return Err(AgentError::StaleCandidate);
         }
         let tcp = matches!(candidate.transport, Transport::Tcp(_));
-        let known = candidate
-            .ip_address()
-            .and_then(|address| self.current.remote_at(address, tcp));
+        let known = match candidate.ip_address() {
+            Some(address) => self.current.remote_at(address, tcp),
+            None => self.current.remote_of_name(&candidate.address, tcp),
+        };
+        self.forget_name(shared, &candidate.address);
         let Some(known) = known else {
             return Ok(());
         };

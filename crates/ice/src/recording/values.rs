@@ -12,8 +12,8 @@ use crate::candidate::{
     Candidate, CandidateAddress, CandidateType, Foundation, TcpType, Transport,
 };
 use crate::config::{
-    AddressPolicy, AgentConfig, EngineConfig, ExternalAddress, InterfaceFilter, Mode, PortRange,
-    StunServer, TcpCandidates, TemporaryAddresses, TurnServer, TurnTransport,
+    AddressPolicy, AgentConfig, EngineConfig, ExternalAddress, InterfaceFilter, MdnsCandidates,
+    Mode, PortRange, StunServer, TcpCandidates, TemporaryAddresses, TurnServer, TurnTransport,
 };
 use crate::dscp::Dscp;
 use crate::error::AgentError;
@@ -149,6 +149,7 @@ wire_struct!(ExternalAddress {
 });
 wire_enum!(TemporaryAddresses { 0 = Preferred {}, 1 = Avoided {}, 2 = Both {} });
 wire_enum!(Mode { 0 = Full {}, 1 = Lite {} });
+wire_enum!(MdnsCandidates { 0 = Off {}, 1 = Resolve {}, 2 = Hide {} });
 wire_enum!(TcpCandidates { 0 = Off {}, 1 = Active {}, 2 = All {} });
 wire_enum!(TurnTransport { 0 = Udp {}, 1 = Stream { 0: transport } });
 wire_enum!(StreamTransport { 0 = Tcp {}, 1 = Tls {}, 2 = Dtls {} });
@@ -308,4 +309,6 @@ wire_enum!(Command {
     5 = Listen { request: request, address: address },
     6 = Connect { request: request, local: local, remote: remote },
     7 = FindName { request: request, name: name, port: port },
+    8 = RegisterName { name: name, address: address },
+    9 = UnregisterName { name: name },
 });

@@ -73,6 +73,10 @@ impl Queries {
         Some((name, Err(ResolveError::TimedOut)))
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.queries.is_empty()
+    }
+
     /// When `poll` or `expired` has something.
     pub(super) fn deadline(&self) -> Option<Time> {
         self.queries.iter().map(|query| query.due).min()
@@ -108,7 +112,7 @@ impl Queries {
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::{asked, response};
+    use super::super::message::{asked, response_of};
     use super::*;
 
     const NAME: &str = "9b36eaac-bb2e-49bb-bb78-21c41c499900.local";
@@ -142,13 +146,13 @@ mod tests {
         // Questions of others, answers to others and what is taken back are none.
         for packet in [
             question,
-            response("another.local", &[ip("192.0.2.1")], 120),
-            response(NAME, &[ip("192.0.2.1")], 0),
+            response_of("another.local", &[ip("192.0.2.1")], 120),
+            response_of(NAME, &[ip("192.0.2.1")], 0),
             vec![0xff; 40],
         ] {
             assert_eq!(queries.handle(&packet), []);
         }
-        let packet = response(NAME, &[ip("2001:db8::1")], 120);
+        let packet = response_of(NAME, &[ip("2001:db8::1")], 120);
         let found = (NAME.to_owned(), Ok(ip("2001:db8::1")));
         assert_eq!(queries.handle(&packet), [found]);
         assert_eq!(queries.handle(&packet), [], "it is not asked for any more");
@@ -159,7 +163,7 @@ mod tests {
     fn a_name_of_several_addresses_hides_none() {
         let mut queries = Queries::default();
         assert!(queries.ask(Time::ZERO, NAME));
-        let packet = response(NAME, &[ip("192.0.2.1"), ip("192.0.2.2")], 120);
+        let packet = response_of(NAME, &[ip("192.0.2.1"), ip("192.0.2.2")], 120);
         let answer = (NAME.to_owned(), Err(ResolveError::Other));
         assert_eq!(queries.handle(&packet), [answer]);
     }

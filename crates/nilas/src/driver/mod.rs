@@ -372,6 +372,16 @@ impl Driver {
                 }) => {
                     let found = self.servers.find((name, port));
                     self.resolving.spawn(async move { (request, found.await) });
+                    self.control.enqueue();
+                }
+                Output::Command(Command::RegisterName { name, address }) => {
+                    let has_room = self.servers.mdns.register(&name, address);
+                    if !has_room {
+                        tracing::warn!("too many names: the link is not told of {name}");
+                    }
+                }
+                Output::Command(Command::UnregisterName { name }) => {
+                    self.servers.mdns.unregister(&name);
                 }
                 Output::StreamTransmit(transmit) => self.write_stream(transmit),
                 Output::Command(Command::OpenStream {

@@ -9,6 +9,7 @@ mod consent;
 mod dead_servers;
 mod defects;
 mod first_path;
+mod hidden;
 mod hostile;
 mod ice_tcp;
 mod late_peer;

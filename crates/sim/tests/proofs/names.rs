@@ -1,7 +1,9 @@
 //! Candidates that are names (draft-ietf-mmusic-mdns-ice-candidates): found on the link, and bounded.
 
 use crate::common::{MINUTE, Peers, Setup, ip, ms};
-use nilas_ice::{AgentConfig, AgentError, Candidate, CandidateAddress, Role, State};
+use nilas_ice::{
+    AgentConfig, AgentError, Candidate, CandidateAddress, MdnsCandidates, Role, State,
+};
 use nilas_sim::{Link, Realm, Signal, Signaling, World};
 
 const NAME: &str = "9b36eaac-bb2e-49bb-bb78-21c41c499900.local";
@@ -13,7 +15,7 @@ fn peers() -> Peers {
         let own = ip(&format!("192.0.2.{}", n + 1));
         let host = world.add_host(Realm::INTERNET, &[own], Link::new(ms(10)));
         let mut config = AgentConfig::new([Role::Controlling, Role::Controlled][n]);
-        config.mdns = n == 0;
+        config.mdns = [MdnsCandidates::Resolve, MdnsCandidates::Off][n];
         config.restarts_alone = false;
         world.add_agent(host, config).expect("room")
     });
@@ -125,7 +127,7 @@ fn of_thousands_of_names_sixteen_are_looked_for_at_a_time() {
     }
     assert_eq!(taken, 16);
     // They are forgotten when nobody answers, and the session goes on.
-    peers.world.run_for(ms(1_000));
+    peers.world.run_for(ms(6_000));
     let again = line(20_000).parse().expect("a candidate");
     peers
         .world
