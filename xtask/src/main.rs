@@ -120,6 +120,10 @@ fn run(command: Command) -> Result<ExitCode, String> {
                 "bench/Cargo.toml",
                 "--",
             ]);
+            // Where it was built, unless another one is wanted.
+            if std::env::var_os("NILAS_BIN").is_none() {
+                bench.env("NILAS_BIN", workspace.nilas_release());
+            }
             bench.args(arguments);
             runner::execute(bench).map(|()| ExitCode::SUCCESS)
         }

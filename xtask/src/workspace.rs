@@ -57,6 +57,11 @@ impl Workspace {
         self.target.join("debug/nilas")
     }
 
+    /// The program as it is built for release.
+    pub(crate) fn nilas_release(&self) -> PathBuf {
+        self.target.join("release/nilas")
+    }
+
     pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = self.program(cargo_program());
         command.args(arguments);

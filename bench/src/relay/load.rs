@@ -12,8 +12,6 @@ use super::servers::{PASSWORD, Server, USER};
 pub(crate) struct Load {
     pub(crate) packets_per_second: f64,
     pub(crate) allocations_per_second: f64,
-    /// Less than 1 % was lost, so that the server was not at its end.
-    pub(crate) limited_by_the_generator: bool,
 }
 
 impl Load {
@@ -41,12 +39,10 @@ impl Load {
             return Err(format!("the load on {} ended badly: {told}", server.name()).into());
         }
         let report: Value = serde_json::from_slice(&output.stdout)?;
-        let load = &report["load"];
         let number = |value: &Value| value.as_f64().unwrap_or_default();
         Ok(Self {
-            packets_per_second: number(&load["packets_per_s"]),
+            packets_per_second: number(&report["load"]["packets_per_s"]),
             allocations_per_second: number(&report["allocations_per_s"]),
-            limited_by_the_generator: load["loss_percent"].as_f64().is_some_and(|lost| lost < 1.0),
         })
     }
 }

@@ -109,6 +109,18 @@ impl Server {
         resident_bytes(self.child.id())
     }
 
+    /// The processor time that it has used.
+    pub(crate) fn processor_time(&self) -> Result<Duration, Failure> {
+        let mut nanoseconds = 0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            // None has much to tell that ends meanwhile.
+            let told = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+            let used = told.split_whitespace().next().unwrap_or("0");
+            nanoseconds += used.parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanoseconds))
+    }
+
     /// The most resident memory that it had while something was done.
     pub(crate) fn most_memory_during(
         &self,

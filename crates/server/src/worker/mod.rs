@@ -33,7 +33,7 @@ use rand_chacha::ChaCha12Rng;
 use tokio::net::UdpSocket;
 use tokio::sync::{Notify, mpsc};
 
-use self::batch::{Destination, Inbound, Run};
+use self::batch::{Destination, Inbound, Runs};
 use self::dtls::{Dtls, dtls_listener};
 use self::handover::{Mailbox, Order};
 use self::peers::Peer;
@@ -122,7 +122,7 @@ struct Worker {
     inbound: RefCell<Inbound>,
     /// What streams are read into.
     scratch: RefCell<Vec<u8>>,
-    run: RefCell<Run>,
+    runs: RefCell<Runs>,
     /// Room for what the core writes.
     answer: RefCell<Box<[u8; MIN_BUFFER]>>,
     /// When the core wants to be asked again.
@@ -257,23 +257,28 @@ impl Worker {
         self.listeners.get(id.0 as usize)
     }
 
-    /// Adds a datagram to the run that is being made, which is sent first if it is another one.
+    /// Adds a datagram to those that wait to be sent.
     fn append(&self, destination: Destination, head: &[u8], data: &[u8], tail: usize) {
-        let length = head.len() + data.len() + tail;
-        if !self.run.borrow().takes(destination, length) {
-            self.flush();
-        }
-        self.run.borrow_mut().push(destination, head, data, tail);
+        let mut runs = self.runs.borrow_mut();
+        runs.push(
+            destination,
+            [head, data],
+            tail,
+            &mut |to, bytes, segment| {
+                self.send_run(to, bytes, segment);
+            },
+        );
     }
 
-    /// Sends the run that is being made.
+    /// Sends what waits to be sent.
     fn flush(&self) {
-        let mut run = self.run.borrow_mut();
-        if let Some((destination, bytes, segment)) = run.contents() {
-            let unsent = self.send(destination, bytes, segment);
-            self.shared.counters.relay_not_sent.add(unsent);
-        }
-        run.clear();
+        let mut runs = self.runs.borrow_mut();
+        runs.flush(&mut |to, bytes, segment| self.send_run(to, bytes, segment));
+    }
+
+    fn send_run(&self, destination: Destination, bytes: &[u8], segment: usize) {
+        let unsent = self.send(destination, bytes, segment);
+        self.shared.counters.relay_not_sent.add(unsent);
     }
 
     /// Sends datagrams of one length. Says how many the system did not take.

@@ -1,6 +1,8 @@
 //! What only Linux has: joined datagrams, the DF bit for each send, ICMP errors with their type and code.
 
-pub(super) use imp::{icmp_error, joins_datagrams, set_dont_fragment, tells_icmp};
+pub(super) use imp::{
+    declines_ancillary, icmp_error, joins_datagrams, set_dont_fragment, tells_icmp,
+};
 
 /// Whether a datagram can be sent with the DF bit (RFC 8656 section 14).
 pub(crate) const DONT_FRAGMENT: bool = cfg!(target_os = "linux");
@@ -18,7 +20,7 @@ pub(super) struct IcmpError {
 
 #[cfg(target_os = "linux")]
 mod imp {
-    use core::net::SocketAddr;
+    use core::net::{IpAddr, SocketAddr};
     use std::io;
     use std::os::fd::{AsFd, AsRawFd};
 
@@ -28,6 +30,7 @@ mod imp {
         ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
     };
     use nix::{setsockopt_impl, sockopt_impl};
+    use socket2::SockRef;
 
     use super::IcmpError;
 
@@ -44,6 +47,25 @@ mod imp {
     /// Lets the kernel join datagrams of one sender (GRO); without it each comes by itself.
     pub(in super::super) fn joins_datagrams(socket: &impl AsFd) {
         let _ = setsockopt(socket, sockopt::UdpGroSegment, &true);
+    }
+
+    /// Turns off what `quinn_udp` asks for and nobody here reads, which would be written and parsed with every
+    /// datagram: TOS, the time, and, where the socket has one address only, the address that it was sent to. A refusal
+    /// leaves it as it was.
+    pub(in super::super) fn declines_ancillary(socket: &impl AsFd, local: IpAddr) {
+        let _ = setsockopt(socket, sockopt::ReceiveTimestampns, &false);
+        let one_address = !local.is_unspecified();
+        if local.is_ipv4() {
+            let _ = SockRef::from(socket).set_recv_tos_v4(false);
+            if one_address {
+                let _ = setsockopt(socket, sockopt::Ipv4PacketInfo, &false);
+            }
+        } else {
+            let _ = SockRef::from(socket).set_recv_tclass_v6(false);
+            if one_address {
+                let _ = setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &false);
+            }
+        }
     }
 
     /// Has ICMP errors kept for [`icmp_error`].
@@ -129,6 +151,8 @@ mod imp {
     use super::IcmpError;
 
     pub(in super::super) fn joins_datagrams<T>(_: &T) {}
+
+    pub(in super::super) fn declines_ancillary<T>(_: &T, _: core::net::IpAddr) {}
 
     pub(in super::super) fn tells_icmp<T>(_: &T, _: bool) -> io::Result<()> {
         Ok(())

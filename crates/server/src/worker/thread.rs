@@ -16,9 +16,10 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;
 
-use super::batch::{Inbound, Run};
+use super::batch::{Inbound, Runs};
 use super::dtls::Dtls;
 use super::handover::{Letter, Mailbox, Order, Post};
+use super::options::declines_ancillary;
 use super::send::first_segments;
 use super::{Listener, Shared, Worker};
 use crate::web::Web;
@@ -168,7 +169,7 @@ fn run(shared: Arc<Shared>, config: Arc<TurnConfig>, parts: Parts) -> io::Result
             rng: RefCell::new(ChaCha12Rng::from_seed(port_seed)),
             listeners,
             scratch: RefCell::new(vec![0; SCRATCH_BYTES]),
-            run: RefCell::new(Run::new(relay_state.max_gso_segments())),
+            runs: RefCell::new(Runs::new(relay_state.max_gso_segments())),
             relay_state,
             relays: RefCell::default(),
             streams: RefCell::default(),
@@ -203,8 +204,10 @@ fn run(shared: Arc<Shared>, config: Arc<TurnConfig>, parts: Parts) -> io::Result
 fn listener(socket: std::net::UdpSocket) -> io::Result<Listener> {
     let socket = UdpSocket::from_std(socket)?;
     let state = UdpSocketState::new((&socket).into())?;
+    let local = socket.local_addr()?;
+    declines_ancillary(&socket, local.ip());
     Ok(Listener {
-        local: socket.local_addr()?,
+        local,
         segments: Cell::new(first_segments(&state)),
         state,
         socket,

@@ -1,9 +1,11 @@
 //! Tokens of an authorization server (RFC 7635): sealed with a key that it shares with this server, they hold the
 //! key of a session. Keys are given by the operator (RFC 7635 section 4.1.2).
 //!
-//! Tokens are sealed with AES-GCM, as in the RFC's samples. AES-CBC with HMAC, which RFC 7635 section 6.2 allows as well, is
-//! not taken: the length of a key would not tell any more which of the two it is for, and one authenticated cipher is
-//! less to get wrong than two.
+//! Tokens are sealed with AES-GCM, as in the RFC's samples: A256GCM is the one algorithm that "MUST" be supported (RFC 7635
+//! section 4.1.1), and A128GCM stands beside it in the samples. AES-CBC with HMAC, which RFC 7635 section 6.2 describes for
+//! whoever uses it, is not taken. The text leaves open how long its tag is and what the token's nonce holds, as its
+//! initialization vector is zero; so two implementations would have to agree on more than the RFC. And a key's
+//! length would not tell any more which of the two it is for.
 
 use core::fmt;
 use std::collections::BTreeMap;
