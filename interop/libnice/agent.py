@@ -25,6 +25,9 @@ for function, result, arguments in (
     (glib.g_free, None, [POINTER]),
     (nice.nice_agent_new_full, POINTER, [POINTER, UINT, UINT]),
     (nice.nice_agent_add_stream, UINT, [POINTER, UINT]),
+    (nice.nice_agent_add_local_address, BOOL, [POINTER, POINTER]),
+    (nice.nice_address_new, POINTER, []),
+    (nice.nice_address_set_from_string, BOOL, [POINTER, TEXT]),
     (nice.nice_agent_gather_candidates, BOOL, [POINTER, UINT]),
     (nice.nice_agent_get_local_credentials, BOOL, [POINTER, UINT, POINTER, POINTER]),
     (nice.nice_agent_set_remote_credentials, BOOL, [POINTER, UINT, TEXT, TEXT]),
@@ -48,7 +51,7 @@ RFC5245, REGULAR_NOMINATION, LITE_MODE, TRICKLE, CONSENT_FRESHNESS = 0, 1, 4, 8,
 # Without the flag libnice nominates aggressively, as RFC 5245 allowed.
 NOMINATION = 0 if "--aggressive" in sys.argv else REGULAR_NOMINATION
 STATES = {2: "checking", 3: "connected", 4: "completed", 5: "failed"}
-STREAM = COMPONENT = 1
+STREAM = COMPONENT = 1  # a second component is an extension of the lines: `components` in `start`
 
 speaking = threading.Lock()
 
@@ -103,7 +106,12 @@ class Agent:
             text = TEXT(host.strip("[]").encode())
             gobject.g_object_set(POINTER(self.agent), TEXT(b"stun-server"), text, POINTER())
             self.set_number(b"stun-server-port", int(port))
-        nice.nice_agent_add_stream(self.agent, 1)
+        if address := fields.get("address"):
+            own = nice.nice_address_new()
+            nice.nice_address_set_from_string(own, address.encode())
+            nice.nice_agent_add_local_address(self.agent, own)
+        self.components = int(fields.get("components", 1))
+        nice.nice_agent_add_stream(self.agent, self.components)
         if turn := fields.get("turn"):
             transport = {"udp": 0, "tcp": 1}[turn["transport"]]
             host, user, password = (TEXT(turn[name].encode()) for name in ("host", "user", "pass"))
@@ -112,9 +120,10 @@ class Agent:
             )
         received = RECEIVED(self.received)
         self.callbacks.append(received)
-        nice.nice_agent_attach_recv(
-            POINTER(self.agent), UINT(STREAM), UINT(COMPONENT), POINTER(context), received, POINTER()
-        )
+        for component in range(1, self.components + 1):
+            nice.nice_agent_attach_recv(
+                POINTER(self.agent), UINT(STREAM), UINT(component), POINTER(context), received, POINTER()
+            )
         self.connect_signal(b"new-candidate-full", CANDIDATE, self.candidate)
         self.connect_signal(b"candidate-gathering-done", DONE, lambda *_: say("eoc"))
         self.connect_signal(b"component-state-changed", STATE, self.state)
@@ -145,7 +154,8 @@ class Agent:
             say("error", msg="libnice does not read " + line)
             return
         candidates = glib.g_slist_append(None, candidate)
-        nice.nice_agent_set_remote_candidates(self.agent, STREAM, COMPONENT, candidates)
+        component = int(fields["candidate"].split(" ")[1])
+        nice.nice_agent_set_remote_candidates(self.agent, STREAM, component, candidates)
         glib.g_slist_free(candidates)
         nice.nice_candidate_free(candidate)
 
@@ -154,7 +164,7 @@ class Agent:
 
     def on_send(self, fields):
         data = fields["data"].encode()
-        if nice.nice_agent_send(self.agent, STREAM, COMPONENT, len(data), data) < 0:
+        if nice.nice_agent_send(self.agent, STREAM, fields.get("component", COMPONENT), len(data), data) < 0:
             say("error", msg="libnice did not send")
 
     def on_restart(self, _):
@@ -167,6 +177,9 @@ class Agent:
         say("state", state="closed")
         os._exit(0)
 
+    def of(self, component):
+        return {"component": component} if self.components > 1 else {}
+
     def line(self, candidate):
         text = take_text(nice.nice_agent_generate_local_candidate_sdp(self.agent, candidate))
         return text.removeprefix("a=")
@@ -176,15 +189,16 @@ class Agent:
     def candidate(self, _agent, candidate, _data):
         say("candidate", candidate=f"{self.line(candidate)} ufrag {self.ufrag}")
 
-    def state(self, _agent, _stream, _component, state, _data):
+    def state(self, _agent, _stream, component, state, _data):
         if state in STATES:
-            say("state", state=STATES[state])
+            say("state", state=STATES[state], **self.of(component))
 
     def selected(self, _agent, _stream, _component, local, remote, _data):
         say("selected", local=self.line(local), remote=self.line(remote))
 
-    def received(self, _agent, _stream, _component, length, buffer, _data):
-        say("data", data=ctypes.string_at(buffer, length).decode(errors="replace"))
+    def received(self, _agent, _stream, component, length, buffer, _data):
+        data = ctypes.string_at(buffer, length).decode(errors="replace")
+        say("data", data=data, **self.of(component))
 
 
 def read_commands(agent):

@@ -290,6 +290,8 @@ fn peers(workspace: &Workspace) -> Vec<Command> {
             "--test",
             "libnice",
             "--test",
+            "libnice_components",
+            "--test",
             "chromium",
             "--test",
             "coturn_client",

@@ -154,11 +154,7 @@ impl Agent {
     /// # Errors
     /// [`Error::Ticket`] when not one candidate fits into a ticket, and [`Error::Closed`].
     pub async fn ticket(&self) -> Result<Ticket, Error> {
-        let gathered = self.session.control.wait(|snapshot| {
-            (snapshot.gathering == GatheringState::Complete)
-                .then(|| (snapshot.parameters.clone(), snapshot.candidates()))
-        });
-        let (parameters, mut candidates) = gathered.await.ok_or(Error::Closed)?;
+        let (parameters, mut candidates) = self.gathered().await?;
         // What does not fit is the least useful.
         candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.priority));
         let mut ticket = Ticket::new(describe(&parameters))?;
@@ -169,6 +165,15 @@ impl Agent {
             }
         }
         Ok(ticket)
+    }
+
+    /// Waits until all candidates are found.
+    pub(crate) async fn gathered(&self) -> Result<(Parameters, Vec<Candidate>), Error> {
+        let gathered = self.session.control.wait(|snapshot| {
+            (snapshot.gathering == GatheringState::Complete)
+                .then(|| (snapshot.parameters.clone(), snapshot.candidates()))
+        });
+        gathered.await.ok_or(Error::Closed)
     }
 
     /// Takes in the peer's ticket. A second one is the peer's restart.

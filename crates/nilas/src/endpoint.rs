@@ -13,8 +13,9 @@ use crate::driver::{Driver, MAX_REQUESTS, Tape};
 use crate::error::Error;
 use crate::inbox::Inbox;
 use crate::pool::Pool;
-use crate::session::{Request, Session, ask};
+use crate::session::{Added, Request, Session, ask};
 use crate::sockets::SocketTable;
+use crate::streams::Streams;
 
 /// Hosts agents: one task with one engine, for as many as its configuration allows.
 ///
@@ -130,10 +131,7 @@ impl Endpoint {
     /// [`Error::DscpUnsupported`].
     pub async fn agent(&self, config: impl Into<Config>) -> Result<Agent, Error> {
         let config = config.into();
-        let (dscp, ecn) = (config.agent.dscp, config.ecn);
-        if dscp != Dscp::DEFAULT && !UdpSocket::MARKS_DSCP {
-            return Err(Error::DscpUnsupported);
-        }
+        let (dscp, ecn) = marks(&config)?;
         let inbox = Arc::new(Inbox::new(config.receive_queue_bytes));
         let (agent, servers) = (Box::new(config.agent), Box::new(config.servers));
         let for_driver = Arc::clone(&inbox);
@@ -145,11 +143,58 @@ impl Endpoint {
             reply,
         })
         .await?;
+        Ok(self.hold(added, inbox, dscp))
+    }
+
+    fn hold(&self, added: Added, inbox: Arc<Inbox>, dscp: Dscp) -> Agent {
         let (requests, closings) = (self.requests.clone(), self.closings.clone());
         let sockets = Arc::clone(&self.sockets);
-        Ok(Agent::from_session(Session::new(
+        Agent::from_session(Session::new(
             added, inbox, dscp, requests, closings, sockets, self.clock,
-        )))
+        ))
+    }
+
+    /// A new session of several data streams, as many as there are numbers, each of so many components; all begin to gather at
+    /// once. Credentials of the configuration are those of one stream.
+    ///
+    /// # Errors
+    /// As of [`agent`](Self::agent), and [`Error::Agent`] for none or more than 16 streams, or for a stream of none or
+    /// more than 4 components.
+    pub async fn streams(
+        &self,
+        config: impl Into<Config>,
+        components: &[u16],
+    ) -> Result<Streams, Error> {
+        let config = config.into();
+        let (dscp, ecn) = marks(&config)?;
+        let limit = config.receive_queue_bytes;
+        let inbox = |_| Arc::new(Inbox::new(limit));
+        let stream = |count: &u16| (0..*count).map(inbox).collect();
+        let inboxes: Vec<Vec<_>> = components.iter().map(stream).collect();
+        let (agent, servers) = (Box::new(config.agent), Box::new(config.servers));
+        let for_driver = inboxes.clone();
+        let added = ask(&self.requests, |reply| Request::AddStreams {
+            config: agent,
+            servers,
+            inboxes: for_driver,
+            ecn,
+            reply,
+        })
+        .await?;
+        let agents = added.agents.into_iter().zip(inboxes);
+        let agents = agents.map(|(added, inboxes)| {
+            let pairs = added.into_iter().zip(inboxes);
+            pairs
+                .map(|(added, inbox)| self.hold(added, inbox, dscp))
+                .collect()
+        });
+        let requests = self.requests.clone();
+        Ok(Streams::new(
+            added.session,
+            agents.collect(),
+            requests,
+            added.state,
+        ))
     }
 
     /// So many agents that begin to gather at once, to be taken when they are needed.
@@ -168,4 +213,13 @@ impl Endpoint {
     pub async fn counters(&self) -> Result<Counters, Error> {
         ask(&self.requests, |reply| Request::Counters { reply }).await
     }
+}
+
+/// How packets are marked, and whether it is told how they were.
+fn marks(config: &Config) -> Result<(Dscp, bool), Error> {
+    let dscp = config.agent.dscp;
+    if dscp != Dscp::DEFAULT && !UdpSocket::MARKS_DSCP {
+        return Err(Error::DscpUnsupported);
+    }
+    Ok((dscp, config.ecn))
 }

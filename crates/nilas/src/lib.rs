@@ -31,7 +31,7 @@
 //! - `agent`: [`Agent`], and `exchange`: [`connect`], [`SignalSender`] and [`SignalReceiver`], how it talks to its peer.
 //! - `connection`: [`Connection`], and `sender`: [`Sender`], the way of the data.
 //! - `events`: [`Events`], what happens, as it happens.
-//! - `endpoint`: [`Endpoint`], many agents on one engine.
+//! - `endpoint`: [`Endpoint`], many agents on one engine, and `streams`: [`Streams`], several with one peer.
 //! - `error`: [`Error`], what can go wrong and what to do.
 //!
 //! How it works inside: `driver` is the task that owns the engine. `session` is what the handles of an
@@ -70,6 +70,7 @@ mod session;
 mod signals;
 mod snapshot;
 mod sockets;
+mod streams;
 
 pub use agent::Agent;
 pub use config::{Config, Family};
@@ -93,3 +94,4 @@ pub use nilas_net::stream::{ClientTls, Proxy};
 pub use pool::Pool;
 pub use sender::Sender;
 pub use server::{ServerError, ServerErrorReason};
+pub use streams::Streams;

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nilas_ice::{
-    AddressPolicy, AgentConfig, AgentError, AgentId, Candidate, Counters, Dscp, Event, Parameters,
-    PathCell, State, Stats,
+    AddressPolicy, AgentConfig, AgentError, AgentId, Candidate, Counters, Dscp, Event,
+    IceDescription, Parameters, PathCell, SessionId, State, Stats,
 };
 use nilas_net::Clock;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -25,6 +25,25 @@ pub(crate) enum Request {
         inbox: Arc<Inbox>,
         ecn: bool,
         reply: Reply<Added>,
+    },
+    AddStreams {
+        config: Box<AgentConfig>,
+        servers: Box<NewServers>,
+        /// For each component of each stream.
+        inboxes: Vec<Vec<Arc<Inbox>>>,
+        ecn: bool,
+        reply: Reply<AddedStreams>,
+    },
+    Description {
+        session: SessionId,
+        stream: usize,
+        reply: Reply<IceDescription>,
+    },
+    RemoteDescription {
+        session: SessionId,
+        stream: usize,
+        description: Box<IceDescription>,
+        reply: Reply<()>,
     },
     RemoteParameters {
         agent: AgentId,
@@ -74,6 +93,14 @@ pub(crate) struct Added {
     pub(crate) snapshot: watch::Receiver<Snapshot>,
     pub(crate) events: broadcast::Receiver<Event>,
     pub(crate) subscribe: broadcast::WeakSender<Event>,
+}
+
+/// The same of a session.
+#[derive(Debug)]
+pub(crate) struct AddedStreams {
+    pub(crate) session: SessionId,
+    pub(crate) state: watch::Receiver<State>,
+    pub(crate) agents: Vec<Vec<Added>>,
 }
 
 /// Asks the driver about one agent. It does not keep the agent open.

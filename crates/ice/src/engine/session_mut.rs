@@ -284,6 +284,11 @@ impl SessionMut<'_> {
         members.map(|member| AgentId(member.key))
     }
 
+    /// Those of one stream.
+    pub fn components_of(&self, stream: usize) -> impl Iterator<Item = AgentId> + use<> {
+        self.agents_of(stream).into_iter()
+    }
+
     /// This side's parameters of a stream.
     ///
     /// # Errors

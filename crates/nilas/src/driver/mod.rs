@@ -22,7 +22,7 @@ use std::task::Poll;
 
 use nilas_ice::{
     AgentId, Application, BindError, Command, Engine, Event, Handled, Input, Interface, Output,
-    RequestId, ResolveError, SocketId, State, StreamError, StreamId, Time,
+    RequestId, ResolveError, SessionEvent, SessionId, SocketId, State, StreamError, StreamId, Time,
 };
 use nilas_net::stream::Stream;
 use nilas_net::{Clock, Ecn, ReceiveBatch, TrafficClass, UdpSocket, bind_error, send_error};
@@ -60,6 +60,8 @@ pub(crate) struct Driver {
     engine: Engine,
     clock: Clock,
     agents: HashMap<AgentId, Hosted>,
+    /// Those of several components, and how they stand.
+    sessions: HashMap<SessionId, watch::Sender<State>>,
     sockets: Arc<SocketTable>,
     readers: HashMap<SocketId, Reader>,
     ready: Arc<ReadyList>,
@@ -145,6 +147,7 @@ impl Driver {
             engine,
             clock,
             agents: HashMap::new(),
+            sessions: HashMap::new(),
             sockets,
             readers: HashMap::new(),
             control: Place::new(Source::Control, &ready),
@@ -338,6 +341,7 @@ impl Driver {
                     }
                 }
                 Output::Event(agent, event) => self.publish(agent, event),
+                Output::SessionEvent(session, event) => self.publish_state(session, event),
                 Output::Command(Command::Bind { request, address }) => {
                     let result = self.bind(address);
                     self.input(Input::Bound { request, result });
@@ -425,6 +429,17 @@ impl Driver {
         Ok(id)
     }
 
+    fn publish_state(&mut self, session: SessionId, event: SessionEvent) {
+        if let SessionEvent::StateChange(state) = event
+            && let Some(told) = self.sessions.get(&session)
+        {
+            told.send_replace(state);
+            if state == State::Closed {
+                self.sessions.remove(&session);
+            }
+        }
+    }
+
     fn publish(&mut self, agent: AgentId, event: Event) {
         let Some(hosted) = self.agents.get(&agent) else {
             return;
@@ -476,6 +491,9 @@ impl Drop for Driver {
                 .snapshot
                 .send_modify(|snapshot| snapshot.state = State::Closed);
             hosted.inbox.set_ended(true);
+        }
+        for state in self.sessions.values() {
+            state.send_replace(State::Closed);
         }
     }
 }

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use nilas_ice::{AgentConfig, AgentError, AgentId, Input, Interface};
+use nilas_ice::{
+    AgentConfig, AgentError, AgentId, IceDescription, Input, Interface, SessionId, State,
+};
 use nilas_net::{InterfaceWatch, interfaces};
 use tokio::sync::{broadcast, watch};
 
 use super::{Driver, Hosted, INTERFACES_AGE, MAX_EVENTS};
 use crate::inbox::Inbox;
-use crate::servers::{NewServers, stream_servers};
-use crate::session::{Added, Request};
+use crate::servers::{NewServers, Server, stream_servers};
+use crate::session::{Added, AddedStreams, Request};
 use crate::snapshot::Snapshot;
 
 impl Driver {
@@ -31,6 +33,40 @@ impl Driver {
                 if let Err(Ok(unwanted)) = reply.send(added) {
                     self.close(unwanted.agent);
                 }
+            }
+            Request::AddStreams {
+                config,
+                servers,
+                inboxes,
+                ecn,
+                reply,
+            } => {
+                if ecn {
+                    self.tell_ecn();
+                }
+                let added = self.add_streams(*config, &servers, inboxes);
+                if let Err(Ok(unwanted)) = reply.send(added) {
+                    for added in unwanted.agents.into_iter().flatten() {
+                        self.close(added.agent);
+                    }
+                }
+            }
+            Request::Description {
+                session,
+                stream,
+                reply,
+            } => {
+                let session = self.engine.session(session);
+                let _ = reply.send(session.and_then(|session| session.description(stream)));
+            }
+            Request::RemoteDescription {
+                session,
+                stream,
+                description,
+                reply,
+            } => {
+                let taken = self.take_description(session, stream, &description);
+                let _ = reply.send(taken);
             }
             Request::RemoteParameters {
                 agent,
@@ -119,6 +155,77 @@ impl Driver {
         let now = self.clock.now();
         let streams = stream_servers(&config);
         let id = self.engine.add_agent(now, config)?;
+        self.host(id, streams, servers, inbox)
+    }
+
+    /// A session whose streams have so many components as there are inboxes.
+    fn add_streams(
+        &mut self,
+        config: AgentConfig,
+        servers: &NewServers,
+        inboxes: Vec<Vec<Arc<Inbox>>>,
+    ) -> Result<AddedStreams, AgentError> {
+        self.list_interfaces();
+        let now = self.clock.now();
+        let mut counts = inboxes.iter().map(|inboxes| inboxes.len() as u16);
+        let first = counts.next().unwrap_or_default();
+        let id = self.engine.add_session(now, config.clone(), first)?;
+        let more = counts.try_for_each(|count| {
+            let mut session = self.engine.session(id)?;
+            session.add_stream(now, config.clone(), count).map(drop)
+        });
+        if let Err(error) = more {
+            self.engine.session(id)?.close(now);
+            return Err(error);
+        }
+        let state = watch::Sender::new(State::New);
+        let seen = state.subscribe();
+        self.sessions.insert(id, state);
+        let servers_of = stream_servers(&config);
+        let mut agents = Vec::new();
+        for (stream, inboxes) in inboxes.into_iter().enumerate() {
+            let mut added = Vec::new();
+            for (component, inbox) in (1..).zip(inboxes) {
+                let agent = self.engine.session(id)?.component(stream, component);
+                let agent = agent.ok_or(AgentError::UnknownAgent)?;
+                added.push(self.host(agent, servers_of.clone(), servers.clone(), inbox)?);
+            }
+            agents.push(added);
+        }
+        Ok(AddedStreams {
+            session: id,
+            state: seen,
+            agents,
+        })
+    }
+
+    fn take_description(
+        &mut self,
+        id: SessionId,
+        stream: usize,
+        description: &IceDescription,
+    ) -> Result<(), AgentError> {
+        let now = self.clock.now();
+        let mut session = self.engine.session(id)?;
+        session.set_remote_description(now, stream, description)?;
+        let ufrag = description.parameters.as_ref().map(|told| &told.ufrag);
+        for agent in session.components_of(stream) {
+            if let Some(hosted) = self.agents.get_mut(&agent) {
+                hosted.remote_ufrag = ufrag.cloned();
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes on an agent that the engine has added, and lets it gather.
+    fn host(
+        &mut self,
+        id: AgentId,
+        streams: Vec<Server>,
+        servers: NewServers,
+        inbox: Arc<Inbox>,
+    ) -> Result<Added, AgentError> {
+        let now = self.clock.now();
         let mut agent = self.engine.agent(id)?;
         let snapshot = watch::Sender::new(Snapshot::new(agent.local_parameters(), agent.role()));
         let path = agent.path();
