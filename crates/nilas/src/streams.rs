@@ -29,7 +29,7 @@ use crate::session::{Request, ask};
 ///     a.set_remote_description(stream, b.description(stream).await?).await?;
 ///     b.set_remote_description(stream, a.description(stream).await?).await?;
 /// }
-/// let rtcp = a.agent(0, 2).unwrap().connect().await?;
+/// let mut rtcp = a.agent(0, 2).unwrap().connect().await?;
 /// let at_b = b.agent(0, 2).unwrap().connect().await?;
 /// rtcp.send(b"a report").await?;
 /// # drop(at_b);
