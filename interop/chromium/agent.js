@@ -4,6 +4,7 @@
 let connection = null;
 let remote = null; // the username fragment of the other side
 let told = null; // our own that the other side knows
+let tcpOnly = false; // neither side is told of UDP
 let early = []; // candidates whose generation is not known yet
 let turn = Promise.resolve(); // one thing after the other, as negotiation wants
 
@@ -58,7 +59,10 @@ async function offer(iceRestart) {
   await describe(await connection.createOffer({ iceRestart }));
 }
 
+const isUdp = (line) => line.split(" ")[2].toLowerCase() === "udp";
+
 async function add(line) {
+  if (tcpOnly && isUdp(line)) return;
   const ufrag = ufragOf(line);
   if (ufrag !== undefined && ufrag !== remote) {
     early.push(line);
@@ -68,7 +72,9 @@ async function add(line) {
 }
 
 const commands = {
-  async start({ controlling, stun, turn: server, iceServers = [], relayOnly }) {
+  async start({ controlling, stun, turn: server, iceServers = [], relayOnly, tcp }) {
+    tcpOnly = Boolean(tcp);
+    if (tcpOnly) await navigator.mediaDevices.getUserMedia({ audio: true });
     const servers = [...iceServers];
     if (stun) servers.push({ urls: `stun:${stun}` });
     if (server) {
@@ -82,6 +88,7 @@ const commands = {
     connection.onicecandidate = ({ candidate }) => {
       if (!candidate?.candidate) return;
       const { candidate: line, usernameFragment } = candidate;
+      if (tcpOnly && isUdp(line)) return;
       tell("candidate", { candidate: `${line.replace(/ ufrag \S+/, "")} ufrag ${usernameFragment}` });
     };
     connection.onicegatheringstatechange = () => {

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
     --disable-component-update --disable-sync --disable-dev-shm-usage --remote-debugging-pipe""".split()
@@ -33,11 +34,13 @@ def complain(message):
 class Browser:
     """A browser with one page, in which `agent.js` runs."""
 
-    def __init__(self, mdns):
+    def __init__(self, mdns, tcp):
         self.directory = tempfile.mkdtemp(prefix="chromium-")
         flags = FLAGS + [f"--user-data-dir={self.directory}"]
         if not mdns:
             flags.append("--disable-features=WebRtcHideLocalIpsWithMdns")
+        if tcp:
+            flags += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
         # It reads commands from descriptor 3 and writes to 4.
         theirs_in, ours_out = os.pipe()
         ours_in, theirs_out = os.pipe()
@@ -59,6 +62,8 @@ class Browser:
         self.number = 0
         self.session = None
         self.session = self.attach()
+        if tcp:
+            self.open_file()
         self.ask("Runtime.addBinding", name="say")
         with open(os.path.join(os.path.dirname(__file__), "agent.js"), encoding="utf-8") as script:
             self.ask("Runtime.evaluate", expression=script.read())
@@ -74,6 +79,16 @@ class Browser:
         targets = self.ask("Target.getTargets")["targetInfos"]
         page = next(target["targetId"] for target in targets if target["type"] == "page")
         return self.ask("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
+
+    def open_file(self):
+        """TCP candidates are gathered only for a page that may use the microphone, which a file may ask for."""
+        page = os.path.join(self.directory, "page.html")
+        with open(page, "w", encoding="utf-8") as file:
+            file.write("<!DOCTYPE html><title>agent</title>")
+        self.ask("Page.navigate", url=f"file://{page}")
+        state = "location.protocol + document.readyState"
+        while self.ask("Runtime.evaluate", expression=state)["result"].get("value") != "file:complete":
+            time.sleep(0.05)
 
     def tell(self, method, **parameters):
         self.number += 1
@@ -112,7 +127,7 @@ try:
         try:
             command = json.loads(line)
             if command["cmd"] == "start":
-                browser = Browser(command.get("mdns", False))
+                browser = Browser(command.get("mdns", False), command.get("tcp", False))
             if command["cmd"] == "close":
                 say(json.dumps({"ev": "state", "state": "closed"}))
                 break

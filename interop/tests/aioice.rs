@@ -67,6 +67,21 @@ fn both_start_as_controlled_behind_nats() {
     connects("eim-apdf,eim-adf", NEITHER);
 }
 
+/// On one link aioice resolves the name that nilas answers for.
+#[test]
+fn nilas_hides_its_addresses() {
+    for nilas in [true, false] {
+        let run = || {
+            let scene = Scene::build("plain,same")?;
+            let peers = [scene.nilas(Node::A)?, scene.aioice(Node::B)?];
+            let mut hidden = start(nilas);
+            hidden["mdns"] = true.into();
+            Pair::start(peers, [hidden, start(!nilas)])?.live(20)
+        };
+        run().unwrap_or_else(|report: String| panic!("nilas controls: {nilas}: {report}"));
+    }
+}
+
 #[test]
 fn nilas_is_lite() {
     for aioice in [true, false] {

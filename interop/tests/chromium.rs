@@ -4,7 +4,7 @@
 //! each test shows.
 
 use nilas_interop::pair::{Pair, candidate_type};
-use nilas_interop::scene::{Scene, lite, start, start_relayed};
+use nilas_interop::scene::{Scene, lite, start, start_relayed, tcp};
 use nilas_lab::Node;
 use serde_json::Value;
 
@@ -77,6 +77,20 @@ fn both_hide_their_addresses() {
                 let ours = selected(0).is_some_and(|(local, _)| is_name(local));
                 ours && selected(1).is_some_and(|(local, remote)| is_name(local) && is_name(remote))
             })?;
+            pair.close()
+        });
+    }
+}
+
+/// Chromium is given no UDP, so that only TCP is left (RFC 6544). It has active candidates only: it connects, and nilas
+/// accepts.
+#[test]
+fn a_connection_carries_the_session() {
+    for nilas in [true, false] {
+        meet("open,plain", [tcp(nilas), tcp(!nilas)], |pair| {
+            let (local, remote) = pair.seen(0).selected.last().expect("a pair is selected");
+            assert!(local.contains(" tcptype passive"), "{local}");
+            assert!(remote.contains(" tcptype active"), "{remote}");
             pair.close()
         });
     }

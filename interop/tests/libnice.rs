@@ -39,20 +39,24 @@ fn both_start_as_controlled() {
 
 #[test]
 fn nilas_restarts() {
-    run(NATS, [true, false], REGULAR, |mut pair| {
-        pair.connect()?;
-        pair.restart(&[0], 5)?;
-        pair.close()
-    });
+    for controls in [true, false] {
+        run(NATS, [controls, !controls], REGULAR, |mut pair| {
+            pair.connect()?;
+            pair.restart(&[0], 5)?;
+            pair.close()
+        });
+    }
 }
 
 #[test]
 fn libnice_restarts() {
-    run(NATS, [true, false], REGULAR, |mut pair| {
-        pair.connect()?;
-        pair.restart(&[1], 5)?;
-        pair.close()
-    });
+    for controls in [true, false] {
+        run(NATS, [controls, !controls], REGULAR, |mut pair| {
+            pair.connect()?;
+            pair.restart(&[1], 5)?;
+            pair.close()
+        });
+    }
 }
 
 /// libnice is given no UDP, so that only TCP is left (RFC 6544). The first side is behind a NAT and has to connect; the
