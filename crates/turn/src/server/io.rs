@@ -1,6 +1,7 @@
 //! What goes into the server and what comes out of it.
 
-use core::net::SocketAddr;
+use core::hash::{Hash, Hasher};
+use core::net::{IpAddr, SocketAddr};
 use core::ops::Range;
 use std::sync::Arc;
 
@@ -52,7 +53,7 @@ pub struct AllocationId(pub(super) Key);
 pub struct WorkerId(pub u8);
 
 /// Between a client and the server: the 5-tuple of RFC 8656 section 6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Path {
     /// Datagrams. Addresses are as the socket gives them, so that an answer can be sent with them.
     Datagram {
@@ -65,6 +66,25 @@ pub enum Path {
     },
     /// A connection.
     Stream(StreamId),
+}
+
+impl Hash for Path {
+    /// In two pieces, as every datagram's path is hashed and a hasher takes its time for each. The server's addresses, of
+    /// which there are few, are left out.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match *self {
+            Self::Datagram {
+                listener, client, ..
+            } => {
+                state.write_u64(u64::from(listener.0) << 16 | u64::from(client.port()));
+                match client.ip() {
+                    IpAddr::V4(ip) => state.write_u32(ip.to_bits()),
+                    IpAddr::V6(ip) => state.write_u128(ip.to_bits()),
+                }
+            }
+            Self::Stream(stream) => state.write_u64(stream.0),
+        }
+    }
 }
 
 /// Something that happened outside, for [`Server::handle`](super::Server::handle).
