@@ -11,6 +11,8 @@ use nilas_ice::{
 };
 use nilas_sim::{Agent, Link, Nat, NodeId, Realm, Session, Signal, Signaling, World};
 use nilas_stun::Class;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
 
 use crate::common::{
     Check, MINUTE, address, ends, gaps, ip, message, ms, sent_by, states, transactions, with_stun,
@@ -33,6 +35,15 @@ impl Pair {
     }
 
     fn fill(world: &mut World, roles: [Role; 2], components: &[u16]) -> [Session; 2] {
+        Self::fill_homes(world, roles, components).map(|(side, _)| side)
+    }
+
+    /// The same, and the network that each is in.
+    fn fill_homes(
+        world: &mut World,
+        roles: [Role; 2],
+        components: &[u16],
+    ) -> [(Session, Realm); 2] {
         let server = address("198.51.100.1:3478");
         let link = Link::new(ms(10));
         world.add_stun_server(Realm::INTERNET, server, link);
@@ -40,12 +51,13 @@ impl Pair {
             let outside = ip(&format!("203.0.113.{n}"));
             let (_, home) = world.add_nat(Realm::INTERNET, outside, link, Nat::default());
             let host = world.add_host(home, &[ip(&format!("192.168.{n}.2"))], Link::default());
-            session(
+            let side = session(
                 world,
                 host,
                 with_stun(roles[usize::from(n) - 1], server),
                 components,
-            )
+            );
+            (side, home)
         })
     }
 
@@ -889,6 +901,84 @@ fn a_recorded_session_plays_back_to_equality_and_holds_no_password() {
                 let found = recording.windows(secret.len()).any(|part| part == secret);
                 assert!(!found, "seed {seed}");
             }
+        }
+    }
+}
+
+#[test]
+fn whatever_happens_the_components_stay_of_one_mind() {
+    for seed in 0..15 {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut below = move |end: u32| random.next_u32() % end;
+        let roles = [below(2), below(2)].map(|n| USUAL[n as usize]);
+        let components: Vec<u16> = (0..=below(3)).map(|_| 1 + below(3) as u16).collect();
+        let mut world = World::new(seed);
+        world.record_hosts(RecordingOptions::default());
+        let homes = Pair::fill_homes(&mut world, roles, &components);
+        let [a, b] = homes.map(|(side, _)| side);
+        let mut pair = Pair { world, a, b };
+        let loss = f64::from(below(6)) / 100.0;
+        for side in [a, b] {
+            pair.world
+                .set_link(side.node, Link::new(ms(2)).with_loss(loss));
+        }
+        pair.introduce(Signaling::trickled(ms(u64::from(below(100)))));
+        for _ in 0..12 {
+            pair.world.run_for(ms(u64::from(below(3_000))));
+            let (side, home) = homes[below(2) as usize];
+            let agents = pair.world.components(side);
+            let agent = agents[below(agents.len() as u32) as usize];
+            match below(4) {
+                0 => {
+                    let told = pair
+                        .world
+                        .with_agent(agent, |mut agent, now| agent.restart(now));
+                    told.expect("open");
+                }
+                1 => {
+                    // Each network has nobody else in it.
+                    let addresses = [ip(&format!("192.168.9.{}", 1 + below(200)))];
+                    let link = Link::new(ms(2)).with_loss(loss);
+                    let moved = pair
+                        .world
+                        .move_interface(side.node, 0, home, &addresses, link);
+                    moved.expect("an address that is free");
+                }
+                2 => {
+                    let stream = below(components.len() as u32) as usize;
+                    let told = pair
+                        .world
+                        .with_session(side, |session, now| session.restart(now, stream));
+                    assert_eq!(told, Ok(Ok(())), "seed {seed}");
+                }
+                _ => {}
+            }
+            for side in [a, b] {
+                assert_eq!(pair.roles(side).len(), 1, "seed {seed}");
+                for (stream, count) in components.iter().enumerate() {
+                    let own = local_parameters(&mut pair.world, side, stream);
+                    for component in 1..=*count {
+                        let agent = pair.world.component(side, stream, component);
+                        let told = pair
+                            .world
+                            .with_agent(agent, |agent, _| agent.local_parameters());
+                        assert_eq!(told.as_ref(), Ok(&own), "seed {seed}");
+                    }
+                }
+            }
+        }
+        for side in [a, b] {
+            pair.world.set_link(side.node, Link::new(ms(2)));
+        }
+        pair.world.run_for(2 * MINUTE);
+        let mut unsettled = pair.components().concat();
+        unsettled.retain(|agent| pair.world.state(*agent) != State::Completed);
+        assert_eq!(unsettled, [], "seed {seed}");
+        pair.assert_each_has_its_own_path();
+        for side in [a, b] {
+            let recording = pair.world.end_recording(side.node);
+            let played = replay(&recording).expect("a recording");
+            assert_eq!(played.difference, None, "seed {seed}");
         }
     }
 }
