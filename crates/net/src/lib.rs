@@ -42,5 +42,5 @@ pub use interfaces::interfaces;
 pub use peer_tcp::{connect_from, listen_shared};
 pub use resolve::resolve;
 pub use seed::os_seed;
-pub use socket::{ReceiveBatch, UdpSocket, bind_error, send_error};
+pub use socket::{ReceiveBatch, UdpSocket, bind_error, is_reported, send_error};
 pub use traffic_class::{Ecn, TrafficClass};

@@ -12,7 +12,7 @@ use nilas_ice::{BindError, SendError};
 #[cfg(target_os = "linux")]
 use nix::sys::socket::{
     setsockopt,
-    sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo, ReceiveTimestampns},
+    sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo, ReceiveTimestampns, ReusePort},
 };
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 #[cfg(target_os = "linux")]
@@ -46,6 +46,8 @@ pub struct UdpSocket {
     io: tokio::net::UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
+    /// The one remote that it sends to without saying so.
+    remote: Option<SocketAddr>,
     /// Whether the system tells how datagrams that came are marked.
     tells_ecn: AtomicBool,
 }
@@ -56,28 +58,22 @@ impl UdpSocket {
     /// # Errors
     /// The system's; [`bind_error`] sorts it.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::DGRAM,
-            Some(Protocol::UDP),
-        )?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        // A refusal leaves the system's default sizes, which work.
-        let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
-        let _ = socket.set_send_buffer_size(BUFFER_BYTES);
-        socket.set_nonblocking(true)?;
+        let socket = unbound(address)?;
         socket.bind(&address.into())?;
+        Self::new(socket, None)
+    }
+
+    fn new(socket: Socket, remote: Option<SocketAddr>) -> io::Result<Self> {
         let io = tokio::net::UdpSocket::from_std(socket.into())?;
         let state = UdpSocketState::new((&io).into())?;
-        #[cfg(target_os = "linux")]
-        decline_ancillary(&io, address.is_ipv4());
         let local = io.local_addr()?;
+        #[cfg(target_os = "linux")]
+        decline_ancillary(&io, local.is_ipv4());
         Ok(Self {
             io,
             state,
             local,
+            remote,
             // Elsewhere quinn-udp has asked for it.
             tells_ecn: AtomicBool::new(!cfg!(target_os = "linux")),
         })
@@ -92,6 +88,48 @@ impl UdpSocket {
         let socket = SockRef::from(&self.io);
         socket.connect(&SockAddr::from(remote))?;
         self.io.local_addr()
+    }
+
+    /// One more socket at the same address, for this remote alone: the system does not look the way up for each datagram
+    /// that it sends there, and hands it what comes from there, and everything else to this one as before. In the first
+    /// moment it may be handed what comes from others, too.
+    ///
+    /// On such a socket an ICMP error, which anybody can have sent, is told once by [`try_receive`](Self::try_receive) or a
+    /// send; sending tries again by itself.
+    ///
+    /// # Errors
+    /// The system's, and [`io::ErrorKind::Unsupported`] where it is not Linux.
+    #[cfg(target_os = "linux")]
+    pub fn dedicated(&self, remote: SocketAddr) -> io::Result<Self> {
+        let twin = unbound(self.local)?;
+        // Only while the second one is bound, so that no third one can be.
+        setsockopt(&self.io, ReusePort, &true)?;
+        let bound = setsockopt(&twin, ReusePort, &true)
+            .map_err(io::Error::from)
+            .and_then(|()| twin.bind(&self.local.into()));
+        setsockopt(&self.io, ReusePort, &false)?;
+        bound?;
+        setsockopt(&twin, ReusePort, &false)?;
+        twin.connect(&remote.into())?;
+        let twin = Self::new(twin, Some(remote))?;
+        if self.tells_ecn.load(Ordering::Relaxed) {
+            twin.tell_ecn()?;
+        }
+        Ok(twin)
+    }
+
+    /// As on Linux, where it can be done.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`].
+    #[cfg(not(target_os = "linux"))]
+    pub fn dedicated(&self, _remote: SocketAddr) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The one remote that it was made for by [`dedicated`](Self::dedicated).
+    pub fn dedicated_to(&self) -> Option<SocketAddr> {
+        self.remote
     }
 
     /// Has the system tell how each datagram that comes is marked, which costs a little with each:
@@ -138,8 +176,17 @@ impl UdpSocket {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when it cannot; others are sorted by [`send_error`].
     pub fn try_send(&self, destination: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        let socket = SockRef::from(&self.io);
+        if self.remote == Some(destination) {
+            return match socket.send(datagram) {
+                // What an ICMP error said about one before: that took this one's place.
+                Err(error) if is_reported(&error) => socket.send(datagram),
+                done => done,
+            }
+            .map(drop);
+        }
         // A plain `sendto`: without the control messages that batches need it is the cheaper call.
-        SockRef::from(&self.io)
+        socket
             .send_to(datagram, &SockAddr::from(destination))
             .map(drop)
     }
@@ -431,6 +478,34 @@ fn send_singly(
 fn may_be_segmentation(error: &io::Error) -> bool {
     const EIO: i32 = 5;
     error.kind() == io::ErrorKind::InvalidInput || (cfg!(unix) && error.raw_os_error() == Some(EIO))
+}
+
+/// A socket that can be bound to an address like this one.
+fn unbound(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // A refusal leaves the system's default sizes, which work.
+    let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
+    let _ = socket.set_send_buffer_size(BUFFER_BYTES);
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Whether an ICMP error may have said so, about a datagram that was sent before.
+pub fn is_reported(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::PermissionDenied
+    )
 }
 
 /// Why a socket could not be bound, in the engine's terms.

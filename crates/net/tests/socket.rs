@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use nilas_ice::{BindError, Dscp, SendError};
 use nilas_net::{Ecn, ReceiveBatch, TrafficClass, UdpSocket, bind_error, send_error};
+#[cfg(target_os = "linux")]
+use nix::sys::socket::{setsockopt, sockopt::ReusePort};
+#[cfg(target_os = "linux")]
+use socket2::{Domain, Socket, Type};
 use tokio::time::timeout;
 
 const HANG: Duration = Duration::from_secs(20);
@@ -237,4 +241,57 @@ async fn errors_are_sorted() {
         .try_send("192.0.2.1:9".parse().unwrap(), b"x")
         .unwrap_err();
     assert_eq!(send_error(&nowhere), SendError::Unreachable);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_dedicated_socket_hears_its_remote_and_the_first_one_everybody_else() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        if address.starts_with('[') && !has_ipv6() {
+            continue;
+        }
+        let (first, peer, other) = (bind(address), bind(address), bind(address));
+        let local = first.local_address();
+        let own = first.dedicated(peer.local_address()).unwrap();
+        assert_eq!(own.local_address(), local);
+        assert_eq!(own.dedicated_to(), Some(peer.local_address()));
+        peer.try_send(local, b"of the peer").unwrap();
+        other.try_send(local, b"of another").unwrap();
+        own.try_send(peer.local_address(), b"to the peer").unwrap();
+        first
+            .try_send(other.local_address(), b"to another")
+            .unwrap();
+        let from = |socket: &UdpSocket, data: &[u8]| vec![(socket.local_address(), data.to_vec())];
+        assert_eq!(receive(&own, 1).await, from(&peer, b"of the peer"));
+        assert_eq!(receive(&first, 1).await, from(&other, b"of another"));
+        assert_eq!(receive(&peer, 1).await, from(&own, b"to the peer"));
+        assert_eq!(receive(&other, 1).await, from(&first, b"to another"));
+        // Nobody else gets in, and when it is gone the first one has all again.
+        let stranger = Socket::new(Domain::for_address(local), Type::DGRAM, None).unwrap();
+        setsockopt(&stranger, ReusePort, &true).unwrap();
+        let refused = stranger.bind(&local.into()).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        drop(own);
+        peer.try_send(local, b"after").unwrap();
+        assert_eq!(receive(&first, 1).await, from(&peer, b"after"));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_dedicated_socket_sends_on_when_its_remote_was_gone_for_a_while() {
+    let (first, peer) = (bind("127.0.0.1:0"), bind("127.0.0.1:0"));
+    let remote = peer.local_address();
+    let own = first.dedicated(remote).unwrap();
+    drop(peer);
+    for _ in 0..4 {
+        // Each is answered by an ICMP error, which the next one meets.
+        own.try_send(remote, b"lost").unwrap();
+    }
+    let peer = UdpSocket::bind(remote).unwrap();
+    own.try_send(remote, b"there again").unwrap();
+    assert_eq!(
+        receive(&peer, 1).await,
+        [(first.local_address(), b"there again".to_vec())]
+    );
 }

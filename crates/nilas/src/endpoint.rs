@@ -74,8 +74,9 @@ impl Endpoint {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn with_config(config: EngineConfig) -> Result<Self, Error> {
+        let is_shared = config.shared_port.is_some();
         let engine = Engine::new(config, os_seed().map_err(Error::System)?);
-        Ok(Self::drive(engine, None))
+        Ok(Self::drive(engine, is_shared, None))
     }
 
     /// The same, and all that its engine is given and decides is recorded, for `nilas replay` and `nilas explain`.
@@ -105,15 +106,16 @@ impl Endpoint {
         options: RecordingOptions,
         to: impl Write + Send + 'static,
     ) -> Result<Self, Error> {
+        let is_shared = config.shared_port.is_some();
         let engine = Engine::recorded(config, os_seed().map_err(Error::System)?, options);
-        Ok(Self::drive(engine, Some(Tape::new(to))))
+        Ok(Self::drive(engine, is_shared, Some(Tape::new(to))))
     }
 
-    fn drive(engine: Engine, tape: Option<Tape>) -> Self {
+    fn drive(engine: Engine, is_shared: bool, tape: Option<Tape>) -> Self {
         let (requests, to_serve) = mpsc::channel(MAX_REQUESTS);
         // Bounded by the number of agents: each sends one when it is dropped, where nothing can wait.
         let (closings, to_close) = mpsc::unbounded_channel();
-        let (clock, sockets) = (Clock::start(), Arc::new(SocketTable::default()));
+        let (clock, sockets) = (Clock::start(), Arc::new(SocketTable::new(is_shared)));
         let driver = Driver::new(engine, clock, Arc::clone(&sockets), tape);
         tokio::spawn(driver.run(to_serve, to_close));
         Self {

@@ -13,6 +13,8 @@ use nilas_ice::{SocketId, StreamId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     Socket(SocketId),
+    /// The second socket at the same address, for one remote.
+    Dedicated(SocketId),
     Stream(StreamId),
     /// Everything else: what applications ask for, results, the timer.
     Control,

@@ -9,7 +9,7 @@ use tokio::task::coop::consume_budget;
 
 use crate::error::Error;
 use crate::framer::{Framer, Held, Sent, Way, is_too_large};
-use crate::session::Session;
+use crate::session::{Request, Session};
 
 /// Sends to the peer of an agent, from any task; clones send independently.
 ///
@@ -23,7 +23,24 @@ pub struct Sender {
     /// The path that `way` is of.
     path: Option<Path>,
     way: Way,
+    wish: Wish,
     framer: Framer,
+}
+
+/// For a path that carries much, its sender wishes for a socket of its own.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wish {
+    /// Datagrams sent one by one since it was last looked for.
+    sent: u8,
+    /// How often it was looked for.
+    looked: u8,
+}
+
+impl Wish {
+    /// It is looked for when so many have left one by one: a session that says little keeps one socket.
+    const EVERY: u8 = 64;
+    /// Where it does not come, it is wished for no more.
+    const MOST: u8 = 8;
 }
 
 impl Sender {
@@ -33,6 +50,7 @@ impl Sender {
             session,
             path: None,
             way: Way::default(),
+            wish: Wish::default(),
             framer: Framer::new(class),
         }
     }
@@ -77,6 +95,10 @@ impl Sender {
             .send(&held, &path, datagram)
             .map_err(|error| self.discard(refused(&held, &error), datagram.len()))?;
         self.record(sent);
+        self.wish.sent += 1;
+        if self.wish.sent == Wish::EVERY {
+            self.look_for_own();
+        }
         Ok(())
     }
 
@@ -169,7 +191,9 @@ impl Sender {
             Err(NoPath::Closed) => return Err(Error::Closed),
             Err(reason) => return Err(reason.into()),
         };
-        if self.path != Some(path) {
+        // A socket of the path's own may be gone while the path stays.
+        if self.path != Some(path) || self.wish.looked > 0 {
+            self.wish = Wish::default();
             let sockets = &self.session.sockets;
             self.way = match path.via {
                 Via::Socket { socket, .. } => Way::Socket(sockets.find(socket)),
@@ -180,6 +204,38 @@ impl Sender {
         match self.way.hold() {
             Some(held) => Ok((held, path)),
             None => Err(self.gone()),
+        }
+    }
+
+    /// A path that carries much gets a socket of its own, if there can be one: it is looked for, and asked for.
+    #[cold]
+    fn look_for_own(&mut self) {
+        self.wish.sent = 0;
+        let Some(Path {
+            via: Via::Socket {
+                socket,
+                destination,
+            },
+            ..
+        }) = self.path
+        else {
+            return;
+        };
+        if self.wish.looked == Wish::MOST {
+            return;
+        }
+        self.wish.looked += 1;
+        match self.session.sockets.find_dedicated(socket, destination) {
+            Some(own) => {
+                self.way = Way::Socket(own);
+                self.wish.looked = Wish::MOST;
+            }
+            None if self.session.sockets.is_shared => {}
+            // If the queue is full, there will be another time.
+            None => drop(self.session.control.requests.try_send(Request::Dedicate {
+                socket,
+                remote: destination,
+            })),
         }
     }
 

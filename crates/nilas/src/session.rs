@@ -1,11 +1,12 @@
 //! What the handles of one agent share, and how they talk to the driver.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nilas_ice::{
     AddressPolicy, AgentConfig, AgentError, AgentId, Candidate, Counters, Dscp, Event,
-    IceDescription, Parameters, PathCell, SessionId, State, Stats,
+    IceDescription, Parameters, PathCell, SessionId, SocketId, State, Stats,
 };
 use nilas_net::Clock;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -77,6 +78,11 @@ pub(crate) enum Request {
     Stats {
         agent: AgentId,
         reply: Reply<Vec<Stats>>,
+    },
+    /// A socket of its own for a path that carries much. There may be none.
+    Dedicate {
+        socket: SocketId,
+        remote: SocketAddr,
     },
     Counters {
         reply: Reply<Counters>,

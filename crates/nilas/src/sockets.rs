@@ -1,6 +1,7 @@
 //! The sockets of an engine: the table that driver and senders share, and how the driver reads them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 
@@ -12,13 +13,26 @@ use crate::ready::{Place, ReadyList, Source};
 
 /// Sockets and streams by their engine's numbers. Only the driver adds and removes; who sends keeps a weak
 /// reference of its own, so that the table is asked only when the path has changed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SocketTable {
+    /// Whether a socket carries several sessions. Then none gets another one for itself.
+    pub(crate) is_shared: bool,
     sockets: Mutex<BTreeMap<SocketId, Arc<UdpSocket>>>,
+    /// Second sockets at the same addresses, each for one remote.
+    dedicated: Mutex<BTreeMap<SocketId, Arc<UdpSocket>>>,
     streams: Mutex<BTreeMap<StreamId, Arc<StreamWriter>>>,
 }
 
 impl SocketTable {
+    pub(crate) fn new(is_shared: bool) -> Self {
+        Self {
+            is_shared,
+            sockets: Mutex::default(),
+            dedicated: Mutex::default(),
+            streams: Mutex::default(),
+        }
+    }
+
     pub(crate) fn insert(&self, id: SocketId, socket: Arc<UdpSocket>) {
         lock(&self.sockets).insert(id, socket);
     }
@@ -30,6 +44,27 @@ impl SocketTable {
     /// Removes the socket, which closes it: nobody else holds it for longer than a send takes.
     pub(crate) fn remove(&self, id: SocketId) {
         lock(&self.sockets).remove(&id);
+        self.remove_dedicated(id);
+    }
+
+    pub(crate) fn insert_dedicated(&self, id: SocketId, socket: Arc<UdpSocket>) {
+        lock(&self.dedicated).insert(id, socket);
+    }
+
+    pub(crate) fn remove_dedicated(&self, id: SocketId) {
+        lock(&self.dedicated).remove(&id);
+    }
+
+    /// The second socket at this one's address, if it is for this remote.
+    pub(crate) fn find_dedicated(
+        &self,
+        id: SocketId,
+        remote: SocketAddr,
+    ) -> Option<Weak<UdpSocket>> {
+        lock(&self.dedicated)
+            .get(&id)
+            .filter(|socket| socket.dedicated_to() == Some(remote))
+            .map(Arc::downgrade)
     }
 
     /// Removes the stream, which closes it as soon as what was written has left.
@@ -57,6 +92,7 @@ impl SocketTable {
 
     pub(crate) fn clear(&self) {
         lock(&self.sockets).clear();
+        lock(&self.dedicated).clear();
         lock(&self.streams).clear();
     }
 }
@@ -74,8 +110,8 @@ const MAX_ERRORS: u32 = 64;
 
 impl Reader {
     /// A reader that stands in the list, so that the first look at the socket registers for more.
-    pub(crate) fn new(id: SocketId, socket: Arc<UdpSocket>, list: &Arc<ReadyList>) -> Self {
-        let turn = Place::new(Source::Socket(id), list);
+    pub(crate) fn new(source: Source, socket: Arc<UdpSocket>, list: &Arc<ReadyList>) -> Self {
+        let turn = Place::new(source, list);
         turn.enqueue();
         Self {
             socket,
@@ -106,6 +142,11 @@ impl Reader {
             // The runtime shuts down: nothing will ever come.
             Poll::Ready(Err(_)) | Poll::Pending => {}
         }
+    }
+
+    /// Nothing failed here: what was sent before did not arrive, or so somebody says.
+    pub(crate) fn reported(&self) {
+        self.turn.enqueue();
     }
 
     /// Reading failed. The system reports each fault once, so that another try is worth it.

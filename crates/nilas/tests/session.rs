@@ -251,3 +251,59 @@ async fn bad_signals_are_errors_and_the_session_goes_on() {
     let (mut a, mut b) = two.connect().await;
     deliver(&mut a, &mut b, "all the same").await;
 }
+
+/// Sockets of this machine that are connected from this port to another.
+#[cfg(target_os = "linux")]
+fn connected_from(port: u16) -> usize {
+    ["/proc/self/net/udp", "/proc/self/net/udp6"]
+        .iter()
+        .flat_map(std::fs::read_to_string)
+        .flat_map(|table| table.lines().skip(1).map(str::to_owned).collect::<Vec<_>>())
+        .filter(|line| {
+            let mut columns = line.split_whitespace().skip(1);
+            let port_of = |column: Option<&str>| {
+                let (_, port) = column?.rsplit_once(':')?;
+                u16::from_str_radix(port, 16).ok()
+            };
+            port_of(columns.next()) == Some(port) && port_of(columns.next()) != Some(0)
+        })
+        .count()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_path_that_carries_much_gets_a_socket_of_its_own() {
+    let two = Two::new().await;
+    two.exchange();
+    let (mut a, mut b) = two.connect().await;
+    let port = |connection: &nilas::Connection| connection.selected_pair().unwrap().base.port();
+    // One that says little does not.
+    deliver(&mut a, &mut b, "a little").await;
+    assert_eq!(connected_from(port(&a)), 0);
+    for round in 0..3 {
+        for number in 0..400 {
+            deliver(&mut a, &mut b, &format!("{number} to b")).await;
+            deliver(&mut b, &mut a, &format!("{number} to a")).await;
+        }
+        for end in [&a, &b] {
+            assert_eq!(connected_from(port(end)), 1, "round {round}");
+        }
+        // A restart makes a path anew, and the socket of the one before goes with it.
+        let before = port(&a);
+        let mut events = b.events();
+        a.restart().await.unwrap();
+        event(&mut events, "the restart", |event| {
+            matches!(event, Event::SelectedPairChange(_))
+        })
+        .await;
+        soon("the old socket's end", async {
+            while port(&a) != before && connected_from(before) > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+    let port = port(&a);
+    soon("closing", a.close()).await;
+    assert_eq!(connected_from(port), 0);
+}

@@ -25,7 +25,9 @@ use nilas_ice::{
     RequestId, ResolveError, SessionEvent, SessionId, SocketId, State, StreamError, StreamId, Time,
 };
 use nilas_net::stream::Stream;
-use nilas_net::{Clock, Ecn, ReceiveBatch, TrafficClass, UdpSocket, bind_error, send_error};
+use nilas_net::{
+    Clock, Ecn, ReceiveBatch, TrafficClass, UdpSocket, bind_error, is_reported, send_error,
+};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -64,6 +66,8 @@ pub(crate) struct Driver {
     sessions: HashMap<SessionId, watch::Sender<State>>,
     sockets: Arc<SocketTable>,
     readers: HashMap<SocketId, Reader>,
+    /// Second sockets at the same addresses, each for the remote of a path that carries much.
+    dedicated: HashMap<SocketId, Reader>,
     ready: Arc<ReadyList>,
     /// The place in that list of all that is no socket or stream, so that a datagram costs no look at it.
     control: Place,
@@ -150,6 +154,7 @@ impl Driver {
             sessions: HashMap::new(),
             sockets,
             readers: HashMap::new(),
+            dedicated: HashMap::new(),
             control: Place::new(Source::Control, &ready),
             ready,
             next_socket: 0,
@@ -221,7 +226,8 @@ impl Driver {
             };
             now = self.clock.now();
             match source {
-                Some(Source::Socket(socket)) => self.read(now, socket),
+                Some(Source::Socket(socket)) => self.read(now, socket, false),
+                Some(Source::Dedicated(socket)) => self.read(now, socket, true),
                 Some(Source::Stream(stream)) => self.read_stream(now, stream),
                 Some(Source::Control) => match self.next_control(&mut inlets, timer.as_mut()) {
                     Some(Control::Request(None)) => break,
@@ -278,14 +284,19 @@ impl Driver {
     }
 
     /// Reads from a socket once, which may bring many datagrams.
-    fn read(&mut self, now: Time, id: SocketId) {
-        let Some(reader) = self.readers.get_mut(&id) else {
+    fn read(&mut self, now: Time, id: SocketId, dedicated: bool) {
+        let readers = match dedicated {
+            true => &mut self.dedicated,
+            false => &mut self.readers,
+        };
+        let Some(reader) = readers.get_mut(&id) else {
             return;
         };
         reader.begin();
         match reader.socket.try_receive(&mut self.batch) {
             Ok(()) => reader.received(self.batch.is_partial()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return reader.wait(),
+            Err(error) if dedicated && is_reported(&error) => return reader.reported(),
             Err(_) => return reader.failed(),
         }
         for (remote, range, ecn) in self.batch.marked_datagrams() {
@@ -357,6 +368,7 @@ impl Driver {
                 }) => self.connect(request, local, remote),
                 Output::Command(Command::CloseSocket(id)) => {
                     self.listeners.close(id);
+                    self.dedicated.remove(&id);
                     self.readers.remove(&id);
                     self.sockets.remove(id);
                 }
@@ -418,8 +430,30 @@ impl Driver {
         let local = socket.local_address();
         self.sockets.insert(id, Arc::clone(&socket));
         self.readers
-            .insert(id, Reader::new(id, socket, &self.ready));
+            .insert(id, Reader::new(Source::Socket(id), socket, &self.ready));
         Ok((id, local))
+    }
+
+    /// Opens a second socket at the same address for a path that carries much: the system then knows the way, and does
+    /// not look it up for each datagram.
+    fn dedicate(&mut self, id: SocketId, remote: SocketAddr) {
+        let Some(reader) = self.readers.get(&id) else {
+            return;
+        };
+        let known = self.dedicated.get(&id);
+        if known.is_some_and(|known| known.socket.dedicated_to() == Some(remote)) {
+            return;
+        }
+        // One at a time. That of a path before is in the way of another.
+        self.sockets.remove_dedicated(id);
+        self.dedicated.remove(&id);
+        // Where it cannot be done, the first socket goes on.
+        if let Ok(socket) = reader.socket.dedicated(remote) {
+            let socket = Arc::new(socket);
+            self.sockets.insert_dedicated(id, Arc::clone(&socket));
+            self.dedicated
+                .insert(id, Reader::new(Source::Dedicated(id), socket, &self.ready));
+        }
     }
 
     /// Each number is used once; two thousand million sockets are more than a process lives to open.

@@ -136,6 +136,7 @@ impl Driver {
                 let agent = self.engine.agent(agent);
                 let _ = reply.send(agent.and_then(|mut agent| agent.set_addresses(now, addresses)));
             }
+            Request::Dedicate { socket, remote } => self.dedicate(socket, remote),
             Request::Counters { reply } => {
                 let _ = reply.send(Ok(*self.engine.counters()));
             }
@@ -255,7 +256,7 @@ impl Driver {
     fn tell_ecn(&mut self) {
         if !self.ecn {
             self.ecn = true;
-            for reader in self.readers.values() {
+            for reader in self.readers.values().chain(self.dedicated.values()) {
                 // Where the system refuses, it stays unknown how they are.
                 let _ = reader.socket.tell_ecn();
             }
