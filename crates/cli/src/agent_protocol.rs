@@ -40,6 +40,8 @@ pub(crate) struct Start {
     pub(crate) addresses: AddressPolicy,
     pub(crate) ports: Option<PortRange>,
     pub(crate) dscp: Dscp,
+    /// Find out how long packets may be, up to so many bytes.
+    pub(crate) mtu: Option<u16>,
     /// A sentence for each option that is not carried out.
     pub(crate) refused: Vec<String>,
 }
@@ -123,6 +125,7 @@ impl Start {
                 "addresses" => start.addresses = addresses(value)?,
                 "ports" => start.ports = ports(value)?,
                 "dscp" => start.dscp = dscp(value)?,
+                "mtu" => start.mtu = Some(mtu(value)?),
                 _ => start.refuse(format!("{key}: this build does not know the option")),
             }
         }
@@ -287,6 +290,14 @@ fn ports(value: &Value) -> Result<Option<PortRange>, String> {
         .map_err(|error: nilas_ice::PortRangeError| format!("ports: {error}"))
 }
 
+/// Below 576 bytes nothing is worth to be found out.
+fn mtu(value: &Value) -> Result<u16, String> {
+    let length = value.as_u64().and_then(|length| length.try_into().ok());
+    length
+        .filter(|length| *length >= 576)
+        .ok_or_else(|| "mtu: bytes of an IP packet from 576 to 65535 are needed".to_owned())
+}
+
 fn dscp(value: &Value) -> Result<Dscp, String> {
     let code = value.as_u64().and_then(|code| u8::try_from(code).ok());
     code.and_then(Dscp::new)
@@ -413,7 +424,9 @@ mod tests {
             let start = start(&format!(r#"{{"cmd":"start",{line}}}"#));
             assert_eq!(start.ports, ports, "{line}");
         }
-        let start = start(r#"{"cmd":"start","addresses":"default-route-hidden","dscp":46}"#);
+        let start =
+            start(r#"{"cmd":"start","addresses":"default-route-hidden","dscp":46,"mtu":1500}"#);
+        assert_eq!(start.mtu, Some(1_500));
         assert_eq!(start.addresses, AddressPolicy::DefaultRouteHidden);
         assert_eq!(start.dscp, Dscp::EF);
         assert!(start.refused.is_empty());
@@ -462,6 +475,7 @@ mod tests {
             (r#"{"cmd":"start","ports":0}"#, "ports: a port from 1"),
             (r#"{"cmd":"start","ports":[1]}"#, "ports: a port from 1"),
             (r#"{"cmd":"start","addresses":"some"}"#, "addresses: all,"),
+            (r#"{"cmd":"start","mtu":100}"#, "mtu: bytes of"),
             (r#"{"cmd":"start","dscp":64}"#, "dscp: a number from 0"),
             (r#"{"cmd":"start","dscp":"EF"}"#, "dscp: a number from 0"),
             (r#"{"cmd":"start","iceServers":{}}"#, "iceServers: a list"),

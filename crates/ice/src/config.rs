@@ -140,6 +140,8 @@ pub struct AgentConfig {
     /// How all datagrams of this agent are marked, checks and what goes to servers like the data (RFC 8445 section 7.2.3):
     /// see [`Transmit::dscp`](crate::Transmit::dscp). Whoever sends data marks it the same. Connections are not marked.
     pub dscp: Dscp,
+    /// How long datagrams of data may be: whether that is found out.
+    pub mtu: Mtu,
 }
 
 impl AgentConfig {
@@ -166,7 +168,30 @@ impl AgentConfig {
             // RFC 8863 section 4: the time of a whole STUN transaction, 39.5 s with the defaults.
             patience: Duration::from_millis(39_500),
             dscp: Dscp::DEFAULT,
+            mtu: Mtu::default(),
         }
+    }
+}
+
+/// How long IP packets may be on a path, in bytes: the path MTU. What is left of it for data is
+/// [`Path::max_payload`](crate::Path::max_payload).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mtu {
+    /// So long, and nothing is found out. The default is 1,280, which all of IPv6 carries and nearly all of IPv4.
+    Fixed(u16),
+    /// What the selected path carries is found out, up to so many bytes, by checks that are padded to the length in question
+    /// (RFC 8899, RFC 5780 section 7.6); 1,500 is Ethernet's. Until something was found, and where the peer does not answer
+    /// such checks, 1,280 bytes are taken for granted.
+    ///
+    /// It takes two packets of that length on most paths, a dozen on others, and one every 15 seconds in which data is sent.
+    /// Behind a relay the server may fragment what is too long for its own way to the peer (RFC 8656 section 14); then
+    /// what is found is what arrives. A lite agent, and one whose path is a TCP connection, finds nothing out.
+    Discover(u16),
+}
+
+impl Default for Mtu {
+    fn default() -> Self {
+        Self::Fixed(1_280)
     }
 }
 

@@ -192,8 +192,9 @@ impl Engine {
                 // 7.2.5.2.2): like a lost datagram, it is left to retransmission. A path that carries
                 // data is doubted for it, and has its chance to answer.
                 self.shared.counters.send_errors += 1;
-                if error != SendError::TooLarge {
-                    self.doubt(now, socket, remote);
+                match error {
+                    SendError::TooLarge => self.too_large(now, socket, remote),
+                    _ => self.doubt(now, socket, remote),
                 }
                 Handled::Consumed
             }
@@ -250,7 +251,7 @@ impl Engine {
     /// Gives one thing to do; to be called until it says [`Output::Idle`].
     ///
     /// A datagram is written into `buffer`, for which 1,280 bytes are enough; one that does not fit is
-    /// lost.
+    /// lost. Only [`Mtu::Discover`](crate::Mtu::Discover) needs more: as many as it says.
     pub fn poll(&mut self, now: Time, buffer: &mut [u8]) -> Output {
         match self.recorder {
             None => self.give(now, buffer),
@@ -340,6 +341,20 @@ impl Engine {
             }
             self.rearm(slot);
         }
+    }
+
+    /// The system refuses to send what is so long.
+    fn too_large(&mut self, now: Time, socket: SocketId, remote: SocketAddr) {
+        let (demux, remote) = (&self.shared.demux, without_flow(remote));
+        let own = demux.by_remote(socket, remote).map(|route| route.agent);
+        let relayed = || Some(demux.by_server(socket, remote)?.agent);
+        let Some(AgentId(key)) = own.or_else(relayed) else {
+            return;
+        };
+        if let Some(agent) = self.agents.get_mut(key) {
+            agent.too_large(&mut self.shared, now);
+        }
+        self.rearm(key.slot);
     }
 
     /// The system refuses to send on a path.

@@ -36,6 +36,12 @@ pub enum Event {
     Nominated(SelectedPair),
     /// A role conflict was healed by switching the role (RFC 8445 section 7.3.1.1).
     RoleChange(Role),
+    /// It was found out how much data one datagram may hold on the present path, or that it is less now (RFC 8899). Only with
+    /// [`Mtu::Discover`](crate::Mtu::Discover). Another path may have another value, without this event.
+    MaxPayloadChange {
+        /// The most bytes: [`Path::max_payload`](crate::Path::max_payload).
+        bytes: usize,
+    },
 }
 
 /// Something about a whole session of several streams or components.

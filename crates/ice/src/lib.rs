@@ -94,8 +94,8 @@ pub use candidate::{
 pub use candidate_line::CandidateError as CandidateLineError;
 pub use config::{
     AddressPolicy, AgentConfig, EngineConfig, ExternalAddress, InterfaceFilter, MdnsCandidates,
-    Mode, PortRange, PortRangeError, StunServer, TcpCandidates, TemporaryAddresses, TurnServer,
-    TurnTransport,
+    Mode, Mtu, PortRange, PortRangeError, StunServer, TcpCandidates, TemporaryAddresses,
+    TurnServer, TurnTransport,
 };
 pub use counters::Counters;
 pub use dscp::{Dscp, DscpError};

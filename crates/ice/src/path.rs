@@ -18,17 +18,21 @@ pub struct Path {
     pub via: Via,
     /// What to put around each datagram, if a TURN server relays it or it goes over a connection.
     pub framing: Option<Framing>,
+    /// The most bytes of a datagram, with what is put around it, that the path is known to carry in one piece, or taken
+    /// to: see [`Mtu`](crate::Mtu).
+    pub datagram: u16,
     /// Rises each time the path changes.
     pub epoch: u32,
 }
 
 impl Path {
-    /// The most bytes of application data in a datagram that fits, with what is put around it, into a UDP datagram of
-    /// so many.
+    /// The most bytes of application data that the path is known to carry in one datagram, or taken to (RFC 8899 section
+    /// 4.4).
     ///
     /// Over a connection to a TURN server a datagram of any size gets as far as the server, which sends the data on in a
     /// datagram of its own.
-    pub const fn payload_in(&self, datagram: usize) -> usize {
+    pub const fn max_payload(&self) -> usize {
+        let datagram = self.datagram as usize;
         match (self.via, self.framing) {
             (Via::Socket { .. }, Some(framing)) => datagram.saturating_sub(framing.head_length()),
             _ => datagram,
@@ -115,6 +119,7 @@ pub struct PathCell {
     /// Socket or stream, port, kind of word (which [`NoPath`], or what the destination is).
     head: AtomicU64,
     address: [AtomicU64; 2],
+    /// The scope of the address, and above it the longest datagram.
     scope: AtomicU64,
     /// Zero where nothing is put around the data, else the kind of framing and what it holds.
     framing: AtomicU64,
@@ -245,7 +250,7 @@ impl PathCell {
         Time::from_nanos(self.last_sent.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn publish(&self, path: Result<(Via, Option<Framing>), NoPath>) {
+    pub(crate) fn publish(&self, path: Result<(Via, Option<Framing>, u16), NoPath>) {
         let words = encode(path);
         let version = self.version.load(Ordering::Relaxed);
         self.version
@@ -273,7 +278,7 @@ fn store_pair(pair: &[AtomicU64; 2], [high, low]: [u64; 2]) {
     pair[1].store(low, Ordering::Relaxed);
 }
 
-fn encode(path: Result<(Via, Option<Framing>), NoPath>) -> Words {
+fn encode(path: Result<(Via, Option<Framing>, u16), NoPath>) -> Words {
     let mut words = Words {
         head: NOT_CONNECTED,
         address: [0; 2],
@@ -281,7 +286,7 @@ fn encode(path: Result<(Via, Option<Framing>), NoPath>) -> Words {
         framing: 0,
         peer: [0; 2],
     };
-    let (via, framing) = match path {
+    let (via, framing, datagram) = match path {
         Ok(path) => path,
         Err(reason) => {
             words.head = match reason {
@@ -308,6 +313,7 @@ fn encode(path: Result<(Via, Option<Framing>), NoPath>) -> Words {
         }
         Via::Stream(stream) => words.head = u64::from(stream.0) << 32 | STREAM,
     }
+    words.scope |= u64::from(datagram) << 32;
     match framing {
         None => {}
         Some(Framing::Length) => words.framing = LENGTH,
@@ -361,6 +367,7 @@ fn decode(version: u64, words: Words) -> Result<Path, NoPath> {
     Ok(Path {
         via,
         framing,
+        datagram: (words.scope >> 32) as u16,
         epoch: epoch_of(version),
     })
 }
@@ -409,9 +416,10 @@ mod tests {
             (Via::Stream(StreamId(1)), Some(Framing::Length)),
             (Via::Stream(StreamId(0)), Some(send("[2001:db8::2]:1"))),
         ] {
-            cell.publish(Ok((via, framing)));
+            cell.publish(Ok((via, framing, u16::MAX - 1)));
             let path = cell.load().expect("a path");
             assert_eq!((path.via, path.framing), (via, framing));
+            assert_eq!(path.datagram, u16::MAX - 1);
             assert!(cell.is_at(path.epoch));
             assert!(!cell.is_at(path.epoch - 1), "the one before is past");
         }
@@ -449,9 +457,10 @@ mod tests {
             let path = Path {
                 via,
                 framing,
+                datagram: 1232,
                 epoch: 0,
             };
-            assert_eq!(path.payload_in(1232), wanted, "{path:?}");
+            assert_eq!(path.max_payload(), wanted, "{path:?}");
             let mut out = Vec::new();
             let id = TransactionId::new([0; 12]);
             assert!(path.frame(id, &vec![0; wanted], &mut out));
@@ -476,16 +485,23 @@ mod tests {
                 via,
                 n.is_multiple_of(2)
                     .then_some(Framing::Send { peer: address(n) }),
+                n,
             )
         };
         std::thread::scope(|scope| {
             scope.spawn(|| (1..20_000u16).for_each(|n| cell.publish(Ok(path(n)))));
             for _ in 0..20_000 {
-                if let Ok(Path { via, framing, .. }) = cell.load() {
+                if let Ok(Path {
+                    via,
+                    framing,
+                    datagram,
+                    ..
+                }) = cell.load()
+                {
                     let Via::Socket { socket, .. } = via else {
                         unreachable!("none was published");
                     };
-                    assert_eq!((via, framing), path(socket.0 as u16));
+                    assert_eq!((via, framing, datagram), path(socket.0 as u16));
                 }
             }
         });

@@ -169,4 +169,7 @@ pub struct TransportStats {
     pub selected_candidate_pair_id: Option<String>,
     /// How often that pair changed.
     pub selected_candidate_pair_changes: u32,
+    /// The most bytes of data that one datagram may hold on the present path, as far as is known. Not one of W3C's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_payload: Option<usize>,
 }

@@ -65,6 +65,8 @@ impl UdpSocket {
 
     fn new(socket: Socket, remote: Option<SocketAddr>) -> io::Result<Self> {
         let io = tokio::net::UdpSocket::from_std(socket.into())?;
+        // It has DF set on all that is sent, and no heed given to a path MTU that anybody may have forged (RFC 8899
+        // section 4.5).
         let state = UdpSocketState::new((&io).into())?;
         let local = io.local_addr()?;
         #[cfg(target_os = "linux")]

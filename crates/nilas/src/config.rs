@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use nilas_ice::{
-    AddressPolicy, AgentConfig, Dscp, ExternalAddress, MdnsCandidates, Mode, PortRange, Role,
+    AddressPolicy, AgentConfig, Dscp, ExternalAddress, MdnsCandidates, Mode, Mtu, PortRange, Role,
     TcpCandidates, TemporaryAddresses, TurnServer,
 };
 use nilas_net::ice_servers::{self, IceServer};
@@ -285,6 +285,20 @@ impl Config {
     #[must_use]
     pub fn dscp(mut self, dscp: Dscp) -> Self {
         self.agent.dscp = dscp;
+        self
+    }
+
+    /// How long datagrams may be: by default as long as packets of 1,280 bytes allow; with [`Mtu::Discover`] it is found out
+    /// how much the path carries. [`Connection::max_payload`](crate::Connection::max_payload) says what is left for
+    /// data. Nothing longer than 9,000 bytes is tried.
+    ///
+    /// ```
+    /// use nilas::{Config, Mtu};
+    /// let config = Config::controlling().mtu(Mtu::Discover(1500));
+    /// ```
+    #[must_use]
+    pub fn mtu(mut self, mtu: Mtu) -> Self {
+        self.agent.mtu = mtu;
         self
     }
 

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use nilas_ice::{CandidateType, MAX_HEAD, NoPath, SelectedPair, State, Stats, Verdict};
+use nilas_ice::{NoPath, SelectedPair, State, Stats, Verdict};
 use nilas_net::Ecn;
 use tokio::task::coop::consume_budget;
 
@@ -121,26 +121,18 @@ impl Connection {
     /// The most bytes of one datagram that pass the present path in one piece wherever packets of 1,280 bytes do, which
     /// is all of IPv6 and nearly all of IPv4: 1,232, less what relays at either end put around it.
     ///
-    /// Longer ones may pass as well. Nothing is found out about that yet (RFC 8899 section 5.1.2: it is the size to begin
-    /// with). Another path may have another value: ask again when the [pair](Self::selected_pair) has changed.
+    /// Longer ones may pass as well: with [`Config::mtu`](crate::Config::mtu) that is found out, and this grows once it is
+    /// known, with the event [`MaxPayloadChange`](crate::Event::MaxPayloadChange). Another path may have another value: ask
+    /// again when the [pair](Self::selected_pair) has changed.
     ///
     /// # Errors
     /// [`Error::NoPath`] while there is no path, and [`Error::Closed`].
     pub fn max_payload(&self) -> Result<usize, Error> {
-        /// A packet of 1,280 bytes without the headers of IPv6 and UDP.
-        const DATAGRAM: usize = 1280 - 40 - 8;
-        let path = match self.session.path.load() {
-            Ok(path) => path,
-            Err(NoPath::Closed) => return Err(Error::Closed),
-            Err(reason) => return Err(reason.into()),
-        };
-        let remote = self.selected_pair().map(|pair| pair.remote.kind);
-        // What the peer's relay puts around it on the way to the peer is not known here.
-        let far = match remote {
-            Some(CandidateType::Relay) => DATAGRAM - MAX_HEAD,
-            _ => DATAGRAM,
-        };
-        Ok(path.payload_in(DATAGRAM).min(far))
+        match self.session.path.load() {
+            Ok(path) => Ok(path.max_payload()),
+            Err(NoPath::Closed) => Err(Error::Closed),
+            Err(reason) => Err(reason.into()),
+        }
     }
 
     /// The pair that carries the data, if there is one.

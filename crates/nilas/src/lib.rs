@@ -83,7 +83,7 @@ pub use inbox::{Batch, Marked};
 pub use nilas_ice as ice;
 pub use nilas_ice::RecordingOptions;
 pub use nilas_ice::{
-    AddressPolicy, Candidate, CandidateType, Counters, Dscp, DscpError, Event, GatheringState,
+    AddressPolicy, Candidate, CandidateType, Counters, Dscp, DscpError, Event, GatheringState, Mtu,
     NoPath, Parameters, PortRange, PortRangeError, Role, SelectedPair, State, Stats,
     TemporaryAddresses, Verdict,
 };

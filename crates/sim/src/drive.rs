@@ -16,7 +16,7 @@ impl World {
     /// Does all that a host's engine wants, until it is idle.
     pub(crate) fn settle(&mut self, node: NodeId) {
         let now = self.now();
-        let mut buffer = [0; 1280];
+        let mut buffer = [0; 2048];
         for _ in 0..MOST_OUTPUTS_AT_ONCE {
             let host = self.host_mut(node);
             match host.engine.poll(now, &mut buffer) {

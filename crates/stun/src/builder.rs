@@ -204,6 +204,11 @@ impl<'b> MessageBuilder<'b> {
         self.id
     }
 
+    /// The bytes of the buffer that are not written yet.
+    pub(crate) const fn room(&self) -> usize {
+        self.buffer.len() - self.length
+    }
+
     /// Adds the header and padding of an ordinary attribute and returns the room for its value.
     #[inline]
     pub(crate) fn append(

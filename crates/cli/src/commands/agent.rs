@@ -2,7 +2,9 @@
 
 use std::io::{self, Write};
 
-use nilas::{Agent, Batch, Connection, Event, Events, GatheringState, Role, SelectedPair, State};
+use nilas::{
+    Agent, Batch, Connection, Event, Events, GatheringState, Mtu, Role, SelectedPair, State,
+};
 use nilas_ice::{AgentError, Candidate, TcpCandidates};
 use tokio::sync::mpsc;
 
@@ -77,6 +79,9 @@ impl Session {
             .mdns(start.mdns);
         if let Some(ports) = start.ports {
             config = config.ports(ports);
+        }
+        if let Some(longest) = start.mtu {
+            config = config.mtu(Mtu::Discover(longest));
         }
         if start.tcp {
             config = config.tcp(TcpCandidates::All);

@@ -367,6 +367,14 @@ impl Agent {
             Purpose::Consent { generation, .. } => {
                 self.encode_check(transaction, generation, self.role, false, socket, inner)
             }
+            Purpose::Probe {
+                generation, length, ..
+            } => {
+                let length = self.probe_length(length, via, framing, transaction.destination);
+                // A driver's buffer may be shorter: then it is not sent.
+                let inner = inner.get_mut(..length)?;
+                self.encode_check(transaction, generation, self.role, false, socket, inner)
+            }
         };
         // It can only fail for lack of room, and then like a lost datagram.
         let size = enclose(framing, indication_id(transaction.id), buffer, size?.ok()?)?;
@@ -414,6 +422,9 @@ impl Agent {
                 message.nomination(self.current.nominations.saturating_add(1))?;
             }
         }
+        if let Purpose::Probe { .. } = transaction.purpose {
+            message.padding_before(INTEGRITY_BYTES)?;
+        }
         message.message_integrity(&remote.key)?;
         message.fingerprint()?;
         Ok(message.finish())
@@ -451,6 +462,11 @@ impl Agent {
                 }
             }
             Purpose::Gather { generation, job } => self.job_timed_out(shared, generation, job),
+            Purpose::Probe {
+                generation,
+                pair,
+                length,
+            } => self.probe_lost(shared, now, (generation, pair), length),
             Purpose::Check { .. } | Purpose::Consent { .. } => {}
         }
     }
@@ -488,6 +504,8 @@ impl Agent {
     }
 }
 
+/// MESSAGE-INTEGRITY and FINGERPRINT.
+const INTEGRITY_BYTES: usize = 24 + 8;
 /// Checks of one pair whose responses would still count.
 const MAX_CHECKS_OF_PAIR: usize = 24;
 

@@ -16,6 +16,7 @@
 //! | [`nominate`] | the best pair is settled | 8445 section 8 |
 //! | [`consent`] | the path is watched | 7675 |
 //! | [`standby`] | another path takes over | |
+//! | [`mtu`] | how long its datagrams may be | 8899 |
 //! | [`tcp`] | paths over TCP | 6544 |
 //! | [`lite`] | an agent that only answers | 8445 sections 2.5, 8.2 |
 //! | [`mobility`] | the machine's addresses change | 8445 section 9 |
@@ -60,6 +61,7 @@ mod generation;
 mod hidden;
 mod lite;
 mod mobility;
+mod mtu;
 mod names;
 mod nominate;
 mod pair;
@@ -112,6 +114,8 @@ pub(crate) struct Agent {
     path: Arc<PathCell>,
     /// The connections of TCP candidates, where there are any.
     tcp: Option<Box<tcp::Tcp>>,
+    /// What is found out about the length of datagrams, where that is wanted.
+    mtu: Option<Box<mtu::Discovery>>,
     /// Restarts of the agent's own accord in a row.
     restarts: u8,
     /// RFC 8445 section 2.5.
@@ -195,6 +199,8 @@ struct Settings {
     /// Whether the peer's names are looked for.
     mdns: bool,
     dscp: Dscp,
+    /// The length of packets that a path is taken to carry, in bytes.
+    mtu: u16,
 }
 
 /// What most applications leave as it is.
@@ -411,6 +417,7 @@ impl Agent {
             servers,
             turn: relay::Relaying::new(config.turn_servers),
             tcp: None,
+            mtu: mtu::Discovery::new(config.mtu),
             current: Generation {
                 answers_due: 1,
                 ..Generation::new(0, local)
@@ -446,6 +453,7 @@ impl Agent {
                 tcp: config.tcp,
                 mdns: config.mdns != MdnsCandidates::Off,
                 dscp: config.dscp,
+                mtu: mtu::assumed(config.mtu),
             },
         };
         if let Some(roles) = roles {
@@ -468,6 +476,9 @@ impl Agent {
             return Some(transmit);
         }
         if let Some(transmit) = self.fire_consent(shared, now, buffer) {
+            return Some(transmit);
+        }
+        if let Some(transmit) = self.fire_mtu(shared, now, buffer) {
             return Some(transmit);
         }
         self.fire_tcp(shared, now);
@@ -501,6 +512,7 @@ impl Agent {
             self.watch_deadline(),
             self.restart_due,
             self.tcp_deadline(),
+            self.mtu_deadline(),
             self.patience_deadline(),
             self.nomination_deadline(),
         ])

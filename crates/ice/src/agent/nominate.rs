@@ -184,14 +184,20 @@ impl Agent {
         let (Some(route), Ok(path)) = (self.data_route(now), self.path.load()) else {
             return;
         };
-        if route != (path.via, path.framing) {
+        if route != (path.via, path.framing, path.datagram) {
             self.path.publish(Ok(route));
         }
     }
 
-    fn data_route(&self, now: Time) -> Option<(Via, Option<Framing>)> {
+    fn data_route(&self, now: Time) -> Option<(Via, Option<Framing>, u16)> {
         let generation = self.carrier()?;
-        let pair = generation.pairs.get(generation.selected?)?;
-        self.route(now, pair.socket, generation.remote_address(pair))
+        let id = generation.selected?;
+        let pair = generation.pairs.get(id)?;
+        let remote = generation.remote_address(pair);
+        let (via, framing) = self.route(now, pair.socket, remote)?;
+        let kind = generation.remotes[usize::from(pair.remote)].candidate.kind;
+        let path = (generation.number, id);
+        let datagram = self.longest_datagram(path, via, framing, remote, kind);
+        Some((via, framing, datagram))
     }
 }

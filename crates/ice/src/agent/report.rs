@@ -32,6 +32,7 @@ impl Agent {
             ice_state: self.state,
             selected_candidate_pair_id: selected,
             selected_candidate_pair_changes: self.selected_changes,
+            max_payload: self.path.load().ok().map(|path| path.max_payload()),
         })];
         for generation in core::iter::once(&self.current).chain(self.previous.as_deref()) {
             self.report(generation, received, timestamp, &mut stats);

@@ -48,8 +48,9 @@ impl Agent {
         let transaction = self.transactions[index].clone();
         let symmetric = self.sockets[usize::from(transaction.socket)].id == socket
             && plain(transaction.destination) == plain(remote);
-        let (Purpose::Check { generation, .. } | Purpose::Consent { generation, .. }) =
-            transaction.purpose
+        let (Purpose::Check { generation, .. }
+        | Purpose::Consent { generation, .. }
+        | Purpose::Probe { generation, .. }) = transaction.purpose
         else {
             if !symmetric {
                 shared.counters.asymmetric += 1;
@@ -80,12 +81,25 @@ impl Agent {
         if !symmetric {
             // RFC 8445 section 7.2.5.2.1.
             shared.counters.asymmetric += 1;
-            if let Purpose::Check { pair, nominate, .. } = transaction.purpose
-                && generation == self.current.number
-            {
-                self.check_failed(shared, now, pair, nominate);
+            match transaction.purpose {
+                Purpose::Check { pair, nominate, .. } if generation == self.current.number => {
+                    self.check_failed(shared, now, pair, nominate);
+                }
+                Purpose::Probe { pair, length, .. } => {
+                    self.probe_lost(shared, now, (generation, pair), length);
+                }
+                _ => {}
             }
             return;
+        }
+        if let Purpose::Probe {
+            generation,
+            pair,
+            length,
+        } = transaction.purpose
+        {
+            // An error says as well that it arrived, such as 420 of a peer that does not know PADDING.
+            self.probe_answered(shared, now, (generation, pair), length);
         }
         match message.class() {
             Class::SuccessResponse => {
@@ -112,6 +126,11 @@ impl Agent {
         | Purpose::Consent {
             generation,
             pair: id,
+        }
+        | Purpose::Probe {
+            generation,
+            pair: id,
+            ..
         }) = transaction.purpose
         else {
             return;
@@ -266,7 +285,10 @@ impl Agent {
                 Purpose::Check {
                     generation, pair, ..
                 }
-                | Purpose::Consent { generation, pair },
+                | Purpose::Consent { generation, pair }
+                | Purpose::Probe {
+                    generation, pair, ..
+                },
                 FORBIDDEN,
             ) => {
                 self.revoke_consent(shared, now, generation, pair);

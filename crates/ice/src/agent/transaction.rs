@@ -44,6 +44,12 @@ pub(super) enum Purpose {
     },
     /// A consent check (RFC 7675 section 5.1), sent once.
     Consent { generation: u32, pair: PairId },
+    /// A check of the selected pair that is as long as the length of this index: it tells whether the path takes that.
+    Probe {
+        generation: u32,
+        pair: PairId,
+        length: u8,
+    },
     /// A question to a STUN server, by the index of the gathering job.
     Gather { generation: u32, job: u16 },
 }

@@ -13,7 +13,7 @@ use crate::candidate::{
 };
 use crate::config::{
     AddressPolicy, AgentConfig, EngineConfig, ExternalAddress, InterfaceFilter, MdnsCandidates,
-    Mode, PortRange, StunServer, TcpCandidates, TemporaryAddresses, TurnServer, TurnTransport,
+    Mode, Mtu, PortRange, StunServer, TcpCandidates, TemporaryAddresses, TurnServer, TurnTransport,
 };
 use crate::dscp::Dscp;
 use crate::error::AgentError;
@@ -114,6 +114,7 @@ wire_struct!(AgentConfig {
     selection,
     patience,
     dscp,
+    mtu,
 });
 wire_struct!(StunServer { host, port });
 wire_struct!(TurnServer {
@@ -148,6 +149,7 @@ wire_struct!(ExternalAddress {
     replaces
 });
 wire_enum!(TemporaryAddresses { 0 = Preferred {}, 1 = Avoided {}, 2 = Both {} });
+wire_enum!(Mtu { 0 = Fixed { 0: length }, 1 = Discover { 0: longest } });
 wire_enum!(Mode { 0 = Full {}, 1 = Lite {} });
 wire_enum!(MdnsCandidates { 0 = Off {}, 1 = Resolve {}, 2 = Hide {} });
 wire_enum!(TcpCandidates { 0 = Off {}, 1 = Active {}, 2 = All {} });
@@ -254,6 +256,7 @@ wire_enum!(Event {
     6 = Nominated { 0: pair },
     7 = RoleChange { 0: role },
     8 = CandidateRemoved { 0: candidate },
+    9 = MaxPayloadChange { bytes: bytes },
 });
 wire_struct!(CandidateError {
     address,

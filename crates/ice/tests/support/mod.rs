@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use nilas_ice::{
     AgentConfig, AgentId, AgentMut, Application, Candidate, Command, Engine, EngineConfig, Event,
-    GatheringState, Handled, Input, Interface, Output, Parameters, Role, SocketId, State, Time,
-    Via,
+    GatheringState, Handled, Input, Interface, Output, Parameters, ResolveError, Role, SendError,
+    SocketId, State, Time, Via,
 };
 use nilas_stun::{Class, Key, MessageBuilder, Method, TransactionId};
 
@@ -35,7 +35,12 @@ impl Side {
     }
 
     pub fn with(config: AgentConfig, seed: u8, addresses: &[&str]) -> Self {
-        let mut engine = Engine::new(EngineConfig::default(), [seed; 32]);
+        let engine = Engine::new(EngineConfig::default(), [seed; 32]);
+        Self::on(engine, config, addresses)
+    }
+
+    /// With an agent on this engine.
+    pub fn on(mut engine: Engine, config: AgentConfig, addresses: &[&str]) -> Self {
         let addresses = addresses
             .iter()
             .map(|ip| ip.parse::<IpAddr>().expect("an address"))
@@ -114,6 +119,10 @@ pub struct Pair {
     pub hold: [bool; 2],
     /// Whether a datagram of this side is lost.
     pub lose: Lose,
+    /// What becomes of a datagram on its way.
+    pub alter: Box<dyn FnMut(&mut Packet)>,
+    /// The system sends no longer datagrams.
+    pub longest: usize,
 }
 
 impl Pair {
@@ -127,6 +136,8 @@ impl Pair {
             signals: [Vec::new(), Vec::new()],
             hold: [false; 2],
             lose: Box::new(|_, _| false),
+            alter: Box::new(|_| {}),
+            longest: usize::MAX,
         };
         for side in 0..2 {
             let parameters = pair.sides[side].agent().local_parameters();
@@ -167,7 +178,8 @@ impl Pair {
         true
     }
 
-    pub fn post(&mut self, side: usize, packet: Packet) {
+    pub fn post(&mut self, side: usize, mut packet: Packet) {
+        (self.alter)(&mut packet);
         self.sent.push((side, packet.clone()));
         if !(self.lose)(side, &packet) {
             let at = self.now + self.delay;
@@ -279,12 +291,21 @@ impl Pair {
     }
 
     fn poll(&mut self, side: usize, busy: &mut bool) -> Option<Time> {
-        let mut buffer = [0; 1280];
+        let mut buffer = [0; 2048];
         loop {
             let owner = &mut self.sides[side];
             match owner.engine.poll(self.now, &mut buffer) {
                 Output::Transmit(transmit) => {
                     owner.marks.insert(transmit.dscp.code());
+                    if transmit.size > self.longest {
+                        let refused = Input::SendError {
+                            socket: transmit.socket,
+                            remote: transmit.destination,
+                            error: SendError::TooLarge,
+                        };
+                        let _ = owner.engine.handle(self.now, refused);
+                        continue;
+                    }
                     let from = owner.sockets[&transmit.socket];
                     let bytes = buffer[..transmit.size].to_vec();
                     self.post(
@@ -336,6 +357,13 @@ impl Pair {
                 }
                 Output::Command(Command::CloseSocket(socket)) => {
                     owner.sockets.remove(&socket);
+                }
+                // A machine without IPv4 asks for the network's translator: there is none.
+                Output::Command(Command::Resolve { request, .. }) => {
+                    let result = Err(ResolveError::NotFound);
+                    let _ = owner
+                        .engine
+                        .handle(self.now, Input::Resolved { request, result });
                 }
                 Output::Command(other) => panic!("not expected here: {other:?}"),
                 Output::Idle(deadline) => return deadline,

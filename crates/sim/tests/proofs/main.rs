@@ -20,6 +20,7 @@ mod mux;
 mod names;
 mod nat;
 mod network;
+mod path_mtu;
 mod relay;
 mod replay;
 mod restart;

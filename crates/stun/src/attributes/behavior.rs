@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 
-use crate::attribute::{AttributeError, AttributeType};
+use crate::attribute::{ATTRIBUTE_HEADER_LENGTH, AttributeError, AttributeType};
 use crate::builder::{BuildError, MessageBuilder};
 use crate::message::Message;
 
@@ -106,6 +106,19 @@ impl MessageBuilder<'_> {
     /// No room, or behind the integrity.
     pub fn response_port(&mut self, port: u16) -> Result<&mut Self, BuildError> {
         self.write_fixed(AttributeType::RESPONSE_PORT, port.to_be_bytes())
+    }
+
+    /// Adds PADDING for a probe of the path (RFC 8899 section 4.1): as long as the buffer has room for, but for so many bytes for what follows, such as the integrity. Both
+    /// are counted in steps of four bytes.
+    ///
+    /// # Errors
+    /// As of [`padding`](Self::padding).
+    pub fn padding_before(&mut self, reserved: usize) -> Result<&mut Self, BuildError> {
+        let room = self.room().saturating_sub(reserved) & !3;
+        let length = room
+            .checked_sub(ATTRIBUTE_HEADER_LENGTH)
+            .ok_or(BuildError::BufferTooSmall)?;
+        self.padding(length)
     }
 
     /// Adds PADDING of `length` zero bytes.
