@@ -196,3 +196,43 @@ pub(super) fn asked(bytes: &[u8]) -> Vec<String> {
         .map(|question| question.qname.to_string())
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Anybody on the link may send anything: packets with bytes changed, cut off and added are read or refused.
+    #[test]
+    fn packets_of_strangers_are_read_or_refused() {
+        const NAME: &str = "9b36eaac-bb2e-49bb-bb78-21c41c499900.local";
+        let addresses = ["192.0.2.1", "2001:db8::1"].map(|text| text.parse().expect("an address"));
+        let whole = [
+            question(NAME).expect("room"),
+            response(NAME, addresses[0], 120, None).expect("room"),
+            response(NAME, addresses[1], 10, Some(7)).expect("room"),
+            response_of(NAME, &addresses, 120),
+        ];
+        let seed = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut state = seed;
+        let mut next = |below: usize| {
+            // xorshift
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % below as u64) as usize
+        };
+        for round in 0..20_000 {
+            let mut packet = whole[next(whole.len())].clone();
+            for _ in 0..=next(4) {
+                let at = next(packet.len());
+                packet[at] = next(256) as u8;
+            }
+            packet.truncate(packet.len() - next(2) * next(packet.len()));
+            packet.extend((0..next(2) * next(40)).map(|n| n as u8));
+            let (told, asked) = (answers(&packet, 4), query(&packet, 4));
+            let is_bounded = told.len() <= 4
+                && asked.is_none_or(|asked| asked.asked.len() <= 4 && asked.known.len() <= 4);
+            assert!(is_bounded, "seed {seed}, round {round}");
+        }
+    }
+}
