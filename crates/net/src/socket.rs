@@ -277,7 +277,15 @@ impl UdpSocket {
             .with_addr(&address)
             .with_buffers(&buffers)
             .with_control(control.bytes());
-        SockRef::from(&self.io).sendmsg(&message, 0).map(drop)
+        let socket = SockRef::from(&self.io);
+        match socket.sendmsg(&message, 0) {
+            // As in `try_send`: it is about one before.
+            Err(error) if self.remote.is_some() && is_reported(&error) => {
+                socket.sendmsg(&message, 0)
+            }
+            done => done,
+        }
+        .map(drop)
     }
 
     #[cfg(not(target_os = "linux"))]

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use console::Style;
+use nilas_net::dns::ServerTransport;
+use nilas_stun::uri::TurnUri;
 use serde::Serialize;
 
 use super::probe::{Outcome, Row, Way};
@@ -20,6 +22,9 @@ pub(super) struct Report {
 pub(super) struct ServerReport {
     pub(super) url: String,
     pub(super) ok: bool,
+    /// The URL asks for TLS, and it works only without.
+    #[serde(skip)]
+    lacks_tls: bool,
     /// Why nothing was tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
@@ -62,10 +67,14 @@ struct RelayReport {
 }
 
 impl ServerReport {
-    pub(super) fn of(url: String, rows: &[Row]) -> Self {
+    /// A URL that asks for TLS is judged by TLS and DTLS: that the server relays without is no comfort to whoever has it.
+    pub(super) fn of(uri: &TurnUri, rows: &[Row]) -> Self {
+        let asked = |row: &&Row| !uri.secure || is_secure(row.transport);
+        let works = rows.iter().filter(asked).any(Row::works);
         Self {
-            url,
-            ok: rows.iter().any(Row::works) && !rows.iter().any(Row::fails),
+            url: uri.to_string(),
+            ok: works && !rows.iter().any(Row::fails),
+            lacks_tls: !works && rows.iter().any(Row::works),
             reason: None,
             transports: rows.iter().map(TransportReport::of).collect(),
         }
@@ -75,6 +84,7 @@ impl ServerReport {
         Self {
             url,
             ok: false,
+            lacks_tls: false,
             reason: Some(reason),
             transports: Vec::new(),
         }
@@ -109,6 +119,9 @@ impl ServerReport {
             let families = families.join(" and ").replace("ipv", "IPv");
             format!("it works over {}, and relays {families}", listed(&works))
         };
+        if self.lacks_tls {
+            text.push_str(", but not over TLS or DTLS, which its URL asks for");
+        }
         let failed = self.transports.iter().find(|row| row.outcome == "fails");
         // Where nothing works and nothing was asked for by name, why the first did not is what helps.
         let first = works.is_empty().then(|| self.transports.first()).flatten();
@@ -121,6 +134,10 @@ impl ServerReport {
         }
         text
     }
+}
+
+const fn is_secure(transport: ServerTransport) -> bool {
+    matches!(transport, ServerTransport::Tls | ServerTransport::Dtls)
 }
 
 impl TransportReport {
@@ -257,7 +274,47 @@ fn listed(names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::probe::Allocated;
     use super::*;
+
+    #[test]
+    fn a_url_that_asks_for_tls_is_judged_by_tls() {
+        let row = |transport, works| Row {
+            transport,
+            address: SocketAddr::from(([192, 0, 2, 1], 3478)),
+            outcome: match works {
+                true => Outcome::Allocated(Allocated {
+                    connect: Duration::ZERO,
+                    allocate: Duration::ZERO,
+                    mapped: None,
+                    relays: Vec::new(),
+                }),
+                false => Outcome::Unavailable {
+                    reason: "nobody answers".into(),
+                },
+            },
+        };
+        let plain: TurnUri = "turn:a.example".parse().expect("a URI");
+        let secure: TurnUri = "turns:a.example".parse().expect("a URI");
+        let judged = |uri, udp, tls| {
+            let rows = [
+                row(ServerTransport::Udp, udp),
+                row(ServerTransport::Tls, tls),
+            ];
+            ServerReport::of(uri, &rows)
+        };
+        for (uri, udp, tls, ok) in [
+            (&secure, true, false, false),
+            (&secure, false, true, true),
+            (&secure, false, false, false),
+            (&plain, true, false, true),
+        ] {
+            let report = judged(uri, udp, tls);
+            assert_eq!(report.ok, ok, "{uri} {udp} {tls}");
+            let says_so = report.verdict().contains("which its URL asks for");
+            assert_eq!(says_so, udp && !ok, "{uri} {udp} {tls}");
+        }
+    }
 
     #[test]
     fn numbers_and_lists_read_well() {

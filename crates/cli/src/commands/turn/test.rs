@@ -15,10 +15,9 @@ pub(super) fn run(arguments: &TurnTest) -> Result<(), Failure> {
         let client = targets::client(&arguments.trust)?;
         let mut servers = Vec::new();
         for target in &targets {
-            let url = target.uri.to_string();
             let server = match probe::all(&client, target, arguments.count).await {
-                Ok(rows) => ServerReport::of(url, &rows),
-                Err(error) => ServerReport::unreachable(url, error.to_string()),
+                Ok(rows) => ServerReport::of(&target.uri, &rows),
+                Err(error) => ServerReport::unreachable(target.uri.to_string(), error.to_string()),
             };
             if !arguments.json {
                 for line in lines(&server) {
