@@ -209,6 +209,26 @@ fn a_wrong_password_is_refused_and_not_tried_for_ever() {
     assert_eq!(peer.client.deadline(), None);
 }
 
+/// RFC 8656 section 7.4: a quota (486) or a full server (508) ends the transaction, and the client does not press it.
+#[test]
+fn a_refusal_is_told_with_its_code_and_nothing_is_asked_again() {
+    let mut no_quota = config();
+    no_quota.max_allocations_per_user = 0;
+    let mut full = config();
+    full.max_allocations = 0;
+    for (server, wanted) in [(no_quota, 486), (full, 508)] {
+        let mut bench = Bench::new(server);
+        let mut peer = Peer::new("secret of ann", Families::V4);
+        peer.pass(&mut bench, Duration::from_secs(600));
+        let [ClientEvent::Failed(Failure::Refused { code, .. })] = peer.events[..] else {
+            panic!("{:?}", peer.events);
+        };
+        assert_eq!(code, wanted);
+        assert_eq!(peer.requests.len(), 2, "after the challenge one more");
+        assert_eq!(peer.client.deadline(), None);
+    }
+}
+
 #[test]
 fn data_goes_by_indications_first_and_by_a_channel_then() {
     let (mut bench, mut peer) = allocated(config());
