@@ -182,7 +182,9 @@ impl World {
     /// What a host's resolver knows of a name. Behind a translator to IPv4 it is a DNS64 (RFC 6147).
     fn resolve(&self, node: NodeId, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
         let addresses = self.names.get(name).ok_or(ResolveError::NotFound)?;
-        let first = self.node(node).attachments.first();
+        // An interface that is gone leads to no resolver.
+        let mut attachments = self.node(node).attachments.iter();
+        let first = attachments.find(|attachment| !attachment.addresses.is_empty());
         Ok(match first {
             Some(attachment) => self.synthesized(attachment.realm, addresses),
             None => addresses.clone(),

@@ -278,12 +278,15 @@ impl World {
         Ok(realm)
     }
 
-    /// Switches a router off and on again: it forgets every mapping and flow. It takes no time; to leave it off for
-    /// a while see [`set_up`](Self::set_up).
+    /// Switches a router off and on again: it forgets every mapping and flow; or a TURN server, which forgets every
+    /// allocation. It takes no time; to leave it off for a while see [`set_up`](Self::set_up).
     ///
     /// # Panics
-    /// If the node is not a router.
+    /// If the node is neither.
     pub fn reboot(&mut self, router: NodeId) {
+        if matches!(self.node(router).kind, NodeKind::TurnServer(_)) {
+            return self.reboot_turn(router);
+        }
         let state = self.router_mut(router);
         state.nats.iter_mut().for_each(NatState::reboot);
         state.firewall.reboot();

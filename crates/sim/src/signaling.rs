@@ -1,8 +1,11 @@
 //! Signaling: how the descriptions of two agents reach each other.
 
+use core::net::IpAddr;
 use core::time::Duration;
 
-use nilas_ice::{Candidate, Event, GatheringState, Parameters};
+use nilas_ice::{
+    Candidate, CandidateAddress, CandidateType, Event, GatheringState, Parameters, Transport,
+};
 
 use crate::agents::Agent;
 
@@ -13,6 +16,49 @@ use crate::agents::Agent;
 pub struct Signaling {
     delay: Duration,
     trickle: bool,
+    disguise: Disguise,
+}
+
+/// What peers that are others than ours would tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Disguise {
+    /// No renomination and no continual gathering.
+    pub(crate) plain: bool,
+    /// Names in place of the addresses of host candidates.
+    pub(crate) names: bool,
+}
+
+impl Disguise {
+    fn put_on(self, signal: &mut Signal) {
+        match signal {
+            Signal::Parameters(parameters) if self.plain => {
+                let extensions = ["renomination", "continual"];
+                parameters
+                    .options
+                    .retain(|option| !extensions.contains(&&**option));
+            }
+            Signal::Candidate(candidate) | Signal::CandidateRemoved(candidate) if self.names => {
+                // As browsers do, which have no TCP candidates that others could reach.
+                let is_host = candidate.kind == CandidateType::Host;
+                if let Some(address) = candidate.ip_address()
+                    && is_host
+                    && candidate.transport == Transport::Udp
+                {
+                    candidate.address = CandidateAddress::Name {
+                        name: name_of(address.ip()).into(),
+                        port: address.port(),
+                    };
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The name that stands for an address.
+pub(crate) fn name_of(address: IpAddr) -> String {
+    let plain = address.to_string().replace(['.', ':'], "-");
+    format!("{plain}.local")
 }
 
 impl Signaling {
@@ -21,6 +67,10 @@ impl Signaling {
         Self {
             delay,
             trickle: true,
+            disguise: Disguise {
+                plain: false,
+                names: false,
+            },
         }
     }
 
@@ -29,7 +79,14 @@ impl Signaling {
         Self {
             delay,
             trickle: false,
+            ..Self::trickled(delay)
         }
+    }
+
+    /// The same between peers that tell something else.
+    pub(crate) const fn disguised(mut self, disguise: Disguise) -> Self {
+        self.disguise = disguise;
+        self
     }
 }
 
@@ -82,7 +139,8 @@ impl Channel {
         }
     }
 
-    pub(crate) fn push(&mut self, signal: Signal) {
+    pub(crate) fn push(&mut self, mut signal: Signal) {
+        self.signaling.disguise.put_on(&mut signal);
         match signal {
             Signal::Parameters(_) => self.complete = false,
             Signal::EndOfCandidates => self.complete = true,

@@ -97,6 +97,7 @@ impl TurnServer {
 #[derive(Debug)]
 pub(crate) struct TurnNode {
     server: Server,
+    config: Arc<ServerConfig>,
     addresses: Vec<IpAddr>,
     relays: BTreeMap<RelayId, SocketAddr>,
     reserved: BTreeMap<[u8; 8], SocketAddr>,
@@ -202,16 +203,11 @@ impl World {
         config.peer_rule.host = addresses.to_vec();
         config.peer_rule.relay = addresses.to_vec();
         config.peer_rule.relay_ports = Some(RELAY_PORTS);
-        let mut random = self.random_of_next_node();
-        let mut seed = || {
-            let mut seed = [0; 32];
-            random.fill_bytes(&mut seed);
-            seed
-        };
-        let common = Common::new(seed(), UNIX_TIME_AT_START, 1);
-        let server = Server::new(Arc::new(config), common, WorkerId(0), seed());
+        let (config, mut random) = (Arc::new(config), self.random_of_next_node());
+        let server = fresh(Arc::clone(&config), &mut random);
         let node = self.add_node(NodeKind::TurnServer(Box::new(TurnNode {
             server,
+            config,
             addresses: addresses.to_vec(),
             relays: BTreeMap::new(),
             reserved: BTreeMap::new(),
@@ -466,10 +462,39 @@ impl World {
         }
     }
 
+    /// A server that was switched off and on again knows nobody any more.
+    pub(crate) fn reboot_turn(&mut self, node: NodeId) {
+        let now = self.now();
+        let turn = self.turn_mut(node);
+        turn.server = fresh(Arc::clone(&turn.config), &mut turn.random);
+        let relays = core::mem::take(&mut turn.relays).into_values();
+        let reserved = core::mem::take(&mut turn.reserved).into_values();
+        let (sockets, streams) = (relays.chain(reserved), core::mem::take(&mut turn.streams));
+        let sockets: Vec<_> = sockets.collect();
+        for address in sockets {
+            self.node_mut(node).sockets.close(address);
+        }
+        for id in streams.into_keys() {
+            self.node_mut(node).tcp.close(now, id);
+        }
+        self.settle_tcp(node);
+        self.settle_turn(node);
+    }
+
     fn turn_mut(&mut self, node: NodeId) -> &mut TurnNode {
         match &mut self.node_mut(node).kind {
             NodeKind::TurnServer(turn) => turn,
             _ => panic!("{node} is not a TURN server"),
         }
     }
+}
+
+fn fresh(config: Arc<ServerConfig>, random: &mut ChaCha8Rng) -> Server {
+    let mut seed = || {
+        let mut seed = [0; 32];
+        random.fill_bytes(&mut seed);
+        seed
+    };
+    let common = Common::new(seed(), UNIX_TIME_AT_START, 1);
+    Server::new(config, common, WorkerId(0), seed())
 }

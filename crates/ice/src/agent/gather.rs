@@ -18,7 +18,7 @@ use crate::candidate::{
 use crate::config::StunServer;
 use crate::event::{CandidateError, Event, GatheringState, State};
 use crate::ids::{RequestId, SocketId};
-use crate::io::{BindError, Command, ResolveError};
+use crate::io::{BindError, Command, Interface, ResolveError};
 use crate::shared::Shared;
 use nilas_turn::Time;
 
@@ -119,11 +119,18 @@ impl Agent {
         self.interfaces_seen = false;
         self.ask_for_translator(shared);
         if let Some(interfaces) = &shared.interfaces {
-            for socket in self.sockets.iter_mut().filter(|own| own.relay.is_none()) {
-                let ip = socket.address.ip();
-                socket.usable = interfaces
-                    .iter()
-                    .any(|interface| interface.addresses.contains(&ip));
+            for index in 0..self.sockets.len() {
+                let own = self.sockets[index];
+                let ip = own.address.ip();
+                // An address that came back has had another socket since.
+                let replaced = |other: &Socket| {
+                    other.usable && other.duty == own.duty && other.address.ip() == ip
+                };
+                let is_there = |interface: &Interface| interface.addresses.contains(&ip);
+                if own.relay.is_none() {
+                    self.sockets[index].usable = interfaces.iter().any(is_there)
+                        && (own.usable || !self.sockets.iter().any(replaced));
+                }
             }
         }
         for socket in 0..self.sockets.len() as u16 {

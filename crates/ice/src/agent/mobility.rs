@@ -56,6 +56,8 @@ impl Agent {
             self.carrier_is_gone(shared, now, *socket);
         }
         self.unregister_names(shared, &lost);
+        // The prefix was that of the network before.
+        self.ask_for_translator(shared);
         // Every candidate keeps its place in the generation, of which a restart makes a new one.
         let in_place = self.is_continual() && self.current.locals.len() < MAX_LOCALS / 2;
         if self.gathering == GatheringState::Gathering {
@@ -108,7 +110,7 @@ impl Agent {
     }
 
     /// Gathers on the addresses that appeared, within the same generation.
-    fn gather_more(&mut self, shared: &mut Shared) {
+    pub(super) fn gather_more(&mut self, shared: &mut Shared) {
         self.gathering = GatheringState::Gathering;
         self.current.local_ended = false;
         self.emit(

@@ -8,6 +8,7 @@
 //! 2 s, and 2 s while candidates may still come. A relay answers at the first check, whereas NATs open only
 //! once both sides have sent; and data flows meanwhile.
 
+use core::cmp::Reverse;
 use core::time::Duration;
 
 use nilas_turn::client::Framing;
@@ -93,7 +94,7 @@ impl Agent {
         let better = generation
             .pairs
             .iter()
-            .filter(|(id, pair)| *id != best_id && pair.is_open() && pair.priority > best.priority);
+            .filter(|(id, pair)| *id != best_id && pair.is_open() && self.is_better(pair, best));
         let mut at = Time::ZERO;
         let relayed = self.is_relayed(best);
         let patience = if relayed {
@@ -125,6 +126,13 @@ impl Agent {
             }
         }
         Some(at)
+    }
+
+    /// In the order of the [policy](crate::selection): what a network costs goes first. A better pair that is not waited
+    /// for here would be worth another nomination, or a restart, as soon as it is valid.
+    fn is_better(&self, pair: &Pair, than: &Pair) -> bool {
+        let rank = |pair: &Pair| (Reverse(self.network_cost(pair)), pair.priority);
+        rank(pair) > rank(than)
     }
 
     fn is_relayed(&self, pair: &Pair) -> bool {

@@ -41,7 +41,9 @@ impl Agent {
             if ufrag || pwd {
                 return Err(AgentError::PartialRestart);
             }
-            let stale = self.state == State::Failed;
+            // It has failed with what it was told, and not before that.
+            let gave_up = self.current.patience_ends.is_some_and(|at| at <= now);
+            let stale = self.state == State::Failed && gave_up;
             if self.current.exchanged || !self.current.by_own_restart || stale {
                 // The peer restarts: this side's answer is a generation of its own.
                 let local = fresh_credentials(shared, self.id.0.slot);
@@ -71,6 +73,10 @@ impl Agent {
             lite: parameters.lite,
         });
         self.current.answers_due = self.current.answers_due.saturating_sub(1);
+        if self.current.number > 0 {
+            // What had ended before are the candidates of an older generation: after a restart the parameters come first.
+            self.current.remote_ended = false;
+        }
         // RFC 8445 section 6.1.1: beside a lite agent, which sends no checks, the full one controls. Of two lite ones
         // each keeps the role it was given.
         let controlling = match (self.lite, parameters.lite) {

@@ -147,13 +147,8 @@ impl Agent {
             true if suspected || stale => Liveness::Suspected,
             true => Liveness::Alive,
         };
-        // Two lite agents choose by the same formula, or they do not meet (RFC 8445 section 8.2).
-        let network_cost = match self.lite {
-            true => 0,
-            false => self.sockets[usize::from(pair.socket)].network_cost + network_cost(remote),
-        };
         Some(Contender {
-            network_cost,
+            network_cost: self.network_cost(pair),
             round_trip: pair.smoothed_round_trip(),
             loss: pair.loss_percent(),
             age: pair.age(now),
@@ -161,6 +156,16 @@ impl Agent {
             nominated: pair.nominated,
             ..Contender::new(local.kind, remote.kind, pair.priority)
         })
+    }
+
+    /// What the networks of both ends cost together.
+    pub(super) fn network_cost(&self, pair: &Pair) -> u16 {
+        // Two lite agents choose by the same formula, or they do not meet (RFC 8445 section 8.2).
+        if self.lite {
+            return 0;
+        }
+        let remote = &self.current.remotes[usize::from(pair.remote)].candidate;
+        self.sockets[usize::from(pair.socket)].network_cost + network_cost(remote)
     }
 
     /// Whether data may go here: not where it died, until it has answered some time later. That time is longer

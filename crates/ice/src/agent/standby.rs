@@ -450,7 +450,7 @@ impl Agent {
             return;
         }
         // One that the peer has not answered yet stands.
-        if !self.current.exchanged && self.previous.is_some() {
+        if self.current.remote.is_none() && self.previous.is_some() {
             return;
         }
         self.restart_after = now + RESTART_INTERVAL * (1 << self.restarts.min(6));

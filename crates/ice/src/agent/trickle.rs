@@ -33,7 +33,12 @@ impl Agent {
             return Err(AgentError::UnusableCandidate);
         }
         if self.current.remote_ended && !self.is_continual() {
-            return Err(AgentError::AfterEndOfCandidates);
+            // What is told again is nothing new.
+            let tcp = matches!(candidate.transport, Transport::Tcp(_));
+            return match address.and_then(|address| self.current.remote_at(address, tcp)) {
+                Some(_) => Ok(()),
+                None => Err(AgentError::AfterEndOfCandidates),
+            };
         }
         self.current.remote_ended = false;
         if let Some(remote) = self

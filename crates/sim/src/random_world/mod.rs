@@ -1,16 +1,22 @@
 //! Sessions in random worlds, and what must hold in every one of them.
 //!
-//! A seed is a world: two peers with one to three interfaces behind NATs, links with delay, jitter, loss and
-//! duplication, early and late signaling, and what happens to them later. [`check`] builds it, runs it, and looks
-//! at what must hold. A failure is made as small as it goes, and tells its seed.
+//! A seed is a world: two peers, full or lite, with one to three interfaces of IPv4, IPv6 or both, behind NATs, firewalls
+//! and translators, maybe without UDP; links with delay, jitter, loss and duplication; early and late signaling, and names in
+//! place of addresses; STUN and relays; and what happens later: restarts, also of both and in a row, interfaces that are lost,
+//! come back, move or cost something else, machines that sleep or are unplugged, NATs and servers that forget. [`check`]
+//! builds it, runs it, and looks at what must hold. A failure is made as small as it goes, and tells its seed.
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `plan` | the world as data: drawn from a seed, and made smaller |
-//! | `oracle` | which paths exist, by reasoning about the NATs alone |
-//! | `run` | the world, built and run |
+//! | `plan` | the world as data, and made smaller |
+//! | `dice` | a plan drawn from a seed |
+//! | `oracle` | which paths exist, by reasoning about the networks alone |
+//! | `network` | a plan's network, built |
+//! | `run` | the world, run |
 //! | `rules` | what must hold |
 
+mod dice;
+mod network;
 mod oracle;
 mod plan;
 mod rules;
@@ -30,6 +36,10 @@ pub struct Seen {
     pub failed: u64,
     /// Paths that were lost or given up on purpose, after which the session was looked at again.
     pub disturbed: u64,
+    /// Times that a session was found on a relay.
+    pub relayed: u64,
+    /// Times that it was found on a connection between the peers (RFC 6544).
+    pub over_tcp: u64,
     /// Datagrams.
     pub packets: u64,
 }
@@ -39,6 +49,8 @@ impl core::ops::AddAssign for Seen {
         self.connected += other.connected;
         self.failed += other.failed;
         self.disturbed += other.disturbed;
+        self.relayed += other.relayed;
+        self.over_tcp += other.over_tcp;
         self.packets += other.packets;
     }
 }

@@ -5,11 +5,16 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::BTreeSet;
 
-use nilas_ice::{Event, PairState, Role, SelectedPair, State, Stats, Time};
+use nilas_ice::{
+    Candidate, CandidateAddress, CandidateType, Event, PairState, Role, SelectedPair, State, Stats,
+    Time, Transport,
+};
 use nilas_stun::{Class, Message, Method};
 
+use super::network::SERVER;
 use super::oracle::{self, Existence};
-use super::run::{Running, SERVER};
+use super::plan::{Names, Net, Servers};
+use super::run::Running;
 use crate::trace::{Fate, TracedPacket};
 
 /// A rule that was broken, and how.
@@ -54,8 +59,51 @@ pub(super) fn each_at_rest(running: &mut Running<'_>) -> Result<(), Rule> {
     Ok(())
 }
 
+/// Both peers are up in opposite roles, or both have failed and say why; whether they are up. Each may send by another path
+/// when what is there has changed, as long as it arrives.
+pub(super) fn each_connected(running: &mut Running<'_>, must: bool) -> Result<bool, Rule> {
+    // One side may have given up first: a restart brings the other to know it.
+    if !must {
+        each_at_rest(running)?;
+        if running.peers.iter().any(|peer| !running.world.is_up(*peer)) {
+            return Ok(false);
+        }
+    }
+    if !both_up(running, must)? {
+        return Ok(false);
+    }
+    roles_differ(running)?;
+    Ok(true)
+}
+
 /// Both peers are up on one pair in opposite roles, or both have failed and say why; whether they are up.
 pub(super) fn at_rest(running: &mut Running<'_>, must_connect: bool) -> Result<bool, Rule> {
+    if !both_up(running, must_connect)? {
+        return Ok(false);
+    }
+    let pairs = running
+        .peers
+        .map(|peer| running.world.selected_pair(peer).cloned());
+    let [Some(at_a), Some(at_b)] = pairs else {
+        return Err(Rule::new(
+            "a session that is up has a pair",
+            format!("{pairs:?}"),
+        ));
+    };
+    let [(local, remote), at_b] = [&at_a, &at_b].map(|pair| ends(running, pair));
+    // Where a wire loses what moves the data, one side may use the way by a relay or a connection that the other has left.
+    let plain = running.plan.is_calm() || !running.plan.has_detours();
+    hold(
+        (remote, local) == at_b || !plain,
+        "both sides end on one pair",
+        || format!("{:?} and {at_b:?}", (local, remote)),
+    )?;
+    roles_differ(running)?;
+    one_nomination(running)?;
+    Ok(true)
+}
+
+fn both_up(running: &mut Running<'_>, must_connect: bool) -> Result<bool, Rule> {
     let states = running.peers.map(|peer| running.world.state(peer));
     if states == [State::Failed; 2] {
         for peer in running.peers {
@@ -76,22 +124,10 @@ pub(super) fn at_rest(running: &mut Running<'_>, must_connect: bool) -> Result<b
         "both sides are up or neither is",
         || format!("{states:?}"),
     )?;
-    let pairs = running
-        .peers
-        .map(|peer| running.world.selected_pair(peer).cloned());
-    let [Some(at_a), Some(at_b)] = pairs else {
-        return Err(Rule::new(
-            "a session that is up has a pair",
-            format!("{pairs:?}"),
-        ));
-    };
-    let mirrored = ends(&at_a) == {
-        let (local, remote) = ends(&at_b);
-        (remote, local)
-    };
-    hold(mirrored, "both sides end on one pair", || {
-        format!("{:?} and {:?}", ends(&at_a), ends(&at_b))
-    })?;
+    Ok(true)
+}
+
+fn roles_differ(running: &mut Running<'_>) -> Result<(), Rule> {
     let roles = running
         .peers
         .map(|peer| running.world.with_agent(peer, |agent, _| agent.role()));
@@ -99,13 +135,18 @@ pub(super) fn at_rest(running: &mut Running<'_>, must_connect: bool) -> Result<b
         roles[0].is_ok() && roles[0] != roles[1],
         "the roles differ",
         || format!("{roles:?}"),
-    )?;
-    one_nomination(running)?;
-    Ok(true)
+    )
 }
 
-fn ends(pair: &SelectedPair) -> (Option<SocketAddr>, Option<SocketAddr>) {
-    (pair.local.ip_address(), pair.remote.ip_address())
+fn ends(running: &Running<'_>, pair: &SelectedPair) -> (Option<SocketAddr>, Option<SocketAddr>) {
+    let address = |candidate: &Candidate| match &candidate.address {
+        CandidateAddress::Ip(address) => Some(*address),
+        CandidateAddress::Name { name, port } => {
+            let ip = running.network.address_of(name)?;
+            Some(SocketAddr::new(ip, *port))
+        }
+    };
+    (address(&pair.local), address(&pair.remote))
 }
 
 fn one_nomination(running: &mut Running<'_>) -> Result<(), Rule> {
@@ -118,7 +159,7 @@ fn one_nomination(running: &mut Running<'_>) -> Result<(), Rule> {
             .iter()
             .filter(|stats| matches!(stats, Stats::CandidatePair(pair) if pair.nominated));
         let count = nominated.count();
-        hold(count == 1, "one nomination stands", || {
+        hold(count <= 1, "at most one nomination stands", || {
             format!("{count} at {peer:?}")
         })?;
     }
@@ -128,26 +169,32 @@ fn one_nomination(running: &mut Running<'_>) -> Result<(), Rule> {
 /// Nothing worse than the best existing kind stays selected. A lossy wire may have taken the better one's checks,
 /// and neither one that takes more than twice as long nor one that signaling brings late is waited for.
 pub(super) fn best_kind(running: &mut Running<'_>) -> Result<(), Rule> {
-    let delays = || running.plan.uplinks().map(|uplink| uplink.link.up.delay);
+    let plan = running.plan;
+    let delays = || plan.uplinks().map(|uplink| uplink.link.up.delay);
     let alike = delays().max() <= delays().min().map(|least| 2 * least);
-    let told_soon = running.plan.signaling_delay <= Duration::from_millis(100);
-    if !running.plan.is_calm() || !alike || !told_soon {
+    let told_soon = plan.signaling_delay <= Duration::from_millis(100);
+    if !plan.is_calm() || !alike || !told_soon || plan.names != Names::Addresses {
         return Ok(());
     }
+    direct_if_possible(running)?;
     for (number, peer) in running.peers.into_iter().enumerate() {
         let role = running.world.with_agent(peer, |agent, _| agent.role());
-        let [own, other] = [&running.plan.peers[number], &running.plan.peers[1 - number]];
+        let [own, other] = [&plan.peers[number], &plan.peers[1 - number]];
+        // What a network costs goes before the type, and so does IPv6.
+        let simple = plan
+            .uplinks()
+            .all(|uplink| uplink.cost == 0 && uplink.net == Net::V4);
         // The controlling side prefers the remote of the best type: the other's host candidates.
         let host_to_host = other
             .interfaces
             .iter()
-            .filter(|uplink| uplink.nats == [None, None])
+            .filter(|uplink| uplink.is_open())
             .any(|theirs| {
                 own.interfaces
                     .iter()
                     .any(|ours| oracle::path(ours, theirs) == Existence::Yes)
             });
-        if role != Ok(Role::Controlling) || !host_to_host {
+        if role != Ok(Role::Controlling) || !host_to_host || !simple {
             continue;
         }
         // By the address: a check that overtook signaling makes a host candidate peer-reflexive.
@@ -155,9 +202,34 @@ pub(super) fn best_kind(running: &mut Running<'_>) -> Result<(), Rule> {
             .world
             .selected_pair(peer)
             .and_then(|pair| pair.remote.ip_address());
-        let is_host = remote.is_some_and(|remote| running.is_own_address(1 - number, remote.ip()));
+        let is_host =
+            remote.is_some_and(|remote| running.network.is_own_address(1 - number, remote.ip()));
         hold(is_host, "the best kind is selected", || {
             format!("{remote:?}")
+        })?;
+    }
+    Ok(())
+}
+
+/// Neither a relay nor a connection stays selected where datagrams can go directly.
+fn direct_if_possible(running: &Running<'_>) -> Result<(), Rule> {
+    let plan = running.plan;
+    let possible = match oracle::direct(plan, &running.present) {
+        Existence::Yes => plan.names == Names::Addresses,
+        Existence::WithServers => plan.servers != Servers::None && plan.names != Names::Lost,
+        Existence::Perhaps | Existence::No => false,
+    };
+    if !possible || !plan.is_calm() || plan.uplinks().any(|uplink| uplink.cost > 0) {
+        return Ok(());
+    }
+    for peer in running.peers {
+        let pair = running.world.selected_pair(peer);
+        let is_direct = pair.is_none_or(|pair| {
+            ![pair.local.kind, pair.remote.kind].contains(&CandidateType::Relay)
+                && matches!(pair.local.transport, Transport::Udp)
+        });
+        hold(is_direct, "a direct path is preferred", || {
+            format!("{pair:?}")
         })?;
     }
     Ok(())
@@ -171,20 +243,28 @@ pub(super) fn data_arrives(running: &mut Running<'_>) -> Result<(), Rule> {
             running.world.trace().packets().len(),
             running.world.received(to).len(),
         );
-        for number in 0..5_u8 {
+        for number in 0..SENT {
             let payload = [b'd', b'a', b't', b'a', number];
             let sent = running.world.send(from, &payload);
+            if sent.is_err() && !running.plan.is_calm() && running.plan.has_detours() {
+                // A connection may just be opened anew.
+                return Ok(());
+            }
             hold(sent.is_ok(), "what is up can send", || format!("{sent:?}"))?;
         }
         running.world.run_for(Duration::from_secs(2));
+        let came = running.world.received(to).len() - came_before;
+        // By way of a relay or a connection it is hidden in something else.
         let data = |packet: &&TracedPacket| packet.payload.starts_with(b"data");
         let sent = running.world.trace().packets()[sent_before..]
             .iter()
             .filter(data);
-        let mut arrived = 0;
-        for packet in sent {
+        let (mut seen, mut arrived) = (false, 0);
+        for packet in sent.filter(|packet| packet.sender == from.node) {
             match packet.fate {
-                Fate::Delivered { .. } => arrived += 1,
+                // To the relay's own end of the path.
+                Fate::Delivered { .. } if packet.place != Some(to.node) => continue,
+                Fate::Delivered { .. } => (seen, arrived) = (true, arrived + 1),
                 Fate::Lost => {}
                 fate => {
                     let detail = format!("{} > {} {fate}", packet.source, packet.destination);
@@ -192,13 +272,21 @@ pub(super) fn data_arrives(running: &mut Running<'_>) -> Result<(), Rule> {
                 }
             }
         }
-        let came = running.world.received(to).len() - came_before;
-        hold(came == arrived, "data that arrives is handed over", || {
-            format!("{came} of {arrived}")
-        })?;
+        if seen {
+            hold(came == arrived, "data that arrives is handed over", || {
+                format!("{came} of {arrived}")
+            })?;
+        } else if running.plan.is_calm() {
+            hold(came == SENT.into(), "data that is relayed arrives", || {
+                format!("{came} of {SENT}")
+            })?;
+        }
     }
     Ok(())
 }
+
+/// Datagrams of data that are sent each way.
+const SENT: u8 = 5;
 
 /// RFC 8445 section 14.2: two new transactions are at least 5 ms apart. Consent checks, which are spread in time
 /// instead (RFC 7675 section 5.1), begin four seconds after the first pair is there.
@@ -234,15 +322,18 @@ pub(super) fn pacing(running: &Running<'_>) -> Result<(), Rule> {
 }
 
 fn request(packet: &TracedPacket) -> Option<Message<'_>> {
-    Message::parse(&packet.payload)
+    let datagram = Some(packet).filter(|packet| !packet.flow.is_tcp())?;
+    Message::parse(&datagram.payload)
         .ok()
         .filter(|message| message.class() == Class::Request)
 }
 
 /// How long idle peers are watched.
 const IDLE: Duration = Duration::from_secs(40);
+/// Requests by which an allocation is kept in so long, its permissions and channels with it.
+const UPKEEP: usize = 12;
 
-/// Idle peers send nothing but consent checks on their pair, answers, and keepalives to their server.
+/// Idle peers send nothing but consent checks on their pair, answers, keepalives to their server, and what keeps a relay.
 pub(super) fn silence(running: &mut Running<'_>) -> Result<(), Rule> {
     // RFC 8445 section 8.1.2: checks of better pairs that are under way may go on until they end.
     running.world.run_for(Duration::from_secs(45));
@@ -259,29 +350,39 @@ pub(super) fn silence(running: &mut Running<'_>) -> Result<(), Rule> {
         });
         let paths = kept.count();
         let (mut checks, mut keepalives) = (BTreeSet::new(), BTreeSet::new());
+        let (mut upkeep, mut segments) = (BTreeSet::new(), 0);
         for packet in &running.world.trace().packets()[from..] {
             if packet.sender != peer.node || packet.copy_of.is_some() {
                 continue;
             }
-            let message = Message::parse(&packet.payload)
-                .ok()
-                .filter(|message| message.method() == Method::BINDING);
-            let Some(message) = message else {
-                return Err(Rule::new("idle peers are silent", format!("{packet}")));
-            };
-            if message.class() == Class::Request {
-                let of = if packet.destination == SERVER {
-                    &mut keepalives
-                } else {
-                    &mut checks
-                };
-                of.insert(message.transaction_id());
+            if packet.flow.is_tcp() {
+                segments += 1;
+                continue;
             }
+            // What goes by way of the relay is the server's to send on, where it is counted as the peer's answers are.
+            let Ok(message) = Message::parse(&packet.payload) else {
+                hold(
+                    packet.destination.port() == SERVER.port(),
+                    "idle peers are silent",
+                    || format!("{packet}"),
+                )?;
+                segments += 1;
+                continue;
+            };
+            let id = message.transaction_id();
+            match (message.class(), message.method() == Method::BINDING) {
+                (Class::Request, true) if packet.destination == SERVER => keepalives.insert(id),
+                (Class::Request, true) => checks.insert(id),
+                (Class::Request, false) => upkeep.insert(id),
+                _ => continue,
+            };
         }
         // RFC 7675 section 5.1: a consent check every four to six seconds; one that was lost is not waited for.
         let most = if running.plan.is_calm() { 11 } else { 33 };
+        // Beside a plain peer a restart takes the data to a cheaper network, and begins with checks.
+        let restarts = running.plan.plain && running.plan.uplinks().any(|uplink| uplink.cost > 0);
         hold(
-            checks.len() <= most * paths,
+            checks.len() <= most * paths || restarts,
             "consent is checked at its pace",
             || format!("{} checks on {paths} paths", checks.len()),
         )?;
@@ -291,6 +392,17 @@ pub(super) fn silence(running: &mut Running<'_>) -> Result<(), Rule> {
             keepalives.len() <= 4 * sockets,
             "keepalives keep their pace",
             || format!("{} sent", keepalives.len()),
+        )?;
+        hold(
+            upkeep.len() <= UPKEEP * sockets,
+            "an allocation is kept with few requests",
+            || format!("{} sent", upkeep.len()),
+        )?;
+        // A check, an answer and an acknowledgement of each, and what keeps the allocation.
+        hold(
+            segments <= 4 * most * paths + 4 * UPKEEP * sockets,
+            "connections and relays carry what idle peers send",
+            || format!("{segments} segments and datagrams on {paths} paths"),
         )?;
     }
     Ok(())

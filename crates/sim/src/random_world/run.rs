@@ -1,108 +1,74 @@
-//! The world, built and run.
+//! The world, run.
 
-use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
-use nilas_ice::{AgentConfig, Event, State, Time};
+use nilas_ice::{CandidateType, Event, State, Time, Transport};
 
 use super::Seen;
-use super::oracle::{self, Existence};
-use super::plan::{Disturbance, Plan, Uplink};
+use super::network::Network;
+use super::oracle::{self, Existence, Present};
+use super::plan::{Disturbance, Names, Plan, Servers};
 use super::rules::{self, Rule};
 use crate::agents::Agent;
-use crate::link::Link;
-use crate::signaling::Signaling;
-use crate::world::{NodeId, Realm, World};
+use crate::signaling::{Disguise, Signaling};
+use crate::world::World;
 
 /// A plan's world, running.
 pub(super) struct Running<'a> {
     pub(super) plan: &'a Plan,
     pub(super) world: World,
+    pub(super) network: Network,
     pub(super) peers: [Agent; 2],
-    /// The NATs of each peer.
-    nats: [Vec<NodeId>; 2],
+    pub(super) present: Present,
 }
-
-/// The STUN server.
-pub(super) const SERVER: SocketAddr =
-    SocketAddr::new(IpAddr::V4(core::net::Ipv4Addr::new(198, 51, 100, 1)), 3478);
 
 /// Longer than a session can look for a path: the peer's delay, gathering, patience, a last check.
 const LIMIT: Duration = Duration::from_secs(150);
+/// Longer than a session can take to notice that its path is gone, and to find another or to give up.
+const AFTERMATH: Duration = Duration::from_secs(110);
+/// RFC 7675 section 5.1: consent lasts for 30 s; the NATs here remember for two minutes.
+const SHORT_ABSENCE: u64 = 20;
 
 pub(super) fn run(plan: &Plan) -> Result<Seen, Rule> {
     let mut running = Running::new(plan);
+    let running = &mut running;
     let mut seen = Seen::default();
     let begun = running.world.now();
     running.begin();
     running.settle(begun)?;
-    let must = must_connect(&running, begun);
-    let up = rules::at_rest(&mut running, must)?;
-    rules::pacing(&running)?;
+    let must = running.must_connect(begun);
+    let up = rules::at_rest(running, must)?;
+    rules::pacing(running)?;
     if up {
         seen.connected += 1;
-        rules::best_kind(&mut running)?;
-        rules::data_arrives(&mut running)?;
-        rules::silence(&mut running)?;
+        rules::best_kind(running)?;
+        rules::data_arrives(running)?;
+        rules::silence(running)?;
+        running.note_kind(&mut seen);
     } else {
         seen.failed += 1;
     }
-    if let Some(disturbance) = plan.disturbance {
+    for disturbance in &plan.later {
         seen.disturbed += 1;
         running.disturb(disturbance)?;
+        running.note_kind(&mut seen);
     }
-    rules::bounds(&mut running)?;
+    rules::bounds(running)?;
     seen.packets = running.world.trace().packets().len() as u64;
     Ok(seen)
-}
-
-/// Whether a path exists that this generation of both peers had what it takes to find.
-fn must_connect(running: &Running<'_>, since: Time) -> bool {
-    let deaf = running.peers.iter().any(|peer| {
-        let events = running.world.events(*peer).iter();
-        events
-            .filter(|(at, _)| *at >= since)
-            .any(|(_, event)| matches!(event, Event::CandidateError(_)))
-    });
-    match oracle::surest(running.plan) {
-        Existence::Yes => true,
-        // A lossy wire may have taken every answer of the server.
-        Existence::WithServers => running.plan.stun && !deaf,
-        Existence::Perhaps | Existence::No => false,
-    }
 }
 
 impl<'a> Running<'a> {
     fn new(plan: &'a Plan) -> Self {
         let mut world = World::new(plan.seed);
-        if plan.stun {
-            world.add_stun_server(Realm::INTERNET, SERVER, Link::new(Duration::from_millis(5)));
-        }
-        let mut nats = [Vec::new(), Vec::new()];
-        let peers = [0, 1].map(|peer| {
-            let mut host = None;
-            for (number, uplink) in plan.peers[peer].interfaces.iter().enumerate() {
-                let outermost = outermost(peer, number);
-                let (realm, address, link) = reach(&mut world, uplink, outermost, &mut nats[peer]);
-                match host {
-                    None => host = Some(world.add_host(realm, &[address], link)),
-                    Some(host) => world.add_interface(host, realm, &[address], link),
-                }
-            }
-            let mut config = AgentConfig::new(plan.peers[peer].role);
-            if plan.stun {
-                config.stun_servers.push(SERVER.into());
-            }
-            let host = host.expect("a plan's peer has an interface");
-            world
-                .add_agent(host, config)
-                .expect("a new engine has room")
-        });
+        let network = Network::build(plan, &mut world);
+        network.tell_names(plan, &mut world);
         Self {
             plan,
+            peers: network.peers,
+            present: [0, 1].map(|peer| vec![true; network.ports[peer].len()]),
             world,
-            peers,
-            nats,
+            network,
         }
     }
 
@@ -113,9 +79,13 @@ impl<'a> Running<'a> {
         } else {
             Signaling::all_at_once(self.plan.signaling_delay)
         };
+        let disguise = Disguise {
+            plain: self.plan.plain,
+            names: self.plan.names != Names::Addresses,
+        };
         let [a, b] = self.peers;
         self.world
-            .signal_between(a, b, signaling)
+            .signal_between(a, b, signaling.disguised(disguise))
             .expect("both are open");
         let mut order = [0, 1];
         order.sort_by_key(|peer| self.plan.peers[*peer].late);
@@ -132,140 +102,282 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Runs until both peers are at rest: nominated since then, or failed.
-    fn settle(&mut self, since: Time) -> Result<(), Rule> {
-        let peers = self.peers;
-        let rested = self.world.run_until(LIMIT, |world| {
-            peers.iter().all(|peer| {
-                world.state(*peer) == State::Failed
-                    || (world.is_up(*peer) && nominated_since(world, *peer, since))
-            })
+    /// Whether a path exists that this generation of both peers had what it takes to find.
+    fn must_connect(&self, since: Time) -> bool {
+        let deaf = self.peers.iter().any(|peer| {
+            let events = self.world.events(*peer).iter();
+            events
+                .filter(|(at, _)| *at >= since)
+                .any(|(_, event)| matches!(event, Event::CandidateError(_)))
         });
-        if rested.is_none() {
-            let states = peers.map(|peer| self.world.state(peer));
-            return Err(Rule::new(
-                "no dead state",
-                format!("{states:?} after {LIMIT:?}"),
-            ));
+        // Names lead where they lead.
+        let named = self.plan.names != Names::Addresses;
+        match oracle::surest(self.plan, &self.present) {
+            Existence::Yes => !named,
+            // A lossy wire may have taken every answer of the server.
+            Existence::WithServers => self.plan.servers != Servers::None && !deaf && !named,
+            Existence::Perhaps | Existence::No => false,
         }
-        // What is under way arrives, and a state that follows is told.
-        self.world.run_for(Duration::from_secs(2));
-        Ok(())
     }
 
-    fn disturb(&mut self, disturbance: Disturbance) -> Result<(), Rule> {
+    /// Runs until both peers are at rest: nominated since then, or failed; and no restart is under way.
+    fn settle(&mut self, since: Time) -> Result<(), Rule> {
+        let mut since = since;
+        for _ in 0..MOST_RESTARTS {
+            let peers = self.peers;
+            let rested = self.world.run_until(LIMIT, |world| {
+                peers.iter().all(|peer| {
+                    world.state(*peer) == State::Failed
+                        || (world.is_up(*peer) && nominated_since(world, *peer, since))
+                })
+            });
+            if rested.is_none() {
+                // The old path goes on where the restart has found none: RFC 8445 section 9.
+                return if self.rest().is_ok() {
+                    Ok(())
+                } else {
+                    Err(self.dead())
+                };
+            }
+            // What is under way arrives, and a state that follows is told.
+            let before = self.world.now();
+            self.world
+                .run_for(Duration::from_secs(2) + 2 * self.plan.signaling_delay);
+            let restarted = peers
+                .iter()
+                .any(|peer| restarted_since(&self.world, *peer, before));
+            if !restarted {
+                return self.rest();
+            }
+            since = before;
+        }
+        Err(Rule::new(
+            "restarts come to an end",
+            format!("{MOST_RESTARTS} in a row"),
+        ))
+    }
+
+    fn disturb(&mut self, disturbance: &Disturbance) -> Result<(), Rule> {
         let since = self.world.now();
-        let was_up = self.peers.iter().all(|peer| self.world.is_up(*peer));
+        let was_up = self.are_up();
+        let calm = self.plan.is_calm() && !self.plan.has_tcp();
+        let lasts = |seconds: u64| was_up && seconds < SHORT_ABSENCE && calm;
         match disturbance {
-            Disturbance::Restart(who) => {
-                self.restart(who);
-                self.settle(since)?;
-                let must = must_connect(self, since);
+            Disturbance::Restarts(restarts) => {
+                for (peer, after) in restarts {
+                    self.world.run_for(Duration::from_millis(*after));
+                    self.restart(*peer);
+                }
+                let last = self.world.now();
+                self.settle(last)?;
+                let must = self.must_connect(since);
                 rules::at_rest(self, must)?;
             }
             Disturbance::Away { peer, seconds } => {
-                self.world.set_up(self.peers[peer].node, false);
-                self.world.run_for(Duration::from_secs(seconds));
-                self.world.set_up(self.peers[peer].node, true);
-                // RFC 7675 section 5.1: consent lasts for 30 s; the NATs here remember for two minutes.
-                let back = was_up && seconds < 20 && self.plan.is_calm();
-                self.after_a_loss(back)?;
+                let seconds = &self.bounded(*seconds);
+                let must = lasts(*seconds);
+                self.world.set_up(self.peers[*peer].node, false);
+                self.world.run_for(Duration::from_secs(*seconds));
+                self.world.set_up(self.peers[*peer].node, true);
+                self.aftermath(must)?;
+            }
+            Disturbance::Sleep { peer, seconds } => {
+                let seconds = &self.bounded(*seconds);
+                let must = lasts(*seconds);
+                let agent = self.peers[*peer];
+                self.world.hold_signals(self.peers[1 - *peer]);
+                self.world.suspend(agent.node);
+                self.world.run_for(Duration::from_secs(*seconds));
+                self.world.resume(agent.node);
+                self.world.release_signals(self.peers[1 - *peer]);
+                self.aftermath(must)?;
             }
             Disturbance::Reboot { peer } => {
-                for nat in self.nats[peer].clone() {
+                for nat in self.network.nats[*peer].clone() {
                     self.world.reboot(nat);
                 }
-                self.world.run_for(Duration::from_secs(70));
-                // The side behind the NAT is answered at its new address, while the other's checks go to the old
-                // one: RFC 8445 leaves it at that until somebody restarts.
-                rules::each_at_rest(self)?;
-                let since = self.world.now();
-                self.restart([true, false]);
-                self.settle(since)?;
-                // The other side's NAT may remember a session with what is now another mapping's port.
-                let must = oracle::surest(self.plan) == Existence::Yes;
-                rules::at_rest(self, must)?;
+                self.follow_the_nat()?;
+            }
+            Disturbance::Renumber { peer } => {
+                self.network.renumber(&mut self.world, *peer);
+                self.follow_the_nat()?;
+            }
+            Disturbance::Lose {
+                peer,
+                interface,
+                seconds,
+            } => {
+                self.network.lose(&mut self.world, *peer, *interface);
+                self.present[*peer][*interface] = false;
+                if let Some(seconds) = seconds {
+                    self.world.run_for(Duration::from_secs(*seconds));
+                    self.plug_in(*peer, *interface, false);
+                }
+                let must = self.must_move(was_up, since);
+                self.aftermath(must)?;
+            }
+            Disturbance::Move { peer, interface } => {
+                self.plug_in(*peer, *interface, true);
+                let must = self.must_move(was_up, since);
+                self.aftermath(must)?;
+            }
+            Disturbance::Cost {
+                peer,
+                interface,
+                cost,
+            } => {
+                if self.present[*peer][*interface] {
+                    let node = self.peers[*peer].node;
+                    self.world.set_interface_cost(node, *interface, *cost);
+                }
+                self.aftermath(was_up)?;
+            }
+            Disturbance::ServerAway { seconds } => {
+                let must = lasts(*seconds);
+                if let Some(server) = self.network.server {
+                    self.world.set_up(server, false);
+                    self.world.run_for(Duration::from_secs(*seconds));
+                    self.world.set_up(server, true);
+                }
+                self.aftermath(must)?;
+            }
+            Disturbance::ServerReboot => {
+                if let (Servers::Turn(_), Some(server)) = (self.plan.servers, self.network.server) {
+                    self.world.reboot(server);
+                }
+                // A relay may have been the cheapest way.
+                let free = self.plan.uplinks().all(|uplink| uplink.cost == 0);
+                self.aftermath(was_up && calm && free)?;
             }
         }
-        if self.peers.iter().all(|peer| self.world.is_up(*peer)) {
+        // Where a wire loses what is told, a peer may send to where the other was a while ago.
+        if self.are_up() && self.plan.is_calm() {
             rules::data_arrives(self)?;
         }
         Ok(())
     }
 
-    /// A path may be gone: the session comes back or says why not, and then a restart brings it back.
-    fn after_a_loss(&mut self, must_stay: bool) -> Result<(), Rule> {
-        self.world.run_for(Duration::from_secs(70));
-        if rules::at_rest(self, must_stay)? {
+    /// What a connection has not delivered comes late, which keeps up consent on one side longer than on the other: here no
+    /// peer is away for longer than consent lasts where there are connections.
+    fn bounded(&self, seconds: u64) -> u64 {
+        match self.plan.has_tcp() {
+            true => seconds.min(SHORT_ABSENCE),
+            false => seconds,
+        }
+    }
+
+    /// Whether the session, whose interfaces have changed, has to find its way by itself.
+    fn must_move(&self, was_up: bool, since: Time) -> bool {
+        was_up && self.plan.is_calm() && !self.plan.has_tcp() && self.must_connect(since)
+    }
+
+    /// The path may be gone: the session comes back or says why not, and then a restart brings it back.
+    fn aftermath(&mut self, must: bool) -> Result<(), Rule> {
+        self.world.run_for(AFTERMATH);
+        self.rest()?;
+        if rules::each_connected(self, must)? {
             return Ok(());
         }
+        self.come_back()
+    }
+
+    fn come_back(&mut self) -> Result<(), Rule> {
         let since = self.world.now();
-        self.restart([true, false]);
+        self.restart(0);
         self.settle(since)?;
-        let must = must_connect(self, since);
+        let must = self.must_connect(since) && !self.plan.has_tcp();
+        // Where no path is left, a side may hold on to the path of before for longer than the other.
+        rules::each_connected(self, must).map(|_| ())
+    }
+
+    /// Runs on until each peer is up or has failed: both may have begun something new late.
+    fn rest(&mut self) -> Result<(), Rule> {
+        let peers = self.peers;
+        let rests = |state: State| state.is_up() || state == State::Failed;
+        let rested = self.world.run_until(LIMIT, |world| {
+            peers.iter().all(|peer| rests(world.state(*peer)))
+        });
+        match rested {
+            Some(_) => Ok(()),
+            None => Err(self.dead()),
+        }
+    }
+
+    fn dead(&self) -> Rule {
+        let states = self.peers.map(|peer| self.world.state(peer));
+        Rule::new("no dead state", format!("{states:?} after {LIMIT:?}"))
+    }
+
+    fn follow_the_nat(&mut self) -> Result<(), Rule> {
+        self.world.run_for(AFTERMATH);
+        // The side behind the NAT is answered at its new address, while the other's checks go to the old
+        // one: RFC 8445 leaves it at that until somebody restarts.
+        rules::each_at_rest(self)?;
+        let since = self.world.now();
+        self.restart(0);
+        self.settle(since)?;
+        // The other side's NAT may remember a session with what is now another mapping's port.
+        let surest = oracle::surest(self.plan, &self.present);
+        let must = surest == Existence::Yes && self.must_connect(since);
         rules::at_rest(self, must).map(|_| ())
     }
 
-    /// Whether an address is one of the peer's machine itself, on the Internet.
-    pub(super) fn is_own_address(&self, peer: usize, address: IpAddr) -> bool {
-        let mut uplinks = self.plan.peers[peer].interfaces.iter().enumerate();
-        uplinks.any(|(number, uplink)| {
-            uplink.nats == [None, None] && address == outermost(peer, number)
-        })
+    fn plug_in(&mut self, peer: usize, interface: usize, moved: bool) {
+        self.network
+            .plug_in(&mut self.world, peer, interface, moved);
+        self.network.tell_names(self.plan, &mut self.world);
+        self.present[peer][interface] = true;
     }
 
-    fn restart(&mut self, who: [bool; 2]) {
-        for (peer, _) in self
-            .peers
-            .into_iter()
-            .zip(who)
-            .filter(|(_, restarts)| *restarts)
-        {
-            self.world
-                .with_agent(peer, |mut agent, now| agent.restart(now))
-                .expect("it is open");
-        }
+    fn are_up(&self) -> bool {
+        self.peers.iter().all(|peer| self.world.is_up(*peer))
+    }
+
+    fn restart(&mut self, peer: usize) {
+        self.world
+            .with_agent(self.peers[peer], |mut agent, now| agent.restart(now))
+            .expect("it is open");
+    }
+
+    fn note_kind(&self, seen: &mut Seen) {
+        let Some(pair) = self
+            .world
+            .selected_pair(self.peers[0])
+            .filter(|_| self.are_up())
+        else {
+            return;
+        };
+        let relayed = [pair.local.kind, pair.remote.kind].contains(&CandidateType::Relay);
+        let tcp = matches!(pair.local.transport, Transport::Tcp(_));
+        seen.relayed += u64::from(relayed);
+        seen.over_tcp += u64::from(tcp);
     }
 }
+
+/// Restarts after which two peers ought to have come to an end.
+const MOST_RESTARTS: usize = 12;
 
 fn nominated_since(world: &World, agent: Agent, since: Time) -> bool {
-    let recent = world
-        .events(agent)
-        .iter()
-        .rev()
-        .take_while(|(at, _)| *at >= since);
+    any_since(world, agent, since, |event| {
+        matches!(event, Event::Nominated(_))
+    })
+}
+
+/// Whether there are new parameters: what is told again is no restart.
+fn restarted_since(world: &World, agent: Agent, since: Time) -> bool {
+    let told = |(at, event): &(Time, Event)| match event {
+        Event::LocalParameters(parameters) => Some((*at, parameters.ufrag.clone())),
+        _ => None,
+    };
+    let all: Vec<_> = world.events(agent).iter().filter_map(told).collect();
+    let first = |ufrag: &str| all.iter().find(|(_, known)| known == ufrag);
+    all.iter()
+        .any(|(_, ufrag)| first(ufrag).is_some_and(|(at, _)| *at >= since))
+}
+
+fn any_since(world: &World, agent: Agent, since: Time, is: impl Fn(&Event) -> bool) -> bool {
+    let recent = world.events(agent).iter().rev();
     recent
-        .into_iter()
-        .any(|(_, event)| matches!(event, Event::Nominated(_)))
-}
-
-/// The address by which the Internet knows an interface, or the NAT before it.
-fn outermost(peer: usize, interface: usize) -> IpAddr {
-    IpAddr::from([203, 0, 113, (10 * peer + interface) as u8 + 1])
-}
-
-/// Builds what stands between an interface and the Internet; the realm, address and link of the interface.
-fn reach(
-    world: &mut World,
-    uplink: &Uplink,
-    outermost: IpAddr,
-    nats: &mut Vec<NodeId>,
-) -> (Realm, IpAddr, Link) {
-    let mut end = (Realm::INTERNET, outermost, uplink.link);
-    // The outermost first. Addresses may be the same in two realms, but not in two of one machine.
-    for (depth, nat) in uplink.nats.iter().flatten().rev().enumerate() {
-        let (realm, address, link) = end;
-        let (node, inside) = world.add_nat(realm, address, link, *nat);
-        nats.push(node);
-        let last = match outermost {
-            IpAddr::V4(v4) => v4.octets()[3],
-            IpAddr::V6(_) => 0,
-        };
-        end = (
-            inside,
-            IpAddr::from([10, depth as u8, last, 2]),
-            Link::default(),
-        );
-    }
-    end
+        .take_while(|(at, _)| *at >= since)
+        .any(|(_, event)| is(event))
 }

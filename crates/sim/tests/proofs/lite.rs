@@ -447,3 +447,25 @@ fn a_lite_agent_takes_no_servers_and_says_that_it_is_lite() {
     );
     world.send(agent, b"now").expect("a path");
 }
+
+#[test]
+fn a_lite_agent_without_an_address_does_not_restart_for_ever() {
+    let mut peers = connected(12, [Mode::Full, Mode::Lite]);
+    assert!(completed(&mut peers));
+    let b = peers.b;
+    peers.world.remove_interface(b.node, 0);
+    peers.world.run_for(2 * MINUTE);
+    let before = peers.world.events(b).len();
+    for _ in 0..2 {
+        peers
+            .world
+            .with_agent(b, |mut agent, now| agent.restart(now))
+            .expect("open");
+        peers.world.run_for(ms(10));
+    }
+    peers.world.run_for(2 * MINUTE);
+    let told = peers.world.events(b)[before..]
+        .iter()
+        .filter(|(_, event)| matches!(event, Event::LocalParameters(_)));
+    assert!(told.count() < 6, "{:#?}", peers.world.events(b));
+}

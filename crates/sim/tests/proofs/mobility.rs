@@ -14,6 +14,8 @@ struct Scene {
     phone: Agent,
     peer: Agent,
     nats: Vec<NodeId>,
+    /// Where the phone's second uplink is, if it has one.
+    cell: Realm,
 }
 
 const ROLES: [Role; 2] = [Role::Controlling, Role::Controlled];
@@ -50,8 +52,9 @@ fn scene_of(
     };
     let wifi = home(&mut world, 1);
     let host = world.add_host(wifi, &[ip("10.0.1.2")], Link::default());
+    let mut cell = Realm::INTERNET;
     if uplinks == 2 {
-        let cell = home(&mut world, 2);
+        cell = home(&mut world, 2);
         world.add_interface(host, cell, &[ip("10.0.2.2")], Link::default());
     }
     let far = home(&mut world, 3);
@@ -71,6 +74,7 @@ fn scene_of(
         phone: phone_agent,
         peer,
         nats,
+        cell,
     }
 }
 
@@ -459,5 +463,37 @@ fn a_machine_that_wakes_where_nobody_answers_has_failed_after_half_a_minute() {
         );
         scene.world.run_for(Duration::from_secs(11));
         assert_eq!(scene.world.state(scene.phone), State::Failed, "{role:?}");
+    }
+}
+
+#[test]
+fn an_address_that_came_back_is_told_once_by_a_restart() {
+    for role in ROLES {
+        let mut scene = Scene::connected(9, role, 2);
+        let (phone, realm) = (scene.phone, scene.cell);
+        for _ in 0..3 {
+            scene.world.remove_interface(phone.node, 1);
+            scene.talk(Duration::from_secs(3));
+            scene
+                .world
+                .move_interface(phone.node, 1, realm, &[ip("10.0.2.2")], Link::default())
+                .expect("its own address");
+            scene.talk(Duration::from_secs(10));
+        }
+        let from = scene.world.now();
+        scene
+            .world
+            .with_agent(phone, |mut agent, now| agent.restart(now))
+            .expect("open");
+        scene.talk(Duration::from_secs(10));
+        let hosts = scene.world.events(phone).iter().filter(|(at, event)| {
+            let Event::Candidate(candidate) = event else {
+                return false;
+            };
+            let own = candidate.ip_address().map(|address| address.ip());
+            *at >= from && candidate.kind == CandidateType::Host && own == Some(ip("10.0.2.2"))
+        });
+        assert_eq!(hosts.count(), 1, "{:#?}", scene.world.events(phone));
+        scene.assert_unbroken();
     }
 }

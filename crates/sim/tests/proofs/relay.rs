@@ -427,3 +427,28 @@ fn a_restart_connects_anew_to_the_server_that_failed_and_to_no_other() {
     assert_eq!(peers.world.turn_counters(server).allocations_made, 2);
     peers.assert_data_both_ways();
 }
+
+/// Both reach the relay over TCP.
+fn over_tcp(seed: u64, nats: [Nat; 2]) -> (Peers, NodeId) {
+    peers(seed, nats, |_, config| {
+        config.turn_servers[0].transport = TurnTransport::Stream(StreamTransport::Tcp);
+    })
+}
+
+#[test]
+fn a_server_that_was_restarted_relays_again_by_datagrams_and_by_streams() {
+    for tcp in [false, true] {
+        let (mut peers, server) = match tcp {
+            true => over_tcp(3, [SYMMETRIC; 2]),
+            false => peers_with_roles(3, [SYMMETRIC; 2], [Role::Controlling, Role::Controlled]),
+        };
+        assert!(peers.run_until_up(MINUTE).is_some());
+        peers.world.run_for(MINUTE);
+        peers.assert_data_both_ways();
+        peers.world.reboot(server);
+        peers.world.run_for(MINUTE);
+        let up = peers.both().map(|agent| peers.world.state(agent));
+        assert!(up.iter().all(|state| state.is_up()), "{tcp}: {up:?}");
+        peers.assert_data_both_ways();
+    }
+}

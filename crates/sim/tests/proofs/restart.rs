@@ -243,3 +243,22 @@ fn candidates_of_the_old_generation_are_refused() {
     );
     peers.assert_mirrored_and_working();
 }
+
+#[test]
+fn an_end_of_candidates_from_before_a_restart_ends_nothing_of_the_next() {
+    let mut peers = completed_with_signaling(ms(20), 11);
+    let a = peers.a;
+    restart(&mut peers, a);
+    // What the peer's signaling had still to bring of the generation before.
+    let late = Signal::EndOfCandidates;
+    assert_eq!(peers.world.deliver(a, late), Ok(()));
+    let begun = peers.world.now();
+    let again = peers.world.run_until(MINUTE, |world| {
+        let selected = |event: &Event| matches!(event, Event::SelectedPairChange(_));
+        let mut events = world.events(a).iter();
+        events.any(|(at, event)| *at > begun && selected(event))
+    });
+    assert!(again.is_some(), "{:#?}", peers.world.events(a));
+    assert_eq!(peers.world.refused(a), []);
+    peers.assert_mirrored_and_working();
+}

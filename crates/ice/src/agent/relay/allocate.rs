@@ -25,6 +25,10 @@ impl Agent {
     /// Begins to allocate, or goes on to use what was allocated before a restart.
     pub(in crate::agent) fn gather_relays(&mut self, shared: &mut Shared) {
         let Some(turn) = &mut self.turn else { return };
+        for allocation in &mut turn.allocations {
+            // Its connection is about to be opened again, and gathering has to wait for that.
+            allocation.open |= matches!(allocation.route, Route::Broken { .. });
+        }
         for server in &mut turn.servers {
             if !server.resolved && server.request.is_none() {
                 let request = shared.request(self.id);
@@ -423,6 +427,10 @@ impl Agent {
             Route::Datagram { socket, .. } => self.sockets[usize::from(socket)].network_cost,
             _ => 0,
         };
+        // RFC 8838 section 13: after the end of candidates only what was agreed on lets more follow.
+        if self.current.local_ended && self.is_continual() {
+            self.gather_more(shared);
+        }
         for address in relayed.iter().copied().take(2) {
             let known = |socket: &Socket| {
                 socket.relay == Some(index as u16) && socket.address == address && socket.usable
