@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use nilas_ice::{AgentConfig, Mode, StreamTransport, TurnTransport};
+use nilas_ice::{AgentConfig, MdnsCandidates, Mode, StreamTransport, TurnTransport};
 use nilas_turn::client::Credentials;
 
 use super::plan::{Names, Net, Plan, Servers, Uplink};
@@ -166,7 +166,10 @@ fn config(plan: &Plan, number: usize) -> AgentConfig {
     let mut config = AgentConfig::new(peer.role);
     config.tcp = peer.tcp;
     config.continual = peer.continual;
-    config.mdns = plan.names != Names::Addresses;
+    config.mdns = match plan.names {
+        Names::Addresses => MdnsCandidates::Off,
+        Names::Hidden | Names::Lost => MdnsCandidates::Resolve,
+    };
     if peer.lite {
         config.mode = Mode::Lite;
         return config;
