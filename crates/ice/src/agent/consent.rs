@@ -45,8 +45,6 @@ pub(super) struct Consent {
     probe_at: Option<Time>,
     probe_interval: Duration,
     lost: bool,
-    /// How often the peer of a lite agent has renewed its own consent.
-    pub(super) renewals: u8,
 }
 
 impl Consent {
@@ -74,7 +72,6 @@ impl Agent {
             probe_at: None,
             probe_interval: RTO,
             lost: false,
-            renewals: 0,
         });
     }
 

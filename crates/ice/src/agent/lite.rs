@@ -102,10 +102,9 @@ impl Agent {
         let is_selected = selected
             .is_some_and(|pair| pair.socket == socket && own.remote_address(pair) == plain(remote));
         if let Some(consent) = own.consent.as_mut().filter(|_| is_selected) {
-            if now.since(consent.confirmed_at) >= APART {
-                consent.renewals = consent.renewals.saturating_add(1);
-            }
+            let is_renewed = now.since(consent.confirmed_at) >= APART;
             consent.confirmed_at = now;
+            self.renewals = self.renewals.saturating_add(u8::from(is_renewed));
             if self.state == State::Failed {
                 self.publish(now);
             }
@@ -184,7 +183,7 @@ impl Agent {
     /// When the last check came on the path, if they came regularly.
     fn silent_since(&self) -> Option<Time> {
         let consent = self.carrier()?.consent?;
-        (consent.renewals >= RENEWALS).then_some(consent.confirmed_at)
+        (self.renewals >= RENEWALS).then_some(consent.confirmed_at)
     }
 
     fn lite_keepalive(&self) -> Option<Time> {

@@ -120,6 +120,9 @@ pub(crate) struct Agent {
     restarts: u8,
     /// RFC 8445 section 2.5.
     lite: bool,
+    /// How often the full peer of a lite agent has renewed its consent, in whatever generation: a restart makes no other
+    /// peer of it.
+    renewals: u8,
     /// Which of a stream's components it is; 0 if it is on its own.
     component: u16,
     recent_checks: request::Recent,
@@ -441,6 +444,7 @@ impl Agent {
             closed: false,
             gone: false,
             lite,
+            renewals: 0,
             settings: Settings {
                 uncommon,
                 pacing_ms: u32::try_from(config.pacing.as_millis()).unwrap_or(u32::MAX),

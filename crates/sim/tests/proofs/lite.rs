@@ -242,6 +242,24 @@ fn a_lite_agent_notices_that_its_peer_is_gone_and_that_it_is_back() {
     peers.world.send(lite, b"there you are").expect("a path");
 }
 
+/// A restart makes no other peer of it: one that has asked for consent so far is expected to go on.
+#[test]
+fn a_lite_agent_notices_that_its_peer_is_gone_after_a_restart() {
+    for by in [0, 1] {
+        let mut peers = connected(1, [Mode::Full, Mode::Lite]);
+        peers.world.run_for(Duration::from_secs(30));
+        let agent = peers.both()[by];
+        peers
+            .world
+            .with_agent(agent, |mut agent, now| agent.restart(now))
+            .expect("open");
+        assert!(completed(&mut peers));
+        peers.world.set_up(peers.a.node, false);
+        peers.world.run_for(Duration::from_secs(60));
+        assert_eq!(peers.world.state(peers.b), State::Failed, "restart by {by}");
+    }
+}
+
 #[test]
 fn a_lite_agent_that_nobody_checks_says_so() {
     let mut peers = peers(

@@ -32,4 +32,5 @@ mod tcp;
 mod translator;
 mod trickle;
 mod turn;
+mod vanished;
 mod world;
