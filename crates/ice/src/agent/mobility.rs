@@ -26,6 +26,7 @@ impl Agent {
         let Some(interfaces) = shared.interfaces.take() else {
             return;
         };
+        self.forget_refusals(now);
         let filter = self.settings.filter();
         let (mut kept, mut admitted) = (Vec::new(), Vec::new());
         for interface in &interfaces {

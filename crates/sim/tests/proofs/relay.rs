@@ -9,7 +9,9 @@ use nilas_ice::{
 use nilas_sim::{Access, Dependence, Link, Nat, NodeId, Realm, Side, Signaling, TurnServer, World};
 use nilas_turn::server::{AlternateServer, ServerConfig};
 
-use crate::common::{MINUTE, Peers, address, ip, ms, quarter, with_stun};
+use nilas_stun::{Class, Method};
+
+use crate::common::{MINUTE, Peers, address, ip, message, ms, quarter, sent_by, with_stun};
 
 pub(crate) const SYMMETRIC: Nat = Nat::new(
     Dependence::AddressAndPortDependent,
@@ -208,6 +210,52 @@ fn a_wrong_password_is_told_and_is_the_verdict() {
             "{verdict:?}"
         );
     }
+}
+
+/// RFC 8656 section 7.4, error 486: a restart does not ask again within a minute, and says so.
+#[test]
+fn a_server_that_refused_for_its_quota_is_left_alone_for_a_minute() {
+    let mut config = ServerConfig::new("sim.example").expect("a realm");
+    config.add_user("ann", "secret").expect("good words");
+    config.max_allocations_per_user = 1;
+    config.peer_rule.allow = vec!["203.0.113.0/24".parse().expect("a prefix")];
+    let server = TurnServer::with_config(config);
+    let (mut peers, _) = peers_of(server, 1, [Nat::default(); 2], |_, config| {
+        config
+            .stun_servers
+            .push(address("198.51.100.1:3478").into());
+    });
+    assert!(peers.run_until_up(MINUTE).is_some());
+    let refusals = |world: &World, agent| {
+        let refused = |(_, event): &&_| matches!(event, Event::CandidateError(error) if error.error_code == 486);
+        world.events(agent).iter().filter(refused).count()
+    };
+    let asked = |world: &World, agent: nilas_sim::Agent| {
+        sent_by(world, agent.node)
+            .filter_map(|packet| message(packet, Class::Request))
+            .filter(|message| message.method() == Method::ALLOCATE)
+            .count()
+    };
+    let both = peers.both();
+    let refused = both
+        .into_iter()
+        .find(|agent| refusals(&peers.world, *agent) == 1);
+    let agent = refused.expect("one of them is refused");
+    let before = asked(&peers.world, agent);
+    let restart = |peers: &mut Peers| {
+        peers
+            .world
+            .with_agent(agent, |mut agent, now| agent.restart(now))
+            .expect("open");
+        peers.world.run_for(Duration::from_secs(10));
+    };
+    restart(&mut peers);
+    assert_eq!(refusals(&peers.world, agent), 2, "it is told again");
+    assert_eq!(asked(&peers.world, agent), before);
+    peers.world.run_for(MINUTE);
+    restart(&mut peers);
+    assert!(asked(&peers.world, agent) > before);
+    assert!(both.iter().all(|agent| peers.world.is_up(*agent)));
 }
 
 #[test]

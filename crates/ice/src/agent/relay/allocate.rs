@@ -135,6 +135,12 @@ impl Agent {
         server: u16,
         route: impl FnOnce(&mut Shared, u16) -> Route,
     ) -> Option<usize> {
+        if let Some((code, _)) = self.relaying().servers[usize::from(server)].refusal {
+            let text = "the server refused a short while ago, and is not asked again so soon";
+            let error = self.turn_error(server, code, text);
+            self.emit(shared, Event::CandidateError(error));
+            return None;
+        }
         let turn = self.relaying();
         // One that is over makes room.
         let ended = |allocation: &Allocation| {
@@ -155,6 +161,7 @@ impl Agent {
             verifying: false,
             hops: 0,
             reconnects: 0,
+            tries: 1,
         };
         let allocations = &mut self.relaying_mut().allocations;
         match old {

@@ -39,6 +39,8 @@ pub(crate) use self::carry::{Unwrapped, enclose, head_length, indication_id};
 const MAX_HOPS: u8 = 4;
 /// A lost connection is opened anew so often in a row.
 const MAX_RECONNECTS: u8 = 5;
+/// RFC 8656 section 7.4: so many local addresses are tried where the server says that one is taken (437).
+const MAX_TRIES: u8 = 3;
 const FIRST_RECONNECT: Duration = Duration::from_millis(500);
 /// How long a closed agent waits for its servers to confirm that they took their addresses back.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -63,6 +65,8 @@ struct Server {
     addresses: Vec<SocketAddr>,
     request: Option<RequestId>,
     resolved: bool,
+    /// Why it gave nothing, and until when it is not asked again (RFC 8656 section 7.4).
+    refusal: Option<(u16, Time)>,
 }
 
 /// One allocation, wanted or had.
@@ -81,6 +85,8 @@ struct Allocation {
     verifying: bool,
     hops: u8,
     reconnects: u8,
+    /// Local addresses that it was asked for from.
+    tries: u8,
 }
 
 /// How the server is reached.
@@ -165,6 +171,7 @@ impl Server {
                 .into_iter()
                 .collect(),
             request: None,
+            refusal: None,
             // A connection's name is the rim's to resolve.
             resolved: literal.is_some() || config.transport != TurnTransport::Udp,
             config,

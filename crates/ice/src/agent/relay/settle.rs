@@ -1,17 +1,20 @@
 //! What the client of an allocation tells, and how allocations end.
 
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use nilas_turn::Time;
 use nilas_turn::client::{ClientEvent, Failure};
 
-use super::{FAREWELL, MAX_HOPS, Route};
-use crate::agent::{Agent, Duty};
+use super::{FAREWELL, MAX_HOPS, MAX_TRIES, Route};
+use crate::agent::Agent;
 use crate::config::TurnTransport;
 use crate::event::GatheringState;
 use crate::io::StreamTransport;
 use crate::path::Departure;
 use crate::shared::Shared;
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 impl Agent {
     /// Takes up what a client has to tell.
@@ -67,8 +70,9 @@ impl Agent {
     fn client_failed(&mut self, shared: &mut Shared, now: Time, index: usize, failure: &Failure) {
         let route = self.relaying().allocations[index].route.clone();
         // RFC 8656 section 7.4: the server still knows this 5-tuple from before; another port does.
+        let tries = self.relaying().allocations[index].tries;
         if let (Failure::Mismatch, Route::Datagram { socket, server }) = (failure, route)
-            && self.sockets[usize::from(socket)].duty == Duty::Datagrams
+            && tries < MAX_TRIES
         {
             let own = self.sockets[usize::from(socket)];
             shared.demux.release_server(own.id, server);
@@ -76,6 +80,7 @@ impl Agent {
             let client = self.relaying().servers[entry].client(shared);
             let allocation = &mut self.relaying_mut().allocations[index];
             allocation.client = client;
+            allocation.tries += 1;
             allocation.route = Route::Binding { server };
             return self.bind_for(shared, index as u16, own.address);
         }
@@ -85,6 +90,15 @@ impl Agent {
             Failure::Mismatch => 437,
             _ => 701,
         };
+        let rest = match code {
+            437 => Some(2 * MINUTE),
+            486 | 508 => Some(MINUTE),
+            _ => None,
+        };
+        if let Some(rest) = rest {
+            let entry = usize::from(self.relaying().allocations[index].server);
+            self.relaying_mut().servers[entry].refusal = Some((code, now + rest));
+        }
         self.drop_bases(shared, now, index);
         self.allocation_failed(shared, index, code, &failure.to_string());
     }
@@ -136,6 +150,13 @@ impl Agent {
         self.relaying_mut().allocations[index].route = Route::Datagram { socket, server };
     }
 
+    /// Servers that refused may be asked again when their time has passed.
+    pub(in crate::agent) fn forget_refusals(&mut self, now: Time) {
+        for server in self.turn.iter_mut().flat_map(|turn| &mut turn.servers) {
+            server.refusal = server.refusal.filter(|(_, until)| *until > now);
+        }
+    }
+
     /// Asks the servers whether they still know what they gave.
     pub(in crate::agent) fn refresh_relays(&mut self, now: Time) {
         if let Some(turn) = &mut self.turn {
@@ -147,6 +168,7 @@ impl Agent {
 
     /// The same before a restart tells them again: a server that was restarted has forgotten them.
     pub(in crate::agent) fn verify_relays(&mut self, now: Time) {
+        self.forget_refusals(now);
         self.refresh_relays(now);
         if let Some(turn) = &mut self.turn {
             for allocation in &mut turn.allocations {
