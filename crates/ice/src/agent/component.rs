@@ -105,7 +105,7 @@ impl Agent {
     }
 
     /// Whether it is a component of a session.
-    pub(super) const fn is_member(&self) -> bool {
+    pub(crate) const fn is_member(&self) -> bool {
         self.component > 0
     }
 

@@ -123,11 +123,10 @@ impl Engine {
 
     /// Makes the same for a session what is one for it, after something has happened to the agent in this slot.
     pub(super) fn tend(&mut self, slot: u32) {
-        let seat = self
-            .agents
-            .by_slot(slot)
-            .and_then(|own| own.seat.as_deref());
-        let Some(seat) = seat.copied() else {
+        // Whether it is a component stands where the agent was looked at already; where it sits does not.
+        let agent = self.agents.by_slot(slot);
+        let member = agent.filter(|agent| agent.is_member());
+        let Some(seat) = member.and_then(|member| member.seat.as_deref().copied()) else {
             return;
         };
         let id = seat.session;
