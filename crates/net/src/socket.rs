@@ -180,12 +180,7 @@ impl UdpSocket {
     pub fn try_send(&self, destination: SocketAddr, datagram: &[u8]) -> io::Result<()> {
         let socket = SockRef::from(&self.io);
         if self.remote == Some(destination) {
-            return match socket.send(datagram) {
-                // What an ICMP error said about one before: that took this one's place.
-                Err(error) if is_reported(&error) => socket.send(datagram),
-                done => done,
-            }
-            .map(drop);
+            return self.past_reports(|| socket.send(datagram)).map(drop);
         }
         // A plain `sendto`: without the control messages that batches need it is the cheaper call.
         socket
@@ -220,7 +215,7 @@ impl UdpSocket {
             segment_size: Some(segment),
             src_ip: None,
         };
-        match self.state.try_send((&self.io).into(), &transmit) {
+        match self.past_reports(|| self.state.try_send((&self.io).into(), &transmit)) {
             Ok(()) => Ok(chunk.len()),
             Err(error) if may_be_segmentation(&error) => send_singly(chunk, segment, |datagram| {
                 self.try_send(destination, datagram)
@@ -278,14 +273,7 @@ impl UdpSocket {
             .with_buffers(&buffers)
             .with_control(control.bytes());
         let socket = SockRef::from(&self.io);
-        match socket.sendmsg(&message, 0) {
-            // As in `try_send`: it is about one before.
-            Err(error) if self.remote.is_some() && is_reported(&error) => {
-                socket.sendmsg(&message, 0)
-            }
-            done => done,
-        }
-        .map(drop)
+        self.past_reports(|| socket.sendmsg(&message, 0)).map(drop)
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -304,6 +292,15 @@ impl UdpSocket {
             src_ip: None,
         };
         self.state.try_send((&self.io).into(), &transmit)
+    }
+
+    /// Does `send`, and again where a dedicated socket tells by it what an ICMP error said about one before: that took
+    /// this one's place.
+    fn past_reports<T>(&self, send: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match send() {
+            Err(error) if self.remote.is_some() && is_reported(&error) => send(),
+            done => done,
+        }
     }
 
     /// As many datagrams from the front as one system call takes.

@@ -288,6 +288,8 @@ async fn a_dedicated_socket_sends_on_when_its_remote_was_gone_for_a_while() {
         // Each is answered by an ICMP error, which the next one meets.
         own.try_send(remote, b"lost").unwrap();
     }
+    own.try_send_segments(remote, &[7; 300], 100).unwrap();
+    own.try_send_segments(remote, &[7; 300], 100).unwrap();
     let peer = UdpSocket::bind(remote).unwrap();
     own.try_send(remote, b"there again").unwrap();
     assert_eq!(
