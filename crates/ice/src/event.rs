@@ -13,7 +13,10 @@ use crate::verdict::Verdict;
 pub enum Event {
     /// This agent's own parameters are new, because of a restart: send them to the peer.
     LocalParameters(Parameters),
-    /// A local candidate was found: send it to the peer (`icecandidate`).
+    /// A local candidate was found: send it to the peer (`icecandidate`). It is told once more when the [cost] of its network
+    /// has changed, between agents that both offer [`continual`](crate::AgentConfig::continual) gathering.
+    ///
+    /// [cost]: crate::Interface::cost
     Candidate(Candidate),
     /// A local candidate's address is gone: tell the peer that it can forget it. Only between agents that both offer
     /// [`continual`](crate::AgentConfig::continual) gathering.

@@ -36,9 +36,7 @@ impl Agent {
             admitted.extend(addresses.filter(|address| self.settings.admits(interface, *address)));
         }
         shared.interfaces = Some(interfaces);
-        for own in self.sockets.iter_mut().filter(|own| own.relay.is_none()) {
-            own.network_cost = shared.network_cost(own.address.ip());
-        }
+        let changed = self.learn_costs(shared);
         let lost: Vec<u16> = (0..self.sockets.len() as u16)
             .filter(|index| {
                 let own = &self.sockets[usize::from(*index)];
@@ -56,6 +54,9 @@ impl Agent {
             self.take_back(shared, *socket);
             self.carrier_is_gone(shared, now, *socket);
         }
+        for socket in changed {
+            self.tell_again(shared, socket);
+        }
         self.unregister_names(shared, &lost);
         // The prefix was that of the network before.
         self.ask_for_translator(shared);
@@ -71,6 +72,41 @@ impl Agent {
         }
         self.previous_path_is_gone(shared, now, |socket| lost.contains(&socket));
         self.give_up(shared, now, |pair| lost.contains(&pair.socket));
+    }
+
+    /// What the networks of the own addresses cost now, a relay as much as the network it is reached by. Says for which
+    /// sockets that is something else than before.
+    fn learn_costs(&mut self, shared: &Shared) -> Vec<u16> {
+        let mut changed = Vec::new();
+        for index in 0..self.sockets.len() {
+            let own = self.sockets[index];
+            let lower = own
+                .relay
+                .map_or(Some(index as u16), |relay| self.below(relay));
+            let Some(lower) = lower else {
+                continue;
+            };
+            let cost = shared.network_cost(self.sockets[usize::from(lower)].address.ip());
+            if own.network_cost != cost {
+                self.sockets[index].network_cost = cost;
+                changed.push(index as u16);
+            }
+        }
+        changed
+    }
+
+    /// Tells the candidates of a socket once more, with what its network costs now: where the peer controls, it is the
+    /// peer who chooses.
+    fn tell_again(&self, shared: &mut Shared, socket: u16) {
+        if !self.is_continual() {
+            return;
+        }
+        for local in &self.current.locals {
+            if local.socket == socket && !local.removed && self.is_told(local) {
+                let told = self.candidate(&self.current, local);
+                self.emit(shared, Event::Candidate(told));
+            }
+        }
     }
 
     /// Local addresses are gone, and a restart is under way: what carried the data meanwhile may have gone with them.

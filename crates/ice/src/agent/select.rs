@@ -178,7 +178,7 @@ impl Agent {
 }
 
 /// As the peer's candidate line tells it.
-fn network_cost(candidate: &crate::candidate::Candidate) -> u16 {
+pub(super) fn network_cost(candidate: &crate::candidate::Candidate) -> u16 {
     let told = candidate
         .extensions
         .iter()

@@ -4,6 +4,7 @@ use core::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use super::Agent;
 use super::generation::RemoteCandidate;
+use super::select::network_cost;
 use crate::candidate::{Candidate, CandidateAddress, CandidateType, Transport};
 use crate::config::TcpCandidates;
 use crate::error::AgentError;
@@ -14,6 +15,7 @@ impl Agent {
     pub(crate) fn add_remote_candidate(
         &mut self,
         shared: &mut Shared,
+        now: Time,
         mut candidate: Candidate,
     ) -> Result<(), AgentError> {
         // RFC 8838 section 11 and RFC 8839: a candidate of another generation is dropped, not paired.
@@ -51,9 +53,12 @@ impl Agent {
             candidate.ufrag = Some(remote.ufrag.shared());
         }
         match address {
-            Some(address) => self.take_in_everywhere(shared, candidate, address),
-            None => self.resolve_name(shared, candidate),
+            Some(address) => self.take_in_everywhere(shared, candidate, address)?,
+            None => self.resolve_name(shared, candidate)?,
         }
+        // What is told again may say that its network has become costly.
+        self.consider_move(shared, now);
+        Ok(())
     }
 
     /// Takes a candidate in that is reached at this address, and if need be through a translator.
@@ -166,12 +171,13 @@ impl Agent {
     /// RFC 8838 section 11: a known address may turn out to be better than it seemed; its pairs keep
     /// their states.
     fn relabel(&mut self, remote: u16, candidate: Candidate) {
-        let known = &mut self.current.remotes[usize::from(remote)];
-        let learned =
-            known.candidate.kind == CandidateType::Prflx && candidate.kind != CandidateType::Prflx;
-        if learned || candidate.priority > known.candidate.priority {
-            *known.candidate = candidate;
+        let known = &mut self.current.remotes[usize::from(remote)].candidate;
+        let learned = known.kind == CandidateType::Prflx && candidate.kind != CandidateType::Prflx;
+        if learned || candidate.priority > known.priority {
+            **known = candidate;
             self.reprioritize();
+        } else if network_cost(known) != network_cost(&candidate) {
+            known.extensions = candidate.extensions;
         }
     }
 }

@@ -50,15 +50,16 @@ impl AgentMut<'_> {
         result
     }
 
-    /// A candidate of the peer.
+    /// A candidate of the peer. One that is known already may have become a better one, or what its network costs may have
+    /// changed.
     pub fn add_remote_candidate(
         &mut self,
         now: Time,
         candidate: Candidate,
     ) -> Result<(), AgentError> {
         let told = self.engine.recorder.as_ref().map(|_| candidate.clone());
-        let result = self.change(now, |agent, shared, _| {
-            agent.add_remote_candidate(shared, candidate)
+        let result = self.change(now, |agent, shared, now| {
+            agent.add_remote_candidate(shared, now, candidate)
         });
         if let Some(candidate) = told {
             let call = Call::RemoteCandidate(AgentId(self.key), candidate);

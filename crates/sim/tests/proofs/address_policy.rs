@@ -228,6 +228,95 @@ fn interfaces_and_addresses_are_left_out_by_name() {
     assert_eq!(only, [ip("192.0.2.2")]);
 }
 
+#[test]
+fn a_family_is_left_out_and_the_other_connects() {
+    for role in ROLES {
+        for v6 in [true, false] {
+            let mut world = World::new(1);
+            let both = |n: u8| [ip(&format!("192.0.2.{n}")), ip(&format!("2001:db8::{n}"))];
+            let hosts = [1, 2].map(|n| world.add_host(Realm::INTERNET, &both(n), Link::default()));
+            let mut config = AgentConfig::new(role);
+            (config.filter.ipv4, config.filter.ipv6) = (!v6, v6);
+            let agent = world.add_agent(hosts[0], config).expect("room");
+            let peer = AgentConfig::new(role.opposite());
+            let peer = world.add_agent(hosts[1], peer).expect("room");
+            connect(&mut world, agent, peer);
+            assert_eq!(told(&world, agent).len(), 1);
+            for agent in [agent, peer] {
+                let base = world.selected_pair(agent).expect("a pair").base;
+                assert_eq!(base.is_ipv6(), v6, "{role:?}");
+            }
+        }
+    }
+}
+
+/// The one port that a firewall has open.
+#[test]
+fn a_single_port_connects_in_both_roles() {
+    for role in ROLES {
+        let mut world = World::new(1);
+        let hosts = ["192.0.2.1", "192.0.2.2"]
+            .map(|own| world.add_host(Realm::INTERNET, &[ip(own)], Link::default()));
+        let mut config = AgentConfig::new(role);
+        config.ports = PortRange::new(7_000, 7_000);
+        let agent = world.add_agent(hosts[0], config).expect("room");
+        let peer = AgentConfig::new(role.opposite());
+        let peer = world.add_agent(hosts[1], peer).expect("room");
+        connect(&mut world, agent, peer);
+        let seen = world.selected_pair(peer).expect("a pair").remote.clone();
+        assert_eq!(seen.ip_address(), Some(address("192.0.2.1:7000")));
+        // A restart finds it again, although it is taken: by this agent itself.
+        world
+            .with_agent(agent, |mut agent, now| agent.restart(now))
+            .expect("open");
+        world.run_for(5 * ms(1000));
+        assert!(world.is_up(agent) && world.is_up(peer), "{role:?}");
+        assert_eq!(ports(&world, agent), [7_000, 7_000], "{role:?}");
+    }
+}
+
+/// To relays only and back, under data: the direct path stays until the relayed one is there, and the other way round.
+#[test]
+fn a_live_session_moves_to_its_relay_and_back() {
+    for role in ROLES {
+        let direct = Nat::default();
+        let roles = [role, role.opposite()];
+        let (mut peers, _) = crate::relay::peers_with_roles(1, [direct; 2], roles);
+        assert!(peers.run_until_up(MINUTE).is_some());
+        peers.world.run_for(10 * ms(1000));
+        let [a, b] = peers.both();
+        for (policy, relayed) in [
+            (AddressPolicy::RelayOnly, true),
+            (AddressPolicy::All, false),
+        ] {
+            let (since, before) = (peers.world.events(a).len(), peers.world.received(b).len());
+            peers
+                .world
+                .with_agent(a, |mut agent, now| agent.set_addresses(now, policy))
+                .expect("open")
+                .expect("allowed");
+            for _ in 0..1_000 {
+                peers.world.send(a, b"data").expect("a path all the time");
+                peers.world.run_for(ms(10));
+            }
+            peers.world.run_for(ms(1000));
+            let received = peers.world.received(b).len() - before;
+            assert_eq!(received, 1_000, "{role:?} {policy:?}: data was lost");
+            let pair = peers.world.selected_pair(a).expect("a pair");
+            assert_eq!(
+                pair.local.kind == CandidateType::Relay,
+                relayed,
+                "{role:?}: {:#?}",
+                &peers.world.events(a)[since..]
+            );
+            let others = peers.world.events(a)[since..].iter().filter(|(_, event)| {
+                matches!(event, Event::Candidate(own) if own.kind != CandidateType::Relay)
+            });
+            assert_eq!(others.count() == 0, relayed, "{role:?} {policy:?}");
+        }
+    }
+}
+
 /// A server whose address is mapped to another one, all ports to the same: the peer only ever sees that.
 fn rented(mode: Mode, replaces: bool, role: Role) -> (World, Agent, Agent) {
     let mut world = World::new(1);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::common::{MINUTE, Peers, Setup, address, first_selected, ip, ms, quarter, with_stun};
+use crate::common::{
+    MINUTE, Peers, Setup, address, first_selected, ip, ms, quarter, transactions, with_stun,
+};
 use nilas_ice::{AgentConfig, CandidateType, Event, Role, State, Time};
 use nilas_sim::{Access, Link, Nat, Realm, Side, Signal, Signaling, World};
 
@@ -274,5 +276,37 @@ fn a_check_that_came_too_early_for_a_firewall_does_not_cost_the_better_path() {
             }
             peers.assert_mirrored_and_working();
         }
+    }
+}
+
+/// RFC 8421 section 4: addresses of one family do not wait for all those of the other.
+#[test]
+fn the_two_families_take_turns() {
+    for role in [Role::Controlling, Role::Controlled] {
+        let mut world = World::new(1);
+        let [a, b] = [(1, role), (2, role.opposite())].map(|(n, role)| {
+            let v4 = (1..=3).map(|k| ip(&format!("192.0.{n}.{k}")));
+            let v6 = (1..=3).map(|k| ip(&format!("2001:db8:{n}::{k}")));
+            let all: Vec<_> = v4.chain(v6).collect();
+            let host = world.add_host(Realm::INTERNET, &all, Link::new(ms(10)));
+            world.add_agent(host, AgentConfig::new(role)).expect("room")
+        });
+        let mut peers = Peers { world, a, b };
+        peers.introduce(Signaling::all_at_once(Duration::ZERO));
+        // Nothing answers, so that all is tried.
+        peers.world.set_up(b.node, false);
+        peers.world.run_for(ms(400));
+        let tried: Vec<_> = transactions(&peers.world, a.node)
+            .iter()
+            .take(18)
+            .map(|(_, from, _)| match from.is_ipv6() {
+                true => 6,
+                false => 4,
+            })
+            .collect();
+        // A pair is as good as the worse of its ends: those of the best, of the second, of the third.
+        let turns = [(1, 6), (1, 4), (3, 6), (3, 4), (5, 6), (5, 4)];
+        let expected = turns.into_iter().flat_map(|(n, family)| vec![family; n]);
+        assert_eq!(tried, expected.collect::<Vec<_>>(), "{role:?}");
     }
 }

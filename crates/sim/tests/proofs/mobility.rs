@@ -9,16 +9,16 @@ use nilas_sim::{Agent, Link, Nat, NodeId, Realm, Signal, Signaling, World};
 use crate::common::{MINUTE, address, ip, ms, with_stun};
 
 /// A phone with two uplinks, each behind a NAT of its own, and a peer behind another.
-struct Scene {
-    world: World,
-    phone: Agent,
-    peer: Agent,
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    pub(crate) phone: Agent,
+    pub(crate) peer: Agent,
     nats: Vec<NodeId>,
     /// Where the phone's second uplink is, if it has one.
     cell: Realm,
 }
 
-const ROLES: [Role; 2] = [Role::Controlling, Role::Controlled];
+pub(crate) const ROLES: [Role; 2] = [Role::Controlling, Role::Controlled];
 
 fn wire() -> Link {
     Link::new(ms(12))
@@ -79,7 +79,7 @@ fn scene_of(
 }
 
 impl Scene {
-    fn connected(seed: u64, phone: Role, uplinks: u8) -> Self {
+    pub(crate) fn connected(seed: u64, phone: Role, uplinks: u8) -> Self {
         Self::connect(scene(seed, phone, uplinks))
     }
 
@@ -94,7 +94,7 @@ impl Scene {
     }
 
     /// Both send 200 datagrams a second. The longest time that nothing came, at the phone and at the peer.
-    fn talk(&mut self, duration: Duration) -> [Duration; 2] {
+    pub(crate) fn talk(&mut self, duration: Duration) -> [Duration; 2] {
         let (from, end) = (self.world.now(), self.world.now() + duration);
         while self.world.now() < end {
             for agent in [self.phone, self.peer] {
@@ -139,7 +139,7 @@ impl Scene {
     }
 
     /// Nobody ever lost the session.
-    fn assert_unbroken(&self) {
+    pub(crate) fn assert_unbroken(&self) {
         for agent in [self.phone, self.peer] {
             let states = self.states(agent);
             assert!(
@@ -149,7 +149,7 @@ impl Scene {
         }
     }
 
-    fn assert_within(&self, gaps: [Duration; 2], limit: Duration) {
+    pub(crate) fn assert_within(&self, gaps: [Duration; 2], limit: Duration) {
         assert!(
             gaps.iter().all(|gap| *gap <= limit),
             "{gaps:?}, more than {limit:?}:\n{:#?}\n{:#?}",

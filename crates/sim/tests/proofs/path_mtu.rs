@@ -30,9 +30,12 @@ fn arrives(world: &mut World, [from, to]: [Agent; 2], length: usize) -> bool {
 /// What is found is what passes, and four bytes more may not: on the way from a server, with what that puts around it.
 #[test]
 fn what_is_found_through_a_relay_is_what_passes() {
-    for seed in 1..6 {
+    for seed in 1..7 {
+        // Whoever controls may find out.
+        let roles = [Role::Controlling, Role::Controlled];
         let server = TurnServer::new("ann", "secret").expect("good words");
-        let (mut peers, _) = peers_of(server, seed, [SYMMETRIC; 2], |_, config| {
+        let (mut peers, _) = peers_of(server, seed, [SYMMETRIC; 2], |n, config| {
+            config.role = roles[(n + seed as usize) % 2];
             config.mtu = Mtu::Discover(1_500);
         });
         let (a, b) = (peers.a, peers.b);
@@ -57,15 +60,21 @@ fn what_is_found_through_a_relay_is_what_passes() {
 
 #[test]
 fn another_path_has_a_length_of_its_own() {
+    for role in [Role::Controlling, Role::Controlled] {
+        lengths_of_two_paths(role);
+    }
+}
+
+fn lengths_of_two_paths(role: Role) {
     let mut world = World::new(1);
     let host = world.add_host(Realm::INTERNET, &[ip("192.0.2.1")], wire(1_500));
     world.add_interface(host, Realm::INTERNET, &[ip("192.0.3.1")], wire(1_380));
     let other = world.add_host(Realm::INTERNET, &[ip("192.0.4.1")], quarter(ms(50)));
-    let mut config = AgentConfig::new(Role::Controlling);
+    let mut config = AgentConfig::new(role);
     config.mtu = Mtu::Discover(1_500);
     let a = world.add_agent(host, config).expect("room");
     let b = world
-        .add_agent(other, AgentConfig::new(Role::Controlled))
+        .add_agent(other, AgentConfig::new(role.opposite()))
         .expect("room");
     let mut peers = Peers { world, a, b };
     peers.introduce(Signaling::trickled(ms(25)));

@@ -500,3 +500,59 @@ fn a_server_that_was_restarted_relays_again_by_datagrams_and_by_streams() {
         peers.assert_data_both_ways();
     }
 }
+
+/// The peer takes six minutes to answer a restart: longer than a permission lasts, and shorter than the allocation that
+/// carries the data meanwhile.
+#[test]
+fn the_old_relay_carries_the_data_until_a_restart_has_selected() {
+    for side in [0, 1] {
+        let (mut peers, server) = peers(4, [SYMMETRIC; 2], |_, _| {});
+        assert!(peers.run_until_up(MINUTE).is_some());
+        peers.world.run_for(Duration::from_secs(10));
+        let [a, b] = peers.both();
+        let restarted = peers.both()[side];
+        let old = kinds(&peers);
+        peers.world.hold_signals(restarted);
+        peers
+            .world
+            .with_agent(restarted, |mut agent, now| agent.restart(now))
+            .expect("open");
+        let before = [a, b].map(|agent| peers.world.received(agent).len());
+        for _ in 0..360 {
+            for agent in [a, b] {
+                peers.world.send(agent, b"still here").expect("a path");
+            }
+            peers.world.run_for(ms(1_000));
+        }
+        assert_eq!(kinds(&peers), old, "nothing new is known yet");
+        peers.world.release_signals(restarted);
+        peers.world.run_for(Duration::from_secs(10));
+        for (agent, before) in [a, b].into_iter().zip(before) {
+            assert_eq!(peers.world.received(agent).len() - before, 360);
+            assert_eq!(peers.world.state(agent), State::Completed);
+        }
+        // What is there serves the next generation, too.
+        assert_eq!(peers.world.turn_counters(server).allocations_made, 2);
+        peers.assert_data_both_ways();
+    }
+}
+
+/// No STUN server is given: what a TURN server sees takes its place, in each generation.
+#[test]
+fn what_the_relays_server_sees_is_told_again_after_a_restart() {
+    for side in [0, 1] {
+        let (mut peers, _) = peers(1, [Nat::default(); 2], |_, _| {});
+        assert!(peers.run_until_up(MINUTE).is_some());
+        for _ in 0..3 {
+            peers.world.run_for(Duration::from_secs(10));
+            for (local, remote) in kinds(&peers) {
+                assert!(![local, remote].contains(&CandidateType::Relay), "{side}");
+            }
+            let agent = peers.both()[side];
+            peers
+                .world
+                .with_agent(agent, |mut agent, now| agent.restart(now))
+                .expect("open");
+        }
+    }
+}

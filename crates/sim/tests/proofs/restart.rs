@@ -262,3 +262,69 @@ fn an_end_of_candidates_from_before_a_restart_ends_nothing_of_the_next() {
     assert_eq!(peers.world.refused(a), []);
     peers.assert_mirrored_and_working();
 }
+
+/// The second comes while the first is told, gathered, checked or concluded, from the same side or the other.
+#[test]
+fn during_another_restart() {
+    for [first, second] in [[0, 0], [0, 1], [1, 0], [1, 1]] {
+        for wait in [0, 10, 21, 45, 60, 90, 130].map(ms) {
+            let mut peers = completed_with_signaling(ms(20), 12);
+            let [a, b] = peers.both();
+            let before = [a, b].map(|agent| peers.world.received(agent).len());
+            let old = [a, b].map(|agent| peers.parameters(agent));
+            let mut sent = 0;
+            for (side, wait) in [(first, wait), (second, Duration::from_secs(5))] {
+                let agent = peers.both()[side];
+                restart(&mut peers, agent);
+                let end = peers.world.now() + wait;
+                while peers.world.now() < end {
+                    for agent in [a, b] {
+                        peers
+                            .world
+                            .send(agent, b"still here")
+                            .expect("a path all the time");
+                    }
+                    sent += 1;
+                    peers.world.run_for(ms(5));
+                }
+            }
+            peers.world.run_for(Duration::from_secs(1));
+            for (n, agent) in [a, b].into_iter().enumerate() {
+                let what = format!("{first} {second} {wait:?}");
+                let received = peers.world.received(agent).len() - before[n];
+                assert_eq!(received, sent, "{what}: data was lost");
+                assert_eq!(peers.world.state(agent), State::Completed, "{what}");
+                let new = peers.parameters(agent);
+                assert!(new.ufrag != old[n].ufrag && new.pwd != old[n].pwd, "{what}");
+            }
+            peers.assert_mirrored_and_working();
+        }
+    }
+}
+
+/// Nothing is selected yet: what was begun is given up, and what comes of it late changes nothing.
+#[test]
+fn during_the_first_checks() {
+    for sides in [&[0][..], &[1], &[0, 1]] {
+        for wait in [1, 21, 30, 46, 60, 71].map(ms) {
+            let mut peers = Setup::default().peers();
+            peers.introduce(Signaling::trickled(ms(20)));
+            peers.world.run_for(wait);
+            for side in sides {
+                let agent = peers.both()[*side];
+                restart(&mut peers, agent);
+            }
+            assert!(
+                peers.run_until_up(MINUTE).is_some(),
+                "{sides:?} {wait:?}: {}",
+                peers.world.trace()
+            );
+            peers.world.run_for(Duration::from_secs(5));
+            for agent in peers.both() {
+                let state = peers.world.state(agent);
+                assert_eq!(state, State::Completed, "{sides:?} {wait:?}");
+            }
+            peers.assert_mirrored_and_working();
+        }
+    }
+}

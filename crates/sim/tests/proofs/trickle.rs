@@ -8,6 +8,11 @@ use nilas_sim::{Agent, Link, Nat, Realm, Signal, World};
 
 /// Two peers behind NATs, with host and server-reflexive candidates.
 fn behind_nats(seed: u64) -> Peers {
+    behind_nats_as(seed, Role::Controlling)
+}
+
+/// The same, where `a` has this role.
+fn behind_nats_as(seed: u64, a: Role) -> Peers {
     let mut world = World::new(seed);
     let server = address("198.51.100.1:3478");
     world.add_stun_server(Realm::INTERNET, server, Link::new(ms(10)));
@@ -15,11 +20,7 @@ fn behind_nats(seed: u64) -> Peers {
         let outside = ip(&format!("203.0.113.{n}"));
         let (_, home) = world.add_nat(Realm::INTERNET, outside, quarter(ms(50)), Nat::default());
         let host = world.add_host(home, &[ip(&format!("192.168.{n}.2"))], Link::default());
-        let role = if n == 1 {
-            Role::Controlling
-        } else {
-            Role::Controlled
-        };
+        let role = if n == 1 { a } else { a.opposite() };
         world
             .add_agent(host, with_stun(role, server))
             .expect("room")
@@ -222,4 +223,55 @@ fn a_candidate_of_another_generation_that_came_before_the_parameters_is_dropped(
             .all(|packet| packet.destination.ip() != ip("203.0.113.9"))
     );
     assert_eq!(peers.world.state(peers.a), State::Completed);
+}
+
+/// RFC 8838 section 16: who offers does not know yet whether the peer trickles, and tells all at once. A peer that never
+/// does answers in the same way.
+#[test]
+fn half_trickle_and_none_at_all_connect_in_both_roles() {
+    for role in [Role::Controlling, Role::Controlled] {
+        for answers_by_trickle in [true, false] {
+            for pace in [0, 20, 300].map(ms) {
+                let mut peers = behind_nats_as(1, role);
+                let [a, b] = peers.both();
+                peers.world.gather(a).expect("open");
+                peers.world.run_for(Duration::from_secs(1));
+                let mut offer = peers.told(a);
+                assert_eq!(offer.last(), Some(&Signal::EndOfCandidates));
+                // What an agent says that was written before RFC 8838.
+                for signal in &mut offer {
+                    if let Signal::Parameters(parameters) = signal {
+                        parameters.options.clear();
+                    }
+                }
+                peers.world.gather(b).expect("open");
+                for signal in &offer {
+                    deliver(&mut peers, b, signal);
+                }
+                if !answers_by_trickle {
+                    peers.world.run_for(Duration::from_secs(1));
+                }
+                let mut told = 0;
+                while told < 4 {
+                    for signal in peers.told(b).into_iter().skip(told) {
+                        peers.world.run_for(pace);
+                        deliver(&mut peers, a, &signal);
+                        told += 1;
+                    }
+                    peers.world.run_for(ms(1));
+                }
+                assert!(
+                    peers.run_until_up(MINUTE).is_some(),
+                    "{role:?} {pace:?}:\n{}",
+                    peers.world.trace()
+                );
+                peers.world.run_for(Duration::from_secs(10));
+                for agent in peers.both() {
+                    assert_eq!(peers.world.state(agent), State::Completed);
+                    assert_eq!(peers.world.refused(agent), []);
+                }
+                peers.assert_mirrored_and_working();
+            }
+        }
+    }
 }

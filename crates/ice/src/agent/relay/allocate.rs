@@ -426,13 +426,13 @@ impl Agent {
         allocation.mapped = Some(mapped);
         (allocation.open, allocation.verifying) = (false, false);
         allocation.reconnects = 0;
-        let (server, route) = (allocation.server, allocation.route.clone());
+        let server = allocation.server;
         let transport = self.relaying().servers[usize::from(server)]
             .config
             .transport;
-        let network_cost = match route {
-            Route::Datagram { socket, .. } => self.sockets[usize::from(socket)].network_cost,
-            _ => 0,
+        let network_cost = match self.below(index as u16) {
+            Some(socket) => self.sockets[usize::from(socket)].network_cost,
+            None => 0,
         };
         // RFC 8838 section 13: after the end of candidates only what was agreed on lets more follow.
         if self.current.local_ended && self.is_continual() {
@@ -475,28 +475,7 @@ impl Agent {
             self.relaying_mut().allocations[index].bases.push(socket);
             self.add_relay(shared, socket);
         }
-        // What the server sees of a UDP socket is what a STUN server would have seen.
-        if let Route::Datagram { socket, .. } = route {
-            let carrier = self.sockets[usize::from(socket)];
-            if !self.settings.relay_only() && carrier.duty == Duty::Datagrams {
-                self.add_local(
-                    shared,
-                    LocalCandidate {
-                        address: mapped,
-                        socket,
-                        kind: CandidateType::Srflx,
-                        origin: Origin::Turn(server),
-                        removed: false,
-                        priority: priority(
-                            CandidateType::Srflx,
-                            reflexive_preference(&carrier, mapped),
-                            self.component(),
-                        ),
-                        foundation: 5_000_000 + 1_000 * u32::from(server) + carrier.foundation,
-                    },
-                );
-            }
-        }
+        self.add_mapped(shared, index);
         self.finish_gathering(shared);
     }
 
@@ -525,9 +504,46 @@ impl Agent {
         self.pair_socket(socket, &mut shared.counters);
     }
 
+    /// What the server sees of a UDP socket is what a STUN server would have seen.
+    pub(super) fn add_mapped(&mut self, shared: &mut Shared, index: usize) {
+        let relay = index as u16;
+        let (Some(socket), Some(mapped)) = (self.below(relay), self.mapped_of(relay)) else {
+            return;
+        };
+        let server = self.relaying().allocations[index].server;
+        let carrier = self.sockets[usize::from(socket)];
+        if self.settings.relay_only() || carrier.duty != Duty::Datagrams {
+            return;
+        }
+        self.add_local(
+            shared,
+            LocalCandidate {
+                address: mapped,
+                socket,
+                kind: CandidateType::Srflx,
+                origin: Origin::Turn(server),
+                removed: false,
+                priority: priority(
+                    CandidateType::Srflx,
+                    reflexive_preference(&carrier, mapped),
+                    self.component(),
+                ),
+                foundation: 5_000_000 + 1_000 * u32::from(server) + carrier.foundation,
+            },
+        );
+    }
+
     /// The agent's address as the server of this relayed address sees it.
     pub(in crate::agent) fn mapped_of(&self, relay: u16) -> Option<SocketAddr> {
         self.turn.as_ref()?.allocations[usize::from(relay)].mapped
+    }
+
+    /// The socket from which this relay is reached, unless it is reached by a connection.
+    pub(in crate::agent) fn below(&self, relay: u16) -> Option<u16> {
+        match self.turn.as_ref()?.allocations[usize::from(relay)].route {
+            Route::Datagram { socket, .. } => Some(socket),
+            _ => None,
+        }
     }
 
     /// A local address is gone: so is what was allocated from it.

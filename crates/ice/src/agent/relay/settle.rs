@@ -183,6 +183,8 @@ impl Agent {
             for base in allocation.bases.clone() {
                 self.add_relay(shared, base);
             }
+            // It knows this agent by its address, which is the same as before then.
+            self.add_mapped(shared, index);
             self.finish_gathering(shared);
         }
     }
