@@ -16,6 +16,7 @@ use super::{Agent, Event};
 use crate::candidate::{Candidate, CandidateType, Foundation};
 use crate::event::Role;
 use crate::ids::SessionId;
+use crate::io::SelectedPair;
 use crate::shared::Shared;
 use crate::stats::PairState;
 
@@ -280,6 +281,20 @@ impl Agent {
             .iter()
             .filter(|local| self.is_told(local) && !local.removed)
             .map(|local| self.candidate(generation, local))
+    }
+
+    /// The pair that was nominated in this generation (RFC 8839 section 4.4.1.2.2), as far as signaling may know it: not with
+    /// an own address that is hidden, nor with one that the peer has hidden behind a name. A peer that has not checked
+    /// it may not have been told of this generation yet, unless it is a lite one, which never checks.
+    pub(crate) fn nominated_pair(&self) -> Option<SelectedPair> {
+        let generation: &Generation = &self.current;
+        let selected = generation.selected.filter(|_| generation.concluded)?;
+        let pair = generation.pairs.get(selected)?;
+        let is_known = pair.requests_received > 0 || generation.remote.as_ref()?.lite;
+        let told = self.told_pair(generation, pair)?;
+        let is_hidden = told.local.kind == CandidateType::Host && self.settings.hides_hosts()
+            || told.remote.kind == CandidateType::Prflx && self.settings.mdns;
+        Some(told).filter(|_| pair.nominated && is_known && !is_hidden)
     }
 
     pub(super) fn change_role(&mut self, shared: &mut Shared, role: Role) {

@@ -149,7 +149,7 @@ impl Agent {
         self.told_pair(generation, pair)
     }
 
-    fn told_pair(&self, generation: &Generation, pair: &Pair) -> Option<SelectedPair> {
+    pub(super) fn told_pair(&self, generation: &Generation, pair: &Pair) -> Option<SelectedPair> {
         let local = generation.locals.get(usize::from(pair.valid_local?))?;
         let mut remote = generation.remotes[usize::from(pair.remote)]
             .candidate

@@ -10,8 +10,9 @@ use crate::config::AgentConfig;
 use crate::error::AgentError;
 use crate::event::{ChecklistState, GatheringState, Role, State};
 use crate::ids::{AgentId, SessionId};
+use crate::io::SelectedPair;
 use crate::parameters::Parameters;
-use crate::sdp::IceDescription;
+use crate::sdp::{IceDescription, RemoteCandidate};
 
 /// A session of several data streams, each of one or more components (RFC 8445 section 4): what ICE does without
 /// BUNDLE, or without RTP and RTCP on one port.
@@ -218,14 +219,28 @@ impl SessionMut<'_> {
     /// What an `m=` section says to the peer of a stream: its parameters, the candidates that were found so far for all of its components,
     /// their end where there is one, and the default destinations.
     ///
+    /// Once each component has a nominated pair, that is all there is to say (RFC 8839 section 4.4.1.2.2): its local
+    /// candidates, and from the controlling side the remote ones.
+    ///
     /// # Errors
     /// [`AgentError::UnknownStream`].
     pub fn description(&self, stream: usize) -> Result<IceDescription, AgentError> {
         let mut description = IceDescription::new(self.local_parameters(stream)?);
         let agents = self.agents_of(stream);
         let agents: Vec<&Agent> = agents.iter().filter_map(|id| self.get(*id)).collect();
-        for agent in &agents {
-            description.candidates.extend(agent.told_candidates());
+        let nominated: Option<Vec<_>> = agents.iter().map(|agent| agent.nominated_pair()).collect();
+        match nominated {
+            Some(pairs) => {
+                if self.role() == Some(Role::Controlling) {
+                    let remotes = pairs.iter().map(remote_candidate).collect::<Option<_>>();
+                    description.remote_candidates = remotes.unwrap_or_default();
+                }
+                description.candidates = pairs.into_iter().map(|pair| pair.local).collect();
+            }
+            None => {
+                let told = agents.iter().flat_map(|agent| agent.told_candidates());
+                description.candidates = told.collect();
+            }
         }
         let is_complete = |agent: &&Agent| agent.gathering == GatheringState::Complete;
         description.end_of_candidates = agents.iter().all(is_complete);
@@ -365,4 +380,14 @@ impl SessionMut<'_> {
             agent.close(now);
         }
     }
+}
+
+/// The remote end of a pair (RFC 8839 section 5.2); none where a name stands for it.
+fn remote_candidate(pair: &SelectedPair) -> Option<RemoteCandidate> {
+    let address = pair.remote.ip_address()?;
+    Some(RemoteCandidate {
+        component: pair.remote.component,
+        address: address.ip(),
+        port: address.port(),
+    })
 }

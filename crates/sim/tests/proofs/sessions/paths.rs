@@ -1,6 +1,7 @@
 //! Each component finds a path of its own, and what belongs together is told apart.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use nilas_ice::{
@@ -155,29 +156,33 @@ fn one_remote_address_and_one_ufrag_are_told_apart_by_the_socket() {
     }
 }
 
+const SECTIONS: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
+    m=audio 9 RTP/AVP 0\r\nc=IN IP4 0.0.0.0\r\na=mid:a\r\n\
+    m=video 9 RTP/AVP 96\r\nc=IN IP4 0.0.0.0\r\na=mid:v\r\n";
+
+/// An offer or an answer of a session with two streams.
+fn describe(world: &mut World, side: Session) -> String {
+    let mut text = SessionDescription::parse(SECTIONS).expect("a description");
+    for section in 0..2 {
+        let own = world.with_session(side, |session, _| session.description(section));
+        let own = own.expect("open").expect("a stream");
+        text.set_ice(section, &own).expect("it can be written");
+    }
+    text.to_string()
+}
+
+fn take(world: &mut World, side: Session, text: &str) {
+    let description = SessionDescription::parse(text).expect("what the other has written");
+    for (stream, section) in description.sections().enumerate() {
+        let taken = world.with_session(side, |session, now| {
+            session.set_remote_description(now, stream, &section.ice())
+        });
+        assert_eq!(taken, Ok(Ok(())));
+    }
+}
+
 #[test]
 fn an_offer_and_an_answer_connect_two_sections_with_rtp_and_rtcp() {
-    const SECTIONS: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
-        m=audio 9 RTP/AVP 0\r\nc=IN IP4 0.0.0.0\r\na=mid:a\r\n\
-        m=video 9 RTP/AVP 96\r\nc=IN IP4 0.0.0.0\r\na=mid:v\r\n";
-    let describe = |world: &mut World, side: Session| {
-        let mut text = SessionDescription::parse(SECTIONS).expect("a description");
-        for section in 0..2 {
-            let own = world.with_session(side, |session, _| session.description(section));
-            let own = own.expect("open").expect("a stream");
-            text.set_ice(section, &own).expect("it can be written");
-        }
-        text.to_string()
-    };
-    let take = |world: &mut World, side: Session, text: &str| {
-        let description = SessionDescription::parse(text).expect("what the other has written");
-        for (stream, section) in description.sections().enumerate() {
-            let taken = world.with_session(side, |session, now| {
-                session.set_remote_description(now, stream, &section.ice())
-            });
-            assert_eq!(taken, Ok(Ok(())));
-        }
-    };
     let mut pair = Pair::behind_nats(1, USUAL, &[2, 2]);
     for side in [pair.a, pair.b] {
         gather(&mut pair.world, side);
@@ -209,6 +214,81 @@ fn an_offer_and_an_answer_connect_two_sections_with_rtp_and_rtcp() {
         session.set_remote_description(now, 0, &section)
     });
     assert_eq!(refused, Ok(Err(AgentError::NoIce)));
+}
+
+/// A later offer has what was nominated (RFC 8839 section 4.4.1.2.2), and one with new credentials restarts a stream
+/// (section 4.4.1.1.1), whoever offers and whoever controls.
+#[test]
+fn later_offers_say_what_was_nominated_and_restart_a_stream() {
+    for (roles, offers) in [
+        (USUAL, 0),
+        (USUAL, 1),
+        ([USUAL[1], USUAL[0]], 0),
+        ([USUAL[1], USUAL[0]], 1),
+    ] {
+        let mut pair = Pair::behind_nats(1, roles, &[2, 2]);
+        let sides = [pair.a, pair.b];
+        let [offerer, answerer] = [sides[offers], sides[1 - offers]];
+        let exchange = |pair: &mut Pair| {
+            pair.world.run_for(ms(500));
+            let offer = describe(&mut pair.world, offerer);
+            take(&mut pair.world, answerer, &offer);
+            pair.world.run_for(ms(500));
+            let answer = describe(&mut pair.world, answerer);
+            take(&mut pair.world, offerer, &answer);
+            pair.run_until_completed();
+            pair.assert_each_has_its_own_path();
+            [offer, answer]
+        };
+        for side in sides {
+            gather(&mut pair.world, side);
+        }
+        exchange(&mut pair);
+        // Again: nothing changes, and what is said is what was found.
+        let before = sides.map(|side| pair.world.session_events(side));
+        let later = exchange(&mut pair);
+        for (text, side) in later.iter().zip([offerer, answerer]) {
+            let controls = roles[usize::from(side == sides[1])] == Role::Controlling;
+            let description = SessionDescription::parse(text).expect("what was written");
+            for (stream, section) in description.sections().enumerate() {
+                let ice = section.ice();
+                assert!(!description.is_mismatched(stream), "{text}");
+                assert_eq!(ice.candidates.len(), 2, "{text}");
+                let mut remotes = ice.remote_candidates.iter();
+                for component in [1, 2] {
+                    let agent = pair.world.component(side, stream, component);
+                    let (local, remote) = ends(pair.world.selected_pair(agent).expect("a pair"));
+                    let told = &ice.candidates[usize::from(component) - 1];
+                    assert_eq!((told.component, told.ip_address()), (component, local));
+                    let told = remotes.next().map(|told| {
+                        (
+                            told.component,
+                            Some(SocketAddr::new(told.address, told.port)),
+                        )
+                    });
+                    assert_eq!(told, controls.then_some((component, remote)), "{text}");
+                }
+            }
+        }
+        assert_eq!(sides.map(|side| pair.world.session_events(side)), before);
+        // The first stream begins anew, with all candidates; the second goes on.
+        let restarted = pair
+            .world
+            .with_session(offerer, |session, now| session.restart(now, 0));
+        assert_eq!(restarted, Ok(Ok(())));
+        for text in exchange(&mut pair) {
+            let description = SessionDescription::parse(&text).expect("what was written");
+            let counts: Vec<_> = description
+                .sections()
+                .map(|section| section.ice().candidates.len())
+                .collect();
+            assert_eq!(counts, [4, 2], "{roles:?} {offers}: {text}");
+        }
+        for side in sides {
+            let parameters = local_parameters(&mut pair.world, side, 0);
+            assert!(!later[0].contains(&parameters.ufrag) && !later[1].contains(&parameters.ufrag));
+        }
+    }
 }
 
 #[test]
