@@ -61,13 +61,31 @@ fn relay_ip(family: AddressFamily) -> IpAddr {
 
 /// What the configuration lets a client reach, said in another way than the server does.
 fn may_be_reached(peer: SocketAddr) -> bool {
-    let documentation = match peer.ip() {
-        IpAddr::V4(v4) => v4.octets()[..3] == [192, 0, 2],
-        IpAddr::V6(v6) => v6.segments()[..2] == [0x2001, 0xDB8],
+    // Documentation addresses by the configuration, and what is nobody's in particular by default.
+    let open = match peer.ip() {
+        IpAddr::V4(v4) => match v4.octets() {
+            [192, 0, 2, _] => true,
+            [0 | 10 | 127 | 224..=255, ..]
+            | [100, 64..=127, ..]
+            | [169, 254, ..]
+            | [172, 16..=31, ..]
+            | [192, 0, 0, _]
+            | [192, 88, 99, _]
+            | [192, 168, ..]
+            | [198, 18 | 19, ..]
+            | [198, 51, 100, _]
+            | [203, 0, 113, _] => false,
+            _ => true,
+        },
+        IpAddr::V6(v6) => match v6.segments() {
+            [0x2001, 0xDB8, ..] => true,
+            [0x2001, 0..=0x1FF, ..] | [0x2002 | 0x3FFF, ..] => false,
+            [first, ..] => first >> 13 == 1,
+        },
     };
     let relayed = peer.ip() == relay_ip(AddressFamily::of(peer.ip()))
         && (FIRST_PORT..60_000).contains(&peer.port());
-    peer.port() != 0 && (documentation || relayed)
+    peer.port() != 0 && (open || relayed)
 }
 
 /// A datagram that left a relayed transport address.

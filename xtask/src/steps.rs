@@ -148,7 +148,7 @@ static STEPS: [Step; 20] = [
     },
     Step {
         name: "fuzz-short",
-        about: "each fuzz target invents inputs for 20 s and finds nothing",
+        about: "each fuzz target invents inputs, the same every time, and finds nothing",
         needs: &[Need::Program {
             program: "c++",
             package: "g++",

@@ -126,16 +126,21 @@ impl Agent {
     }
 
     /// Whether a check may be sent to this remote now: for a relayed pair, once its permission was asked
-    /// for (RFC 8445 section 7.2.1). `None` if the server refuses it.
+    /// for (RFC 8445 section 7.2.1). `None` if the server refuses it, or has lost the relayed address.
     pub(in crate::agent) fn may_check(
         &mut self,
         now: Time,
         socket: u16,
         remote: SocketAddr,
     ) -> Option<bool> {
-        let Some(index) = self.sockets[usize::from(socket)].relay else {
+        let own = &self.sockets[usize::from(socket)];
+        let Some(index) = own.relay else {
             return Some(true);
         };
+        // Nothing could leave by it, and the check would keep all others waiting.
+        if !own.usable {
+            return None;
+        }
         let client = &mut self.relaying_mut().allocations[usize::from(index)].client;
         client
             .permit(now, remote)
