@@ -4,15 +4,17 @@
 //! bounded queues; received data goes to the sessions' inboxes; sent data does not pass here at all.
 //!
 //! This file is the loop and the sockets; `requests` is what applications ask for, `streams` the
-//! connections to TURN servers and peers, `listeners` the ports that peers connect to, `tape` where a recording goes.
+//! connections to TURN servers and peers, `listeners` the ports that peers connect to, `tape` where a recording goes, `haste`
+//! when to look again before sleeping.
 
+mod haste;
 mod listeners;
 mod requests;
 mod streams;
 mod tape;
 
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -32,6 +34,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use self::haste::Haste;
 use self::listeners::{Accepted, Listeners};
 use self::streams::StreamSource;
 pub(crate) use self::tape::Tape;
@@ -187,6 +190,7 @@ impl Driver {
         let mut inlets = Inlets { requests, closings };
         let mut timer = pin!(sleep_until(Instant::now()));
         let mut turns = 0;
+        let mut haste = Haste::default();
         // The first look registers for more.
         self.control.enqueue();
         let mut now = self.clock.now();
@@ -214,18 +218,27 @@ impl Driver {
             let source = match polled {
                 Polled::More => self.ready.try_next(),
                 Polled::Idle(_) => {
-                    let mut next = pin!(self.ready.next());
-                    let next = poll_fn(|cx| {
-                        let source = next.as_mut().poll(cx);
-                        if source.is_pending() {
-                            (turns, self.staged.delivered) = (0, 0);
+                    let mut found = self.ready.try_next();
+                    for _ in 0..haste.looks() {
+                        if found.is_some() {
+                            break;
                         }
-                        source
-                    });
-                    Some(next.await)
+                        (turns, self.staged.delivered) = (0, 0);
+                        yield_now().await;
+                        found = self.ready.try_next();
+                    }
+                    if found.is_none() {
+                        (turns, self.staged.delivered) = (0, 0);
+                        found = Some(self.ready.next().await);
+                    }
+                    found
                 }
             };
+            let before = now;
             now = self.clock.now();
+            if source.is_some() {
+                haste.waited(now.since(before));
+            }
             match source {
                 Some(Source::Socket(socket)) => self.read(now, socket, false),
                 Some(Source::Dedicated(socket)) => self.read(now, socket, true),
