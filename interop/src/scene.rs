@@ -1,5 +1,6 @@
 //! A laboratory with `nilas server` in its middle, and the programs that meet in it.
 
+use std::net::IpAddr;
 use std::process::Command;
 
 use nilas_lab::{Event, Lab, Node, SERVER_V4, SERVER_V6, Topology};
@@ -69,12 +70,40 @@ impl Scene {
              add rule inet silent arriving udp dport {SILENT_PORT} drop; \
              add rule inet silent arriving tcp dport {SILENT_PORT} drop"
         );
-        let mut nft = self.on(Node::Server, "nft")?;
-        let told = nft.arg(rules).output().map_err(|error| error.to_string())?;
+        self.nft(Node::Server, &rules).map(drop)
+    }
+
+    /// Says something to nft on a machine, and what it answers.
+    ///
+    /// # Errors
+    /// A sentence that says why it cannot.
+    pub fn nft(&self, node: Node, words: &str) -> Result<String, String> {
+        let mut nft = self.on(node, "nft")?;
+        let told = nft.arg(words).output().map_err(|error| error.to_string())?;
         match told.status.success() {
-            true => Ok(()),
+            true => Ok(String::from_utf8_lossy(&told.stdout).into_owned()),
             false => Err(String::from_utf8_lossy(&told.stderr).into_owned()),
         }
+    }
+
+    /// The laboratory, to run something of one's own in it.
+    #[must_use]
+    pub const fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// `nilas agent` on a machine that asks this DNS server.
+    ///
+    /// # Errors
+    /// A sentence that says how to get the program.
+    pub fn nilas_asking(&self, node: Node, server: IpAddr) -> Result<Command, String> {
+        // Machines of the laboratory share the file system, so that this one gets a file of its own.
+        const WITH_RESOLVER: &str = "own=$(mktemp) && echo \"nameserver $0\" >\"$own\" && \
+            mount --bind \"$own\" /etc/resolv.conf && rm \"$own\" && exec \"$@\"";
+        let mut command = self.on(node, "unshare")?;
+        command.args(["--mount", "sh", "-c", WITH_RESOLVER, &server.to_string()]);
+        command.arg(programs::nilas()?).arg("agent");
+        Ok(command)
     }
 
     /// `nilas agent` on a machine.

@@ -1,11 +1,14 @@
-//! What the documents promise about the tree: links lead to files, and the dependency table of `ARCHITECTURE.md`
-//! names what the manifest has.
+//! What the documents promise about the tree: links lead to files, the dependency table of `ARCHITECTURE.md`
+//! names what the manifest has, and the scenarios of `docs/session.md` are tests.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::citations::{Finding, read, sources};
+use crate::protocol_map::{cells, missing_tests};
 use crate::workspace::Workspace;
+
+const SCENARIOS: &str = "docs/session.md";
 
 /// Ok and Err are both text for a person.
 pub(crate) fn check(workspace: &Workspace) -> Result<String, String> {
@@ -27,6 +30,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<String, String> {
             }
         }
     }
+    let scenarios = scenarios(root, &read(&root.join(SCENARIOS))?, &mut findings)?;
     let named = table(&read(&root.join("ARCHITECTURE.md"))?);
     let used = manifest(&read(&root.join("Cargo.toml"))?);
     for (missing, place) in [
@@ -44,12 +48,42 @@ pub(crate) fn check(workspace: &Workspace) -> Result<String, String> {
     }
     if findings.is_empty() {
         return Ok(format!(
-            "{links} links lead somewhere; {} dependencies have a reason",
+            "{links} links lead somewhere; {} dependencies have a reason; {scenarios} scenarios are tests",
             used.len()
         ));
     }
     let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
     Err(lines.join("\n"))
+}
+
+/// Checks the tables of what a session does: each row has a cell that says it and one that names tests. Returns how many
+/// tests are named.
+fn scenarios(root: &Path, text: &str, findings: &mut Vec<Finding>) -> Result<usize, String> {
+    let mut count = 0;
+    for (number, line) in text.lines().enumerate() {
+        let Some(cells) = cells(line) else {
+            continue;
+        };
+        let wrong = match cells[..] {
+            ["what", _] => continue,
+            [rule, _] if rule.starts_with("--") => continue,
+            [_, shown] => {
+                let (named, mut missing) = missing_tests(root, shown)?;
+                count += named;
+                if named == 0 {
+                    missing.push("name a test in backticks".to_owned());
+                }
+                missing
+            }
+            _ => vec!["a row has two cells: what, shown by".to_owned()],
+        };
+        findings.extend(wrong.into_iter().map(|text| Finding {
+            file: PathBuf::from(SCENARIOS),
+            line: number + 1,
+            text,
+        }));
+    }
+    Ok(count)
 }
 
 /// Targets of Markdown links that stay inside the checkout, without their anchors.
@@ -102,6 +136,36 @@ mod tests {
             relative_links(text),
             [(1, "docs/a.md".to_owned()), (2, "../d".to_owned())]
         );
+    }
+
+    #[test]
+    fn each_wrong_row_of_scenarios_is_found() {
+        let root = std::env::temp_dir().join(format!("nilas-scenarios-{}", std::process::id()));
+        std::fs::create_dir_all(&root).expect("a temporary directory can be made");
+        std::fs::write(root.join("a.rs"), "#[test]\nfn shows() {}\n").expect("it is ours");
+        let found = |row: &str| {
+            let text = format!("words\n| what | shown by |\n|---|---|\n{row}\n");
+            let mut findings = Vec::new();
+            let count = scenarios(&root, &text, &mut findings).expect("the file can be read");
+            let texts: Vec<String> = findings.into_iter().map(|finding| finding.text).collect();
+            (count, texts.join("; "))
+        };
+        for (row, expected) in [
+            ("| it bends | `a.rs`: `shows` |", (1, "")),
+            (
+                "| it bends | `a.rs`: `hides` |",
+                (1, "a.rs has no test hides"),
+            ),
+            (
+                "| it bends | `b.rs`: `shows` |",
+                (1, "there is no file b.rs; the test shows follows no file"),
+            ),
+            ("| it bends | later |", (0, "name a test in backticks")),
+            ("| it bends |", (0, "a row has two cells: what, shown by")),
+        ] {
+            assert_eq!(found(row), (expected.0, expected.1.to_owned()), "{row}");
+        }
+        std::fs::remove_dir_all(&root).expect("it is ours");
     }
 
     #[test]

@@ -100,7 +100,8 @@ fn parse(text: &str) -> (Vec<Row>, Vec<Finding>) {
     (rows, findings)
 }
 
-fn cells(line: &str) -> Option<Vec<&str>> {
+/// The cells of a row of a table.
+pub(crate) fn cells(line: &str) -> Option<Vec<&str>> {
     let inner = line.trim().strip_prefix('|')?.strip_suffix('|')?;
     Some(inner.split('|').map(str::trim).collect())
 }
@@ -198,27 +199,10 @@ impl Judge<'_> {
         }
     }
 
-    /// `file`: `test`, `test`; `other file`: `test`.
     fn tests(&mut self, row: &Row, needed: bool) -> Result<(), String> {
-        let mut file: Option<(&str, String)> = None;
-        let mut count = 0;
-        for name in quoted(&row.proven) {
-            if name.ends_with(".rs") {
-                let path = self.root.join(name);
-                if path.is_file() {
-                    file = Some((name, read(&path)?));
-                } else {
-                    self.say(row, format!("there is no file {name}"));
-                    file = None;
-                }
-                continue;
-            }
-            count += 1;
-            match &file {
-                Some((_, text)) if has_test(text, name) => {}
-                Some((path, _)) => self.say(row, format!("{path} has no test {name}")),
-                None => self.say(row, format!("the test {name} follows no file")),
-            }
+        let (count, missing) = missing_tests(self.root, &row.proven)?;
+        for text in missing {
+            self.say(row, text);
         }
         let excused = row
             .proven
@@ -254,6 +238,31 @@ impl Judge<'_> {
     fn say(&mut self, row: &Row, text: String) {
         self.findings.push(finding(row.line, text));
     }
+}
+
+/// How many tests a cell names, and what is wrong with that: `file`: `test`, `test`; `other file`: `test`.
+pub(crate) fn missing_tests(root: &Path, cell: &str) -> Result<(usize, Vec<String>), String> {
+    let mut file: Option<(&str, String)> = None;
+    let (mut count, mut missing) = (0, Vec::new());
+    for name in quoted(cell) {
+        if name.ends_with(".rs") {
+            let path = root.join(name);
+            if path.is_file() {
+                file = Some((name, read(&path)?));
+            } else {
+                missing.push(format!("there is no file {name}"));
+                file = None;
+            }
+            continue;
+        }
+        count += 1;
+        match &file {
+            Some((_, text)) if has_test(text, name) => {}
+            Some((path, _)) => missing.push(format!("{path} has no test {name}")),
+            None => missing.push(format!("the test {name} follows no file")),
+        }
+    }
+    Ok((count, missing))
 }
 
 /// Whether a section is another one or lies in it.
