@@ -43,4 +43,4 @@ pub use peer_tcp::{connect_from, listen_shared};
 pub use resolve::resolve;
 pub use seed::os_seed;
 pub use socket::{ReceiveBatch, UdpSocket, bind_error, is_reported, send_error};
-pub use traffic_class::{Ecn, TrafficClass};
+pub use traffic_class::{Ecn, TrafficClass, send_marked};

@@ -1,7 +1,5 @@
 //! UDP sockets that send and receive many datagrams with one system call.
 
-#[cfg(target_os = "linux")]
-use std::io::IoSlice;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -15,14 +13,10 @@ use nix::sys::socket::{
     sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo, ReceiveTimestampns, ReusePort},
 };
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
-#[cfg(target_os = "linux")]
-use socket2::MsgHdr;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::Interest;
 
-#[cfg(target_os = "linux")]
-use crate::traffic_class::Control;
-use crate::traffic_class::{Ecn, TrafficClass};
+use crate::traffic_class::{Ecn, TrafficClass, send_marked};
 
 /// Asked of the system for each socket and direction, so that a burst is not lost while the driver is
 /// busy elsewhere. The system grants what it allows; memory is used only while datagrams wait.
@@ -256,27 +250,6 @@ impl UdpSocket {
         }
     }
 
-    #[cfg(target_os = "linux")]
-    fn send_marked(
-        &self,
-        destination: SocketAddr,
-        contents: &[u8],
-        segment: Option<usize>,
-        class: TrafficClass,
-    ) -> io::Result<()> {
-        // A chunk of one call is no longer than a datagram may be.
-        let segment = segment.and_then(|segment| segment.try_into().ok());
-        let control = Control::new(destination.is_ipv4(), class, segment);
-        let (address, buffers) = (SockAddr::from(destination), [IoSlice::new(contents)]);
-        let message = MsgHdr::new()
-            .with_addr(&address)
-            .with_buffers(&buffers)
-            .with_control(control.bytes());
-        let socket = SockRef::from(&self.io);
-        self.past_reports(|| socket.sendmsg(&message, 0)).map(drop)
-    }
-
-    #[cfg(not(target_os = "linux"))]
     fn send_marked(
         &self,
         destination: SocketAddr,
@@ -286,12 +259,12 @@ impl UdpSocket {
     ) -> io::Result<()> {
         let transmit = Transmit {
             destination,
-            ecn: class.codepoint(),
+            ecn: None,
             contents,
             segment_size: segment,
             src_ip: None,
         };
-        self.state.try_send((&self.io).into(), &transmit)
+        self.past_reports(|| send_marked(&self.io, &self.state, &transmit, class))
     }
 
     /// Does `send`, and again where a dedicated socket tells by it what an ICMP error said about one before: that took

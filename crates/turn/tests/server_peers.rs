@@ -108,6 +108,16 @@ fn dont_fragment_of_a_send_indication_reaches_the_driver() {
             ..
         }
     ));
+    // RFC 8656 section 13: ignored, from IPv4 to IPv6.
+    client.permit(&mut bench, "[2001:db8::9]:9");
+    let bytes_of_ipv6 = send_indication(address("[2001:db8::9]:9"), b"data", true);
+    assert!(matches!(
+        bench.datagram(client.path, &bytes_of_ipv6),
+        Handled::ToPeer {
+            dont_fragment: false,
+            ..
+        }
+    ));
     let mut without = config();
     without.dont_fragment = false;
     let (mut bench, mut client, _) = dual(without);

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nilas_stun::{Class, Message, Method};
+use nilas_stun::{AddressFamily, Class, Message, Method};
 use nilas_turn::server::{
     Command, Common, ConnectError, ConnectionId, EndReason, Event, Handled, Input, Path, RelayId,
     StreamHandled, StreamId, WorkerId,
@@ -126,6 +126,29 @@ fn messages_are_cut_out_of_a_stream_wherever_it_is_split() {
         assert_eq!(kept, []);
         assert_eq!(data, [&b"12345"[..], b"1234567"], "{size}");
         assert_eq!(bench.transmits.len(), 1, "{size}");
+    }
+}
+
+/// RFC 8656 section 15.
+#[test]
+fn dont_fragment_of_a_stream_is_heeded_in_both_families() {
+    let mut bench = Bench::new(config());
+    let mut client = ann_on(&mut bench, 1);
+    client.allocate_with(&mut bench, |builder| {
+        builder
+            .additional_address_family(AddressFamily::Ipv6)
+            .unwrap();
+    });
+    for peer in ["192.0.2.9:9", "[2001:db8::9]:9"] {
+        client.permit(&mut bench, peer);
+        for wanted in [true, false] {
+            let bytes = send_indication(address(peer), b"data", wanted);
+            let (handled, _) = client.exchange(&mut bench, &bytes);
+            assert!(
+                matches!(handled, Handled::ToPeer { dont_fragment, .. } if dont_fragment == wanted),
+                "{peer}: {handled:?}"
+            );
+        }
     }
 }
 

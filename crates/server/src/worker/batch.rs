@@ -3,9 +3,13 @@
 use core::net::{IpAddr, SocketAddr};
 use std::io::{self, IoSliceMut};
 
+use nilas_net::TrafficClass;
 use nilas_turn::server::{ListenerId, RelayId};
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 use tokio::net::UdpSocket;
+
+use super::marks::Marks;
+use super::options::CloseLook;
 
 /// What the kernel may join to one buffer when many datagrams of one sender arrive together (GRO).
 const SLOT_BYTES: usize = 1 << 16;
@@ -22,7 +26,9 @@ const INDEX_PLACES: usize = 1_024;
 pub(super) struct Inbound {
     bytes: Vec<u8>,
     metas: [RecvMeta; BATCH_SIZE],
+    classes: [TrafficClass; BATCH_SIZE],
     count: usize,
+    close_look: CloseLook,
 }
 
 /// A datagram that was received.
@@ -30,6 +36,8 @@ pub(super) struct Received<'a> {
     pub(super) from: SocketAddr,
     /// The address of this machine that it was sent to, where the socket tells.
     pub(super) to: Option<IpAddr>,
+    /// How it is marked.
+    pub(super) class: TrafficClass,
     pub(super) bytes: &'a [u8],
 }
 
@@ -38,7 +46,9 @@ impl Inbound {
         Self {
             bytes: vec![0; BATCH_SIZE * STRIDE_BYTES],
             metas: [RecvMeta::default(); BATCH_SIZE],
+            classes: [TrafficClass::NONE; BATCH_SIZE],
             count: 0,
+            close_look: CloseLook::new(),
         }
     }
 
@@ -48,9 +58,13 @@ impl Inbound {
         socket: &UdpSocket,
         state: &UdpSocketState,
         slots: usize,
+        marks: &Marks,
     ) -> io::Result<bool> {
         self.count = 0;
         let slots = slots.clamp(1, BATCH_SIZE);
+        if marks.look_closely() {
+            return self.receive_closely(socket, slots, marks);
+        }
         let mut chunks = self.bytes.chunks_exact_mut(STRIDE_BYTES);
         // There are BATCH_SIZE chunks; an empty slice would only mean one datagram fewer.
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = core::array::from_fn(|_| {
@@ -59,7 +73,34 @@ impl Inbound {
             IoSliceMut::new(&mut chunk[..length])
         });
         self.count = state.recv(socket.into(), &mut slices[..slots], &mut self.metas)?;
+        marks.looked();
+        for (class, meta) in self.classes.iter_mut().zip(&self.metas[..self.count]) {
+            *class = TrafficClass::from_octet(meta.ecn.map_or(0, |ecn| ecn as u8));
+        }
         Ok(self.count == slots)
+    }
+
+    /// The same, one by one, with the DSCP of each.
+    fn receive_closely(
+        &mut self,
+        socket: &UdpSocket,
+        slots: usize,
+        marks: &Marks,
+    ) -> io::Result<bool> {
+        let chunks = self.bytes.chunks_exact_mut(STRIDE_BYTES).take(slots);
+        let places = self.metas.iter_mut().zip(&mut self.classes);
+        for (chunk, (meta, class)) in chunks.zip(places) {
+            match self.close_look.receive(socket, &mut chunk[..SLOT_BYTES]) {
+                Ok(received) => {
+                    (*meta, *class) = received;
+                    marks.note(*class);
+                    self.count += 1;
+                }
+                Err(error) if self.count == 0 => return Err(error),
+                Err(error) => return Ok(error.kind() != io::ErrorKind::WouldBlock),
+            }
+        }
+        Ok(true)
     }
 
     /// How many buffers were filled.
@@ -72,17 +113,23 @@ impl Inbound {
         let slots = self.bytes.chunks_exact(STRIDE_BYTES);
         slots
             .zip(&self.metas[..self.count])
-            .flat_map(|(slot, meta)| {
+            .zip(&self.classes)
+            .flat_map(|((slot, meta), &class)| {
                 let bytes = &slot[..meta.len.min(SLOT_BYTES)];
                 // What the kernel has joined has one length, but for the last, which may be shorter. An empty
                 // datagram is one, too.
                 let empty = bytes.is_empty().then_some(bytes);
                 let segments = bytes.chunks(meta.stride.max(1));
-                empty.into_iter().chain(segments).map(|bytes| Received {
-                    from: meta.addr,
-                    to: meta.dst_ip,
-                    bytes,
-                })
+                empty
+                    .into_iter()
+                    .chain(segments)
+                    .map(move |bytes| Received {
+                        from: meta.addr,
+                        to: meta.dst_ip,
+                        // The kernel joins only datagrams of one mark.
+                        class,
+                        bytes,
+                    })
             })
     }
 }
@@ -95,17 +142,20 @@ pub(super) enum Destination {
         relay: RelayId,
         peer: SocketAddr,
         dont_fragment: bool,
+        class: TrafficClass,
     },
     /// From a listener to a client; from this address of the machine if the listener has several.
     Client {
         listener: ListenerId,
         client: SocketAddr,
         from: Option<IpAddr>,
+        class: TrafficClass,
     },
 }
 
 impl Destination {
-    /// Its place in the index of runs: the same for the same one, and usually another for another.
+    /// Its place in the index of runs: the same for the same one, and usually another for another. However datagrams are
+    /// marked, those to one address have one place, and so keep their order.
     fn key(self) -> usize {
         let (relay, remote) = match self {
             Self::Peer { relay, peer, .. } => (relay.slot(), peer),
@@ -259,6 +309,7 @@ mod tests {
             listener: ListenerId(0),
             client: SocketAddr::new(IpAddr::V4(core::net::Ipv4Addr::LOCALHOST), port),
             from: None,
+            class: TrafficClass::NONE,
         }
     }
 
@@ -303,6 +354,39 @@ mod tests {
         sent.0.clear();
         sent.flush(&mut runs);
         assert!(sent.0.is_empty());
+    }
+
+    #[test]
+    fn a_run_is_of_one_mark_and_keeps_its_place_before_the_next() {
+        let (mut runs, mut sent) = (Runs::new(64), Sent::default());
+        let Destination::Client {
+            listener,
+            client,
+            from,
+            ..
+        } = TO
+        else {
+            unreachable!()
+        };
+        let marked = Destination::Client {
+            listener,
+            client,
+            from,
+            class: TrafficClass::from_octet(46 << 2),
+        };
+        for (to, data) in [
+            (TO, b"1"),
+            (TO, b"2"),
+            (marked, b"3"),
+            (marked, b"4"),
+            (TO, b"5"),
+        ] {
+            sent.push(&mut runs, to, data);
+        }
+        sent.flush(&mut runs);
+        let sent: Vec<_> = sent.0.into_iter().map(|sent| (sent.0, sent.1)).collect();
+        let wanted = [(TO, &b"12"[..]), (marked, b"34"), (TO, b"5")];
+        assert_eq!(sent, wanted.map(|(to, data)| (to, data.to_vec())));
     }
 
     #[test]

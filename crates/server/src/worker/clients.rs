@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use nilas_net::TrafficClass;
 use nilas_turn::Time;
 use nilas_turn::server::{Handled, Input, ListenerId, Path};
 use quinn_udp::BATCH_SIZE;
@@ -52,7 +53,13 @@ impl Worker {
         let mut count = 0;
         let mut result = Ok(());
         while count < MOST_AT_ONCE {
-            let more = match inbound.receive(&listener.socket, &listener.state, BATCH_SIZE) {
+            let received = inbound.receive(
+                &listener.socket,
+                &listener.state,
+                BATCH_SIZE,
+                &listener.marks,
+            );
+            let more = match received {
                 Ok(more) => more,
                 Err(error) => {
                     result = Err(error);
@@ -93,23 +100,35 @@ impl Worker {
             client: received.from,
             server: listener.server_address(received.to),
         };
-        self.routed_datagram(now, path, received.bytes);
+        self.routed_datagram(now, path, received.bytes, received.class);
     }
 
     /// Gives a datagram to the core whose it is.
-    pub(super) fn routed_datagram(self: &Rc<Self>, now: Time, path: Path, bytes: &[u8]) {
+    pub(super) fn routed_datagram(
+        self: &Rc<Self>,
+        now: Time,
+        path: Path,
+        bytes: &[u8],
+        class: TrafficClass,
+    ) {
         let routes = self.routes.borrow();
         if !routes.is_empty()
             && let Some(worker) = routes.get(&path).copied()
         {
-            return self.hand_over(worker, path, bytes);
+            return self.hand_over(worker, path, bytes, class);
         }
         drop(routes);
-        self.datagram(now, path, bytes);
+        self.datagram(now, path, bytes, class);
     }
 
     /// Gives a datagram to the core, and does what it says.
-    pub(super) fn datagram(self: &Rc<Self>, now: Time, path: Path, bytes: &[u8]) {
+    pub(super) fn datagram(
+        self: &Rc<Self>,
+        now: Time,
+        path: Path,
+        bytes: &[u8],
+        class: TrafficClass,
+    ) {
         let handled = self
             .core
             .borrow_mut()
@@ -121,6 +140,6 @@ impl Worker {
             }
             return;
         }
-        self.act(handled, path, bytes);
+        self.act(handled, path, bytes, class);
     }
 }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Instant;
 
+use nilas_net::TrafficClass;
 use nilas_net::stream::{CertifiedKeyStore, DtlsOutput, DtlsServer};
 use nilas_turn::Time;
 use nilas_turn::server::{Input, ListenerId, Path};
@@ -99,7 +100,8 @@ impl Worker {
         dtls: &Dtls,
         received: &Received<'_>,
     ) {
-        self.drive_dtls(now, index, dtls, received.to, |server, tell| {
+        let arrived = (received.to, received.class);
+        self.drive_dtls(now, index, dtls, arrived, |server, tell| {
             server.handle(
                 Instant::now(),
                 received.from,
@@ -112,7 +114,8 @@ impl Worker {
     /// Does what has become due of DTLS.
     pub(super) fn dtls_timeout(self: &Rc<Self>, index: usize, dtls: &Dtls) {
         let now = self.shared.clock.now();
-        self.drive_dtls(now, index, dtls, None, |server, tell| {
+        let arrived = (None, TrafficClass::NONE);
+        self.drive_dtls(now, index, dtls, arrived, |server, tell| {
             server.handle_timeout(Instant::now(), &mut |output| tell(output));
         });
         self.flush();
@@ -120,7 +123,13 @@ impl Worker {
     }
 
     /// Sends a message to a client on DTLS. False if it has no session here.
-    pub(super) fn send_dtls(&self, index: usize, client: SocketAddr, parts: [&[u8]; 3]) -> bool {
+    pub(super) fn send_dtls(
+        &self,
+        index: usize,
+        client: SocketAddr,
+        parts: [&[u8]; 3],
+        class: TrafficClass,
+    ) -> bool {
         let Some(dtls) = self
             .listeners
             .get(index)
@@ -143,7 +152,7 @@ impl Worker {
             &mut |output| match output {
                 DtlsOutput::Transmit { client, datagram } => {
                     let to = sessions.get(&client).map(|session| session.server.ip());
-                    self.send_on(index, client, to, datagram);
+                    self.send_on(index, client, to, datagram, class);
                 }
                 // The session has failed; the core hears of it with the next datagram or deadline.
                 DtlsOutput::Closed { client, .. } => told.push(Told::Closed(client)),
@@ -159,7 +168,7 @@ impl Worker {
         now: Time,
         index: usize,
         dtls: &Dtls,
-        to: Option<IpAddr>,
+        (to, class): (Option<IpAddr>, TrafficClass),
         drive: impl FnOnce(&mut DtlsServer, &mut dyn FnMut(DtlsOutput<'_>)),
     ) {
         let mut state = dtls.state.borrow_mut();
@@ -172,7 +181,7 @@ impl Worker {
         let mut tell = |output: DtlsOutput<'_>| match output {
             DtlsOutput::Transmit { client, datagram } => {
                 let known = sessions.get(&client).map(|session| session.server.ip());
-                self.send_on(index, client, known.or(to), datagram);
+                self.send_on(index, client, known.or(to), datagram, TrafficClass::NONE);
             }
             DtlsOutput::Opened { client } => told.push(Told::Opened(client)),
             DtlsOutput::Data { client, datagram } => {
@@ -196,7 +205,7 @@ impl Worker {
                 Told::Opened(client) => self.dtls_opened(index, dtls, client, to),
                 Told::Data(client, range) => {
                     if let Some(path) = dtls.path(index, client) {
-                        self.routed_datagram(now, path, &plain[range]);
+                        self.routed_datagram(now, path, &plain[range], class);
                     }
                 }
                 Told::Closed(client) => {
@@ -223,7 +232,7 @@ impl Worker {
             self.shared.counters.tcp_refused.add(1);
             state.server.close(Instant::now(), client, &mut |output| {
                 if let DtlsOutput::Transmit { client, datagram } = output {
-                    self.send_on(index, client, to, datagram);
+                    self.send_on(index, client, to, datagram, TrafficClass::NONE);
                 }
             });
             return;
@@ -248,13 +257,21 @@ impl Worker {
         }
     }
 
-    fn send_on(&self, index: usize, client: SocketAddr, to: Option<IpAddr>, datagram: &[u8]) {
+    fn send_on(
+        &self,
+        index: usize,
+        client: SocketAddr,
+        to: Option<IpAddr>,
+        datagram: &[u8],
+        class: TrafficClass,
+    ) {
         let wildcard = self.listeners[index].local.ip().is_unspecified();
         let destination = Destination::Client {
             // There are few listeners.
             listener: ListenerId(index as u32),
             client,
             from: to.filter(|_| wildcard),
+            class,
         };
         let unsent = self.send(destination, datagram, datagram.len());
         self.shared.counters.udp_not_sent.add(unsent);

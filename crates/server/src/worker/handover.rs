@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use nilas_net::TrafficClass;
 use nilas_turn::server::{Input, Path, ServerConfig as TurnConfig, WorkerId};
 use tokio::sync::mpsc;
 
@@ -31,6 +32,8 @@ pub(crate) struct Letter {
     pub(super) way: LetterWay,
     pub(super) path: Path,
     pub(super) bytes: Box<[u8]>,
+    /// How it is marked.
+    pub(super) class: TrafficClass,
 }
 
 /// Which way a letter's datagram goes.
@@ -84,12 +87,18 @@ impl Mailbox {
 
 impl Worker {
     /// Gives a client's datagram to the worker whose it is.
-    pub(super) fn hand_over(&self, worker: WorkerId, path: Path, bytes: &[u8]) {
-        self.send_letter(worker, LetterWay::In, path, bytes);
+    pub(super) fn hand_over(
+        &self,
+        worker: WorkerId,
+        path: Path,
+        bytes: &[u8],
+        class: TrafficClass,
+    ) {
+        self.send_letter(worker, LetterWay::In, path, bytes, class);
     }
 
     /// Sends a message to a client whose DTLS session is another worker's.
-    pub(super) fn send_abroad(&self, path: Path, bytes: &[u8]) {
+    pub(super) fn send_abroad(&self, path: Path, bytes: &[u8], class: TrafficClass) {
         let visiting = self
             .visiting
             .get()
@@ -98,16 +107,24 @@ impl Worker {
             .map(|(_, worker)| worker)
             .or_else(|| self.foreign.borrow().get(&path).copied());
         if let Some(worker) = worker {
-            self.send_letter(worker, LetterWay::Out, path, bytes);
+            self.send_letter(worker, LetterWay::Out, path, bytes, class);
         }
     }
 
-    fn send_letter(&self, worker: WorkerId, way: LetterWay, path: Path, bytes: &[u8]) {
+    fn send_letter(
+        &self,
+        worker: WorkerId,
+        way: LetterWay,
+        path: Path,
+        bytes: &[u8],
+        class: TrafficClass,
+    ) {
         let letter = Letter {
             from: self.id,
             way,
             path,
             bytes: bytes.into(),
+            class,
         };
         let sent = self
             .shared
@@ -136,13 +153,13 @@ impl Worker {
             } = letter.path
                 && let Some(index) = dtls_listener(listener)
             {
-                self.send_dtls(index, client, [&letter.bytes, &[], &[]]);
+                self.send_dtls(index, client, [&letter.bytes, &[], &[]], letter.class);
             }
             return;
         }
         let now = self.shared.clock.now();
         self.visiting.set(Some((letter.path, letter.from)));
-        self.datagram(now, letter.path, &letter.bytes);
+        self.datagram(now, letter.path, &letter.bytes, letter.class);
         self.flush();
         self.pump(now);
         self.visiting.set(None);

@@ -14,6 +14,7 @@
 //! | `commands` | what the core wants done |
 //! | `handover` | what one worker gives another |
 //! | `batch`, `send` | many datagrams in one system call |
+//! | `marks` | DSCP and ECN of what comes in |
 //! | `options` | what only Linux has |
 
 use core::cell::{Cell, RefCell};
@@ -23,10 +24,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use nilas_net::TrafficClass;
 use nilas_turn::Time;
 use nilas_turn::server::{
-    Common, ConnectionId, Counters as TurnCounters, Handled, Head, Input, ListenerId, MIN_BUFFER,
-    Output, Path, StreamId, WorkerId,
+    Common, ConnectionId, Counters as TurnCounters, Handled, Input, ListenerId, MIN_BUFFER, Output,
+    Path, StreamId, WorkerId,
 };
 use quinn_udp::UdpSocketState;
 use rand_chacha::ChaCha12Rng;
@@ -36,6 +38,7 @@ use tokio::sync::{Notify, mpsc};
 use self::batch::{Destination, Inbound, Runs};
 use self::dtls::{Dtls, dtls_listener};
 use self::handover::{Mailbox, Order};
+use self::marks::Marks;
 use self::peers::Peer;
 use self::relays::RelayTable;
 use self::send::Way;
@@ -53,6 +56,7 @@ mod clients;
 mod commands;
 mod dtls;
 pub(crate) mod handover;
+mod marks;
 mod options;
 mod peers;
 mod relays;
@@ -137,6 +141,7 @@ struct Listener {
     state: UdpSocketState,
     segments: Cell<usize>,
     local: SocketAddr,
+    marks: Marks,
     dtls: Option<Dtls>,
 }
 
@@ -162,8 +167,9 @@ enum WayTo {
 const ZEROS: [u8; 3] = [0; 3];
 
 impl Worker {
-    /// Does what the core says about something that was relayed. `bytes` are those of the input.
-    fn act(self: &Rc<Self>, handled: Handled, path: Path, bytes: &[u8]) {
+    /// Does what the core says about something that was relayed. `bytes` are those of the input. `class` is how the
+    /// input was marked, and what leaves is marked so, too (RFC 8656 sections 13 and 14).
+    fn act(self: &Rc<Self>, handled: Handled, path: Path, bytes: &[u8], class: TrafficClass) {
         match handled {
             Handled::ToPeer {
                 relay,
@@ -175,6 +181,7 @@ impl Worker {
                     relay,
                     peer,
                     dont_fragment,
+                    class,
                 };
                 self.append(destination, &[], &bytes[payload], 0);
             }
@@ -183,33 +190,38 @@ impl Worker {
                 head,
                 payload,
                 tail,
-            } => self.to_client(path, &head, &bytes[payload], usize::from(tail)),
-            Handled::Elsewhere(worker) => self.hand_over(worker, path, bytes),
+            } => {
+                let tail = &ZEROS[..usize::from(tail).min(ZEROS.len())];
+                self.to_client(path, [head.as_bytes(), &bytes[payload], tail], class);
+            }
+            Handled::Elsewhere(worker) => self.hand_over(worker, path, bytes, class),
             _ => {}
         }
     }
 
-    /// Sends data to a client.
-    fn to_client(&self, path: Path, head: &Head, data: &[u8], tail: usize) {
-        match self.way_to(path) {
-            Some(WayTo::Udp(destination)) => self.append(destination, head.as_bytes(), data, tail),
+    /// Sends data to a client: what stands in front of it, itself, and the padding.
+    fn to_client(&self, path: Path, parts: [&[u8]; 3], class: TrafficClass) {
+        match self.way_to(path, class) {
+            Some(WayTo::Udp(destination)) => {
+                let [head, data, tail] = parts;
+                self.append(destination, head, data, tail.len());
+            }
             Some(WayTo::Dtls(index, client)) => {
-                let parts = [head.as_bytes(), data, &ZEROS[..tail.min(ZEROS.len())]];
-                if !self.send_dtls(index, client, parts) {
-                    self.send_abroad(path, &parts.concat());
+                let sent = self.send_dtls(index, client, parts, class);
+                if !sent {
+                    self.send_abroad(path, &parts.concat(), class);
                 }
             }
-            Some(WayTo::Stream(stream)) => {
-                let parts = [head.as_bytes(), data, &ZEROS[..tail.min(ZEROS.len())]];
-                self.to_stream(stream, parts);
-            }
+            // RFC 8656 section 16: a stream has a mark of its own.
+            Some(WayTo::Stream(stream)) => self.to_stream(stream, parts),
             None => {}
         }
     }
 
     /// Sends an answer or an indication of the core's to a client.
     fn transmit(&self, path: Path, bytes: &[u8]) {
-        match self.way_to(path) {
+        let class = TrafficClass::NONE;
+        match self.way_to(path, class) {
             Some(WayTo::Udp(destination)) => {
                 let unsent = self.send(destination, bytes, bytes.len());
                 self.shared.counters.udp_not_sent.add(unsent);
@@ -217,8 +229,8 @@ impl Worker {
             }
             Some(WayTo::Dtls(index, client)) => {
                 let parts = [bytes, &[], &[]];
-                if !self.send_dtls(index, client, parts) {
-                    self.send_abroad(path, bytes);
+                if !self.send_dtls(index, client, parts, class) {
+                    self.send_abroad(path, bytes, class);
                 }
             }
             Some(WayTo::Stream(stream)) => self.answer_stream(stream, bytes),
@@ -226,7 +238,7 @@ impl Worker {
         }
     }
 
-    fn way_to(&self, path: Path) -> Option<WayTo> {
+    fn way_to(&self, path: Path, class: TrafficClass) -> Option<WayTo> {
         let (listener, client, server) = match path {
             Path::Datagram {
                 listener,
@@ -243,6 +255,7 @@ impl Worker {
             listener,
             client,
             from: local.ip().is_unspecified().then_some(server.ip()),
+            class,
         }))
     }
 
@@ -288,6 +301,7 @@ impl Worker {
                 listener,
                 client,
                 from,
+                class,
             } => self.listener(listener).map_or(0, |listener| {
                 let way = Way {
                     socket: &listener.socket,
@@ -295,6 +309,7 @@ impl Worker {
                     segments: &listener.segments,
                     from,
                     to: client,
+                    class,
                 };
                 way.send(bytes, segment)
             }),
@@ -302,8 +317,11 @@ impl Worker {
                 relay,
                 peer,
                 dont_fragment,
+                class,
             } => self.relays.borrow().udp(relay).map_or(0, |relay| {
-                relay.send(&self.relay_state, peer, dont_fragment, bytes, segment)
+                relay.allow_fragments(!dont_fragment);
+                let way = relay.way(&self.relay_state, peer, class);
+                way.send(bytes, segment)
             }),
         }
     }

@@ -1,7 +1,9 @@
-//! What only Linux has: joined datagrams, the DF bit for each send, ICMP errors with their type and code.
+//! What only Linux has: joined datagrams, the DF bit for each send, the DSCP of what comes, ICMP errors with their type
+//! and code.
 
 pub(super) use imp::{
-    declines_ancillary, icmp_error, joins_datagrams, set_dont_fragment, tells_icmp,
+    CloseLook, declines_ancillary, icmp_error, joins_datagrams, set_dont_fragment, tells_icmp,
+    tells_traffic_class,
 };
 
 /// Whether a datagram can be sent with the DF bit (RFC 8656 section 14).
@@ -20,16 +22,18 @@ pub(super) struct IcmpError {
 
 #[cfg(target_os = "linux")]
 mod imp {
-    use core::net::{IpAddr, SocketAddr};
-    use std::io;
+    use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+    use std::io::{self, IoSliceMut};
     use std::os::fd::{AsFd, AsRawFd};
 
+    use nilas_net::TrafficClass;
     use nix::errno::Errno;
     use nix::libc;
     use nix::sys::socket::{
         ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
     };
     use nix::{setsockopt_impl, sockopt_impl};
+    use quinn_udp::RecvMeta;
     use socket2::SockRef;
 
     use super::IcmpError;
@@ -50,21 +54,77 @@ mod imp {
     }
 
     /// Turns off what `quinn_udp` asks for and nobody here reads, which would be written and parsed with every
-    /// datagram: TOS, the time, and, where the socket has one address only, the address that it was sent to. A refusal
-    /// leaves it as it was.
+    /// datagram: the time, and, where the socket has one address only, the address that it was sent to. A refusal leaves
+    /// it as it was.
     pub(in super::super) fn declines_ancillary(socket: &impl AsFd, local: IpAddr) {
         let _ = setsockopt(socket, sockopt::ReceiveTimestampns, &false);
         let one_address = !local.is_unspecified();
-        if local.is_ipv4() {
-            let _ = SockRef::from(socket).set_recv_tos_v4(false);
-            if one_address {
-                let _ = setsockopt(socket, sockopt::Ipv4PacketInfo, &false);
+        if one_address {
+            let _ = match local.is_ipv4() {
+                true => setsockopt(socket, sockopt::Ipv4PacketInfo, &false),
+                false => setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &false),
+            };
+        }
+    }
+
+    /// Has the system tell how each datagram that comes is marked, as quinn-udp has it on its sockets. Without it none is.
+    pub(in super::super) fn tells_traffic_class(socket: &impl AsFd, is_ipv4: bool) {
+        let socket = SockRef::from(socket);
+        let _ = match is_ipv4 {
+            true => socket.set_recv_tos_v4(true),
+            false => socket.set_recv_tclass_v6(true),
+        };
+    }
+
+    /// Room for what the kernel tells about a datagram.
+    pub(in super::super) struct CloseLook(Vec<u8>);
+
+    impl CloseLook {
+        pub(in super::super) fn new() -> Self {
+            Self(nix::cmsg_space!(i32, i32, libc::in6_pktinfo))
+        }
+
+        /// Takes a datagram, or several that the kernel has joined, and tells the whole octet that it is marked with.
+        pub(in super::super) fn receive(
+            &mut self,
+            socket: &tokio::net::UdpSocket,
+            room: &mut [u8],
+        ) -> io::Result<(RecvMeta, TrafficClass)> {
+            let fd = socket.as_fd().as_raw_fd();
+            let mut buffers = [IoSliceMut::new(room)];
+            let message = recvmsg::<SockaddrStorage>(
+                fd,
+                &mut buffers,
+                Some(&mut self.0),
+                MsgFlags::MSG_DONTWAIT,
+            )?;
+            let from = message.address.as_ref().and_then(socket_address);
+            let mut class = TrafficClass::NONE;
+            let mut meta = RecvMeta::default();
+            meta.addr = from.ok_or(io::ErrorKind::InvalidData)?;
+            meta.len = message.bytes;
+            meta.stride = message.bytes;
+            for control in message.cmsgs()? {
+                match control {
+                    ControlMessageOwned::Ipv4Tos(octet) => class = TrafficClass::from_octet(octet),
+                    // It has eight bits.
+                    ControlMessageOwned::Ipv6TClass(octet) => {
+                        class = TrafficClass::from_octet(octet as u8);
+                    }
+                    ControlMessageOwned::UdpGroSegments(segment) => {
+                        meta.stride = usize::try_from(segment).unwrap_or(meta.len);
+                    }
+                    ControlMessageOwned::Ipv4PacketInfo(info) => {
+                        let address = u32::from_be(info.ipi_addr.s_addr);
+                        meta.dst_ip = Some(Ipv4Addr::from_bits(address).into());
+                    }
+                    ControlMessageOwned::Ipv6PacketInfo(info) => {
+                        meta.dst_ip = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                    }
+                    _ => {}
+                }
             }
-        } else {
-            let _ = SockRef::from(socket).set_recv_tclass_v6(false);
-            if one_address {
-                let _ = setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &false);
-            }
+            Ok((meta, class))
         }
     }
 
@@ -135,11 +195,11 @@ mod imp {
     fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
         let v4 = address
             .as_sockaddr_in()
-            .map(|address| SocketAddr::from((address.ip(), address.port())));
+            .map(|address| SocketAddrV4::from(*address).into());
         v4.or_else(|| {
             address
                 .as_sockaddr_in6()
-                .map(|address| SocketAddr::from((address.ip(), address.port())))
+                .map(|address| SocketAddrV6::from(*address).into())
         })
     }
 }
@@ -148,7 +208,29 @@ mod imp {
 mod imp {
     use std::io;
 
+    use nilas_net::TrafficClass;
+    use quinn_udp::RecvMeta;
+
     use super::IcmpError;
+
+    pub(in super::super) fn tells_traffic_class<T>(_: &T, _: bool) {}
+
+    /// Never taken: `Marks` says so.
+    pub(in super::super) struct CloseLook;
+
+    impl CloseLook {
+        pub(in super::super) const fn new() -> Self {
+            Self
+        }
+
+        pub(in super::super) fn receive(
+            &mut self,
+            _: &tokio::net::UdpSocket,
+            _: &mut [u8],
+        ) -> io::Result<(RecvMeta, TrafficClass)> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
 
     pub(in super::super) fn joins_datagrams<T>(_: &T) {}
 

@@ -5,6 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 use std::io;
 use std::rc::Rc;
 
+use nilas_net::TrafficClass;
 use nilas_stun::AddressFamily;
 use nilas_turn::Time;
 use nilas_turn::server::{BindError, Handled, Input, ListenerId, Path, RelayId, RelayPort};
@@ -15,7 +16,10 @@ use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 
 use super::Worker;
-use super::options::{icmp_error, joins_datagrams, set_dont_fragment, tells_icmp};
+use super::marks::Marks;
+use super::options::{
+    icmp_error, joins_datagrams, set_dont_fragment, tells_icmp, tells_traffic_class,
+};
 use super::peers::TcpRelay;
 use super::send::{Way, first_segments};
 use crate::config::RelayAddress;
@@ -44,6 +48,7 @@ pub(super) struct UdpRelay {
     address: RelayAddress,
     segments: Cell<usize>,
     dont_fragment: Cell<bool>,
+    marks: Marks,
     /// For how many datagrams room is made: as many as came lately.
     slots: Cell<u8>,
 }
@@ -113,28 +118,31 @@ impl RelayAddress {
 }
 
 impl UdpRelay {
-    /// Sends datagrams of `segment` bytes each to a peer. Says how many were not taken.
-    pub(super) fn send(
-        &self,
-        state: &UdpSocketState,
-        peer: SocketAddr,
-        dont_fragment: bool,
-        bytes: &[u8],
-        segment: usize,
-    ) -> u64 {
-        let local = self.lease.address();
+    /// Whether what is sent from now on may be fragmented. RFC 8656 section 14: not if the client does not want it, else it
+    /// may. No socket tells the DF bit of what came, so that is taken for 0, the alternate behaviour.
+    pub(super) fn allow_fragments(&self, allowed: bool) {
+        let dont_fragment = !allowed;
         if self.dont_fragment.replace(dont_fragment) != dont_fragment {
-            // RFC 8656 section 14: the bit is set if the client wants it, else not.
+            let local = self.lease.address();
             let _ = set_dont_fragment(&self.socket, local.is_ipv4(), dont_fragment);
         }
-        let way = Way {
+    }
+
+    /// The way to a peer.
+    pub(super) fn way<'a>(
+        &'a self,
+        state: &'a UdpSocketState,
+        peer: SocketAddr,
+        class: TrafficClass,
+    ) -> Way<'a> {
+        Way {
             socket: &self.socket,
             state,
             segments: &self.segments,
             from: None,
             to: self.address.reached(peer),
-        };
-        way.send(bytes, segment)
+            class,
+        }
     }
 
     /// As many slots as the last batch suggests, so that a quiet relay costs little to look at.
@@ -170,6 +178,7 @@ impl Worker {
             address,
             segments: Cell::new(first_segments(&self.relay_state)),
             dont_fragment: Cell::new(false),
+            marks: Marks::default(),
             slots: Cell::new(1),
         });
         let task = tokio::task::spawn_local(Rc::clone(self).serve_relay(Rc::clone(&relay)));
@@ -214,7 +223,8 @@ impl Worker {
     fn receive_peers(self: &Rc<Self>, relay: &UdpRelay) -> io::Result<()> {
         let mut inbound = self.inbound.borrow_mut();
         let slots = usize::from(relay.slots.get());
-        let more = match inbound.receive(&relay.socket, &self.relay_state, slots) {
+        let received = inbound.receive(&relay.socket, &self.relay_state, slots, &relay.marks);
+        let more = match received {
             // An ICMP error, which is taken for itself; datagrams may stand behind it.
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Ok(()),
             received => received?,
@@ -228,7 +238,7 @@ impl Worker {
             };
             let handled = self.core.borrow_mut().handle(now, input);
             if handled != Handled::Done {
-                self.act(handled, NOWHERE, received.bytes);
+                self.act(handled, NOWHERE, received.bytes, received.class);
             }
         }
         self.flush();
@@ -289,6 +299,7 @@ fn open(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
     let _ = socket.set_send_buffer_size(BUFFER_BYTES);
     joins_datagrams(&socket);
+    tells_traffic_class(&socket, address.is_ipv4());
     tells_icmp(&socket, address.is_ipv4())?;
     set_dont_fragment(&socket, address.is_ipv4(), false)?;
     socket.bind(&address.into())?;

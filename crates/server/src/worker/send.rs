@@ -5,6 +5,7 @@ use core::cell::Cell;
 use core::net::{IpAddr, SocketAddr};
 use std::io;
 
+use nilas_net::{TrafficClass, send_marked};
 use quinn_udp::{Transmit, UdpSocketState};
 use socket2::{SockAddr, SockRef};
 use tokio::net::UdpSocket;
@@ -30,6 +31,8 @@ pub(super) struct Way<'a> {
     /// The address of this machine to send from, if the socket has several.
     pub(super) from: Option<IpAddr>,
     pub(super) to: SocketAddr,
+    /// What its datagrams are marked with.
+    pub(super) class: TrafficClass,
 }
 
 impl Way<'_> {
@@ -55,12 +58,12 @@ impl Way<'_> {
     }
 
     fn send_one(&self, datagram: &[u8]) -> io::Result<()> {
-        self.patiently(|| match self.from {
-            Some(_) => self.transmit(datagram, None),
+        self.patiently(|| match (self.from, self.class) {
             // A plain `sendto`: without control messages it is the cheaper call.
-            None => SockRef::from(self.socket)
+            (None, TrafficClass::NONE) => SockRef::from(self.socket)
                 .send_to(datagram, &SockAddr::from(self.to))
                 .map(drop),
+            _ => self.transmit(datagram, None),
         })
     }
 
@@ -90,7 +93,7 @@ impl Way<'_> {
             segment_size,
             src_ip: self.from,
         };
-        self.state.try_send(self.socket.into(), &transmit)
+        send_marked(self.socket, self.state, &transmit, self.class)
     }
 }
 

@@ -8,6 +8,7 @@ use core::time::Duration;
 use std::io;
 use std::rc::Rc;
 
+use nilas_net::TrafficClass;
 use nilas_stun::stream_message_length;
 use nilas_turn::ChannelData;
 use nilas_turn::server::{ConnectionId, Handled, Input, Path, StreamHandled, StreamId, WorkerId};
@@ -333,7 +334,9 @@ impl Serving<'_> {
                     end = Some(End::Elsewhere(other));
                     break;
                 }
-                handled => worker.act(handled, path, rest),
+                // RFC 8656 section 15: Not-ECT, and best effort, the alternate behaviour: no system tells what a
+                // connection's packets are marked with as they come.
+                handled => worker.act(handled, path, rest, TrafficClass::NONE),
             }
             if taken == 0 {
                 break;

@@ -19,6 +19,7 @@ use tokio::task::LocalSet;
 use super::batch::{Inbound, Runs};
 use super::dtls::Dtls;
 use super::handover::{Letter, Mailbox, Order, Post};
+use super::marks::Marks;
 use super::options::declines_ancillary;
 use super::send::first_segments;
 use super::{Listener, Shared, Worker};
@@ -211,6 +212,7 @@ fn listener(socket: std::net::UdpSocket) -> io::Result<Listener> {
         segments: Cell::new(first_segments(&state)),
         state,
         socket,
+        marks: Marks::default(),
         dtls: None,
     })
 }

@@ -2,6 +2,8 @@
 
 mod certificate;
 mod life;
+#[cfg(target_os = "linux")]
+mod marks;
 mod raw;
 mod streams;
 mod support;

@@ -230,6 +230,15 @@ impl Relayed {
         self.write(&message).await;
     }
 
+    /// The socket of a client over UDP.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn socket(&self) -> &UdpSocket {
+        match &self.way {
+            Way::Udp(socket) => socket,
+            Way::Stream { .. } => panic!("a stream"),
+        }
+    }
+
     /// The next datagram of a peer.
     pub(crate) async fn receive(&mut self) -> (SocketAddr, Vec<u8>) {
         let search = async {

@@ -70,7 +70,15 @@ impl Server {
         // The value lies inside the message.
         let start = data.as_ptr() as usize - message.bytes().as_ptr() as usize;
         let payload = start..start + data.len();
-        self.relay_to_peer(now, key, relay, peer, payload, message.dont_fragment())
+        // RFC 8656 section 13: ignored where either side is IPv6. Section 15: not so on data of a stream.
+        let heeded = match path {
+            Path::Datagram { client, .. } => {
+                client.ip().to_canonical().is_ipv4() && peer.ip().to_canonical().is_ipv4()
+            }
+            Path::Stream(_) => true,
+        };
+        let dont_fragment = heeded && message.dont_fragment();
+        self.relay_to_peer(now, key, relay, peer, payload, dont_fragment)
     }
 
     /// A datagram from a peer (RFC 8656 section 11.3).

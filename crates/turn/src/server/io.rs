@@ -165,7 +165,8 @@ pub enum Input<'a> {
 pub enum Handled {
     /// There is nothing to send at once. What else is to be done, [`Server::poll`](super::Server::poll) says.
     Done,
-    /// Send the named range of the input's bytes to a peer.
+    /// Send the named range of the input's bytes to a peer, marked with the input's DSCP and ECN if that was a datagram
+    /// (RFC 8656 sections 13 to 15).
     ToPeer {
         /// The relayed transport address to send from.
         relay: RelayId,
@@ -176,7 +177,8 @@ pub enum Handled {
         /// Whether the DF bit must be set (RFC 8656 section 14).
         dont_fragment: bool,
     },
-    /// Send the head, the named range of the input's bytes and the tail to a client, as one message.
+    /// Send the head, the named range of the input's bytes and the tail to a client, as one message; in a datagram with
+    /// the input's marks, too.
     ToClient {
         /// Where to.
         path: Path,
