@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// What one side tells the other before any candidate: credentials and options.
 ///
-/// As JSON: `{"ufrag":…,"pwd":…,"options":[…],"pacing":ms,"lite":bool}`; what is not known is ignored.
+/// As JSON: `{"ufrag":…,"pwd":…,"options":[…],"pacing":ms,"lite":bool,"answers":ufrag}`; what is not known is ignored.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parameters {
     /// The username fragment, 4 to 256 ice-chars (RFC 8839 section 5.4).
@@ -24,6 +24,12 @@ pub struct Parameters {
     /// Whether the agent is a lite implementation (RFC 8839 section 5.3).
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub lite: bool,
+    /// The username fragment of the other side's parameters that these answer; absent where they are told unasked: at the
+    /// beginning, or by a restart. An offer and an answer of SDP are told apart by what carries them. Elsewhere they look
+    /// alike, and where both sides restart several times, each could take the other's answers for restarts without end.
+    /// An extension of nilas: a peer without it leaves the field out, and what its parameters are is guessed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<String>,
 }
 
 impl fmt::Debug for Parameters {
@@ -34,6 +40,7 @@ impl fmt::Debug for Parameters {
             .field("options", &self.options)
             .field("pacing", &self.pacing)
             .field("lite", &self.lite)
+            .field("answers", &self.answers)
             .finish_non_exhaustive()
     }
 }
@@ -47,6 +54,7 @@ impl Parameters {
             options: Vec::new(),
             pacing: None,
             lite: false,
+            answers: None,
         }
     }
 
@@ -54,6 +62,11 @@ impl Parameters {
     pub fn check(&self) -> Result<(), ParametersError> {
         let ice_chars = |text: &str| text.bytes().all(is_ice_char);
         if !(4..=256).contains(&self.ufrag.len()) || !ice_chars(&self.ufrag) {
+            return Err(ParametersError::Ufrag);
+        }
+        if let Some(of) = &self.answers
+            && (!(4..=256).contains(&of.len()) || !ice_chars(of))
+        {
             return Err(ParametersError::Ufrag);
         }
         if !(22..=256).contains(&self.pwd.len()) || !ice_chars(&self.pwd) {

@@ -85,6 +85,7 @@ pub(crate) fn describe(parameters: &Parameters) -> Description {
     description.options = options.map(|option| option.to_string()).collect();
     description.pacing = parameters.pacing;
     description.lite = parameters.lite;
+    description.answers = parameters.answers.clone();
     description
 }
 
@@ -99,6 +100,7 @@ pub(crate) fn understand(description: &Description) -> Parameters {
         .collect();
     parameters.pacing = description.pacing;
     parameters.lite = description.lite;
+    parameters.answers = description.answers.clone();
     parameters
 }
 

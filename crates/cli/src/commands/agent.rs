@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use nilas::{
     Agent, Batch, Connection, Event, Events, GatheringState, Mtu, Role, SelectedPair, State,
 };
-use nilas_ice::{AgentError, Candidate, TcpCandidates};
+use nilas_ice::{AgentError, Candidate, Parameters, TcpCandidates};
 use tokio::sync::mpsc;
 
 use crate::agent_protocol::{Command, Event as Said, Start};
@@ -52,8 +52,8 @@ struct Session {
 
 /// Puts events into words, and remembers what that takes.
 struct Teller {
-    /// The generation whose `params` were told last.
-    own_ufrag: String,
+    /// The `params` that were told last.
+    own: Parameters,
     /// The generation that the other side told last.
     peer_ufrag: Option<String>,
     /// Whether data may come: not between a failure and the restart after it.
@@ -99,7 +99,7 @@ impl Session {
             complain(reason)?;
         }
         let teller = Teller {
-            own_ufrag: parameters.ufrag,
+            own: parameters,
             peer_ufrag: None,
             receiving: true,
         };
@@ -198,22 +198,22 @@ impl Teller {
     fn tell(&mut self, event: Event) -> Result<(), Failure> {
         match event {
             // Those of the start were told when it started.
-            Event::LocalParameters(parameters) if parameters.ufrag != self.own_ufrag => {
+            Event::LocalParameters(parameters) if parameters != self.own => {
                 say(&Said::Params(&parameters))?;
-                self.own_ufrag = parameters.ufrag;
+                self.own = parameters;
             }
             Event::Candidate(candidate) => {
                 say(&Said::Candidate {
-                    candidate: &line(candidate, Some(&self.own_ufrag)),
+                    candidate: &line(candidate, Some(&self.own.ufrag)),
                 })?;
             }
             Event::CandidateRemoved(candidate) => say(&Said::Removed {
-                candidate: &line(candidate, Some(&self.own_ufrag)),
+                candidate: &line(candidate, Some(&self.own.ufrag)),
             })?,
             Event::GatheringStateChange(GatheringState::Complete) => say(&Said::Eoc)?,
             Event::SelectedPairChange(SelectedPair { local, remote, .. }) => {
                 let (local, remote) = (
-                    line(local, Some(&self.own_ufrag)),
+                    line(local, Some(&self.own.ufrag)),
                     line(remote, self.peer_ufrag.as_deref()),
                 );
                 say(&Said::Selected {

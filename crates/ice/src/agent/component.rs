@@ -56,6 +56,8 @@ pub(crate) struct Lead {
     local: LocalCredentials,
     by_own_restart: bool,
     answers_due: u8,
+    /// The peer's username fragment, where it is known.
+    theirs: Option<Box<str>>,
 }
 
 /// What makes two pairs of a session ones of the same foundation (RFC 8445 section 6.1.2.6).
@@ -152,6 +154,7 @@ impl Agent {
             local: self.local_credentials(),
             by_own_restart: self.current.by_own_restart,
             answers_due: self.current.answers_due,
+            theirs: { self.current.remote.as_ref() }.map(|remote| (*remote.ufrag).into()),
         }
     }
 
@@ -161,7 +164,7 @@ impl Agent {
 
     /// Another component of the stream has restarted: RFC 8445 section 9 has the whole stream do so.
     pub(crate) fn follow(&mut self, shared: &mut Shared, now: Time, lead: &Lead) {
-        self.begin_generation(shared, now, lead.local.clone());
+        self.begin_generation(shared, now, lead.local.clone(), lead.theirs.as_deref());
         self.current.by_own_restart = lead.by_own_restart;
         self.current.answers_due = lead.answers_due;
         self.update_state(shared, now);

@@ -165,6 +165,7 @@ impl Generation {
         }
     }
 
+    /// Without what they answer.
     pub(super) fn parameters(&self, pacing: Duration, lite: bool, continual: bool) -> Parameters {
         // RFC 8445 section 10 and RFC 8838 section 3.
         let mut options = Vec::with_capacity(4);
@@ -177,6 +178,7 @@ impl Generation {
             // RFC 8839 section 4.3.1: a lite agent sends no checks to be paced.
             pacing: (!lite).then_some(pacing.as_millis() as u32),
             lite,
+            answers: None,
         }
     }
 

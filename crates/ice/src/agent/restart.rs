@@ -16,9 +16,19 @@ use nilas_turn::Time;
 
 impl Agent {
     pub(crate) fn local_parameters(&self) -> Parameters {
+        // Those of the beginning, and of an own restart, were told unasked.
+        let is_answer = self.current.number > 0 && !self.current.by_own_restart;
+        let remote = self.current.remote.as_ref().filter(|_| is_answer);
+        self.parameters_that_answer(remote.map(|remote| &*remote.ufrag))
+    }
+
+    fn parameters_that_answer(&self, theirs: Option<&str>) -> Parameters {
         let settings = &self.settings;
-        self.current
-            .parameters(settings.pacing(), self.lite, settings.continual)
+        let (pacing, continual) = (settings.pacing(), settings.continual);
+        Parameters {
+            answers: theirs.map(Into::into),
+            ..self.current.parameters(pacing, self.lite, continual)
+        }
     }
 
     /// The peer's parameters came: the first, the same again, or those of a restart.
@@ -30,6 +40,11 @@ impl Agent {
     ) -> Result<(), AgentError> {
         parameters.check()?;
         let digest = shared.demux.digest(parameters.pwd.as_bytes());
+        let theirs = Some(parameters.ufrag.as_str());
+        let is_answer = parameters
+            .answers
+            .as_deref()
+            .map(|own| *own == *self.current.local.ufrag);
         if let Some(known) = &mut self.current.remote {
             let (ufrag, pwd) = (*known.ufrag == *parameters.ufrag, known.pwd == digest);
             if ufrag && pwd {
@@ -41,22 +56,30 @@ impl Agent {
             if ufrag || pwd {
                 return Err(AgentError::PartialRestart);
             }
+            if is_answer == Some(false) {
+                return Ok(());
+            }
             // It has failed with what it was told, and not before that.
             let gave_up = self.current.patience_ends.is_some_and(|at| at <= now);
             let stale = self.state == State::Failed && gave_up;
-            if self.current.exchanged || !self.current.by_own_restart || stale {
+            let guess = self.current.exchanged || !self.current.by_own_restart || stale;
+            if is_answer.is_none() && guess {
                 // The peer restarts: this side's answer is a generation of its own.
                 let local = fresh_credentials(shared, self.id.0.slot);
-                self.begin_generation(shared, now, local);
+                self.begin_generation(shared, now, local, theirs);
             } else {
-                // Both restarted, or the peer twice, or what came was the answer to an earlier restart of ours: our
+                // Both restarted, or the peer twice, or what had come was the answer to an earlier restart of ours: our
                 // parameters are unanswered and stand. The peer may have forgotten them, so they are told again.
-                self.begin_again(shared, now);
+                self.begin_again(shared, now, theirs);
             }
-        } else if let Some(before) = self
-            .previous
-            .as_ref()
-            .and_then(|previous| previous.remote.as_ref())
+        } else if is_answer == Some(false) {
+            // It was told before the peer knew of our latest restart; the answer to that follows.
+            return Ok(());
+        } else if is_answer.is_none()
+            && let Some(before) = self
+                .previous
+                .as_ref()
+                .and_then(|previous| previous.remote.as_ref())
             && *before.ufrag == *parameters.ufrag
         {
             // The peer does not know of our restart yet.
@@ -73,6 +96,9 @@ impl Agent {
             lite: parameters.lite,
         });
         self.current.answers_due = self.current.answers_due.saturating_sub(1);
+        if is_answer == Some(true) {
+            (self.current.exchanged, self.current.answers_due) = (true, 0);
+        }
         if self.current.number > 0 {
             // What had ended before are the candidates of an older generation: after a restart the parameters come first.
             self.current.remote_ended = false;
@@ -113,7 +139,7 @@ impl Agent {
         }
         let due = self.current.answers_due.saturating_add(1);
         let local = fresh_credentials(shared, self.id.0.slot);
-        self.begin_generation(shared, now, local);
+        self.begin_generation(shared, now, local, None);
         self.current.by_own_restart = true;
         self.current.answers_due = due;
         self.update_state(shared, now);
@@ -121,10 +147,10 @@ impl Agent {
 
     /// What the peer said was not for this generation: it begins anew, with the credentials that it has told, and with
     /// the peer's checks that have come for them.
-    fn begin_again(&mut self, shared: &mut Shared, now: Time) {
+    fn begin_again(&mut self, shared: &mut Shared, now: Time, theirs: Option<&str>) {
         let (due, early) = (self.current.answers_due, take(&mut self.current.early));
         let local = self.current.local.clone();
-        self.begin_generation(shared, now, local);
+        self.begin_generation(shared, now, local, theirs);
         self.current.by_own_restart = true;
         self.current.answers_due = due;
         self.current.early = early;
@@ -150,12 +176,13 @@ impl Agent {
         Ok(())
     }
 
-    /// With credentials whose username fragment is claimed.
+    /// With credentials whose username fragment is claimed, to answer those of the peer, if any.
     pub(super) fn begin_generation(
         &mut self,
         shared: &mut Shared,
         now: Time,
         local: LocalCredentials,
+        theirs: Option<&str>,
     ) {
         self.restart_due = None;
         self.verify_relays(now);
@@ -181,7 +208,8 @@ impl Agent {
             previous.jobs = Vec::new();
         }
         self.verdict = None;
-        self.emit(shared, Event::LocalParameters(self.local_parameters()));
+        let told = self.parameters_that_answer(theirs);
+        self.emit(shared, Event::LocalParameters(told));
         if self.gathering != GatheringState::New {
             self.gathering = GatheringState::New;
             self.gather(shared);

@@ -204,7 +204,8 @@ wire_struct!(Parameters {
     pwd,
     options,
     pacing,
-    lite
+    lite,
+    answers
 });
 wire_struct!(Candidate {
     foundation,

@@ -68,6 +68,10 @@ pub struct Description {
     /// Whether the sender is a lite implementation (RFC 8839 section 5.3).
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub lite: bool,
+    /// The username fragment of the description that this one answers. Absent where it is told unasked, and from a peer
+    /// that does not say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<String>,
 }
 
 impl Description {

@@ -549,9 +549,11 @@ impl FromStr for Move {
     }
 }
 
-/// Without the offer of renomination: one nomination stands, as RFC 8445 has it.
+/// Without the offer of renomination: one nomination stands, as RFC 8445 has it. And without what they answer, so that
+/// restarts are told from answers as beside a peer that does not say so.
 fn plain(mut parameters: Parameters) -> Parameters {
     parameters.options.retain(|option| option != "renomination");
+    parameters.answers = None;
     parameters
 }
 

@@ -181,6 +181,39 @@ fn after_failed() {
     peers.assert_mirrored_and_working();
 }
 
+/// The answer to a restart comes when the next restart is under way already: it is for what the peer knew then, and the
+/// one to the latest restart follows. Taken for that, or for a restart of the peer, it would be answered itself.
+#[test]
+fn an_answer_to_an_earlier_restart_is_left_alone() {
+    let mut peers = completed_with_signaling(Duration::ZERO, 12);
+    let (a, b) = (peers.a, peers.b);
+    let begun = peers.world.now();
+    peers.world.hold_signals(b);
+    restart(&mut peers, a);
+    peers.world.run_for(ms(10));
+    peers.world.hold_signals(a);
+    restart(&mut peers, a);
+    peers.world.release_signals(b);
+    peers.world.run_for(ms(10));
+    peers.world.release_signals(a);
+    peers.world.run_for(Duration::from_secs(5));
+    peers.assert_mirrored_and_working();
+    let [own, theirs] = [a, b].map(|agent| {
+        let events = peers.world.events(agent).iter();
+        let told = events.filter_map(|(at, event)| match event {
+            Event::LocalParameters(parameters) if *at >= begun => Some(parameters.clone()),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    });
+    // Two restarts, each with one answer, that says which it is for.
+    let named = |of: &[Parameters]| of.iter().map(|own| own.ufrag.clone()).collect::<Vec<_>>();
+    let answers = |of: &[Parameters]| of.iter().map(|own| own.answers.clone()).collect::<Vec<_>>();
+    assert_eq!(answers(&own), [None, None]);
+    let expected: Vec<_> = named(&own).into_iter().map(Some).collect();
+    assert_eq!(answers(&theirs), expected);
+}
+
 #[test]
 fn both_credentials_must_change() {
     let mut peers = Setup::default().completed();

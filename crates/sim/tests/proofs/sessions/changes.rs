@@ -43,6 +43,8 @@ fn a_restart_of_one_stream_leaves_the_other_alone() {
             assert_ne!(after[0][side].pwd, before[0][side].pwd);
             assert_eq!(after[1][side], before[1][side]);
         }
+        assert_eq!(after[0][0].answers, None);
+        assert_eq!(after[0][1].answers.as_ref(), Some(&after[0][0].ufrag));
         for agent in pairs[..2].concat() {
             let told = pair
                 .world
