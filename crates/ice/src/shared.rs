@@ -101,6 +101,17 @@ impl Shared {
             .map_or(0, |interface| interface.cost.min(999))
     }
 
+    /// A local address that the system would reach far servers from: where each family has its own way, by the cheaper.
+    pub(crate) fn default_address(&self) -> Option<IpAddr> {
+        let interfaces = || self.interfaces.iter().flatten();
+        let routed = interfaces().any(|interface| interface.default_route);
+        let ways = interfaces().filter(|interface| interface.default_route || !routed);
+        let cheapest = { ways }
+            .filter(|interface| !interface.addresses.is_empty())
+            .min_by_key(|interface| interface.cost)?;
+        cheapest.addresses.first().copied()
+    }
+
     pub(crate) fn new(config: EngineConfig, mut source: Source) -> Self {
         let demux = Demux::new(&mut source);
         Self {

@@ -117,6 +117,38 @@ fn a_direct_path_is_preferred_to_the_relay() {
 }
 
 #[test]
+fn a_relay_costs_what_the_network_costs_that_it_is_reached_by() {
+    for transport in WAYS {
+        let (mut peers, _) = peers(1, [Nat::default(); 2], |_, config| {
+            config.turn_servers[0].transport = transport;
+            config
+                .stun_servers
+                .push(address("198.51.100.1:3478").into());
+        });
+        let (node, a) = (peers.a.node, peers.a);
+        peers.world.set_interface_cost(node, 0, 900);
+        assert!(peers.run_until_up(MINUTE).is_some());
+        peers.world.run_for(MINUTE);
+        for (local, remote) in kinds(&peers) {
+            assert_ne!(local, CandidateType::Relay, "{transport:?}");
+            assert_ne!(remote, CandidateType::Relay, "{transport:?}");
+        }
+        let told = peers.world.events(a).iter();
+        let relayed: Vec<_> = told
+            .filter_map(|(_, event)| match event {
+                Event::Candidate(own) if own.kind == CandidateType::Relay => Some(own.to_string()),
+                _ => None,
+            })
+            .collect();
+        assert!(!relayed.is_empty());
+        assert!(
+            relayed.iter().all(|own| own.contains("network-cost 900")),
+            "{relayed:?}"
+        );
+    }
+}
+
+#[test]
 fn who_wants_only_a_relay_shows_no_other_address() {
     let (mut peers, _) = peers(1, [Nat::default(); 2], |_, config| {
         config.addresses = AddressPolicy::RelayOnly

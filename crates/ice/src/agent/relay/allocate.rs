@@ -1,6 +1,6 @@
 //! Servers are asked, and what they gave becomes candidates (RFC 8656 section 7).
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use nilas_turn::Time;
 use smallvec::SmallVec;
@@ -156,6 +156,7 @@ impl Agent {
             client: turn.servers[usize::from(server)].client(shared),
             route: route(shared, index as u16),
             mapped: None,
+            leaves_from: None,
             bases: SmallVec::new(),
             open: true,
             verifying: false,
@@ -298,6 +299,7 @@ impl Agent {
                     .claim_stream(stream, self.id, Some(index as u16));
                 let allocation = &mut self.relaying_mut().allocations[index];
                 allocation.route = Route::Stream(stream);
+                allocation.leaves_from = shared.default_address();
                 // A new client asks by itself; one that had an allocation is told that it is lost.
                 allocation.client.reconnected();
             }
@@ -430,10 +432,8 @@ impl Agent {
         let transport = self.relaying().servers[usize::from(server)]
             .config
             .transport;
-        let network_cost = match self.below(index as u16) {
-            Some(socket) => self.sockets[usize::from(socket)].network_cost,
-            None => 0,
-        };
+        let from = self.reached_from(index as u16);
+        let network_cost = from.map_or(0, |from| shared.network_cost(from));
         // RFC 8838 section 13: after the end of candidates only what was agreed on lets more follow.
         if self.current.local_ended && self.is_continual() {
             self.gather_more(shared);
@@ -543,6 +543,14 @@ impl Agent {
         match self.turn.as_ref()?.allocations[usize::from(relay)].route {
             Route::Datagram { socket, .. } => Some(socket),
             _ => None,
+        }
+    }
+
+    /// The local address from which this relay is reached.
+    pub(in crate::agent) fn reached_from(&self, relay: u16) -> Option<IpAddr> {
+        match self.below(relay) {
+            Some(socket) => Some(self.sockets[usize::from(socket)].address.ip()),
+            None => self.turn.as_ref()?.allocations[usize::from(relay)].leaves_from,
         }
     }
 

@@ -77,6 +77,8 @@ struct Allocation {
     route: Route,
     /// The agent's address as the server sees it.
     mapped: Option<SocketAddr>,
+    /// The local address that its connection is taken to leave from: that of the default route, when it was opened.
+    leaves_from: Option<IpAddr>,
     /// The relayed addresses, as indices of sockets.
     bases: SmallVec<[u16; 2]>,
     /// Gathering waits for it.
