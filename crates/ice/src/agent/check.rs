@@ -461,7 +461,9 @@ impl Agent {
                     self.check_failed(shared, now, pair, nominate);
                 }
             }
-            Purpose::Gather { generation, job } => self.job_timed_out(shared, generation, job),
+            Purpose::Gather { generation, job } => {
+                self.job_timed_out(shared, now, generation, job);
+            }
             Purpose::Probe {
                 generation,
                 pair,

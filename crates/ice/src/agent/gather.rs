@@ -25,6 +25,10 @@ use nilas_turn::Time;
 /// RFC 8445 section 5.1.1.4: server-reflexive candidates are kept alive until ICE is done; Tr is 15 s
 /// (section 11).
 const KEEPALIVE: Duration = Duration::from_secs(15);
+/// A server that did not answer is asked again after this, and after twice as long each time.
+const FIRST_REST: Duration = Duration::from_secs(5);
+/// So often in all is a server asked from a socket that does not answer there.
+const MAX_QUESTIONS: u8 = 5;
 /// More server-reflexive and peer-reflexive local candidates than this are not kept.
 pub(super) const MAX_LOCALS: usize = 128;
 
@@ -79,6 +83,8 @@ pub(super) struct Job {
     server: u16,
     address: SocketAddr,
     state: JobState,
+    /// How often it was asked without an answer.
+    unanswered: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +92,11 @@ enum JobState {
     /// To be asked in a pacing slot.
     Waiting,
     Asked,
+    /// Not answered; asked again at this time, while the answer is of use. Nothing waits for it any more.
+    Silent {
+        next: Time,
+    },
+    AskedAgain,
     /// Answered; asked again at this time, to keep the NAT's binding.
     Answered {
         next: Time,
@@ -445,6 +456,7 @@ impl Agent {
                     server,
                     address,
                     state: JobState::Waiting,
+                    unanswered: 0,
                 });
             }
         }
@@ -535,17 +547,14 @@ impl Agent {
 
     /// The next question to a server, if one is due.
     pub(super) fn next_job(&mut self, now: Time) -> Option<(u16, u16, SocketAddr)> {
-        let keepalive = self.keeps_alive();
-        let index = self.current.jobs.iter().position(|job| match job.state {
-            JobState::Waiting => true,
-            JobState::Answered { next } => keepalive && next <= now,
-            JobState::Asked | JobState::Failed => false,
-        })?;
+        let is_due = |job: &Job| self.question_due(job).is_some_and(|at| at <= now);
+        let index = self.current.jobs.iter().position(is_due)?;
         let job = &mut self.current.jobs[index];
         job.state = match job.state {
             JobState::Answered { .. } => JobState::Answered {
                 next: now + KEEPALIVE,
             },
+            JobState::Silent { .. } => JobState::AskedAgain,
             _ => JobState::Asked,
         };
         Some((index as u16, job.socket, job.address))
@@ -553,13 +562,24 @@ impl Agent {
 
     /// When `next_job` has one.
     pub(super) fn jobs_deadline(&self) -> Option<Time> {
-        let keepalive = self.keeps_alive();
-        let times = self.current.jobs.iter().filter_map(|job| match job.state {
+        let jobs = self.current.jobs.iter();
+        jobs.filter_map(|job| self.question_due(job)).min()
+    }
+
+    fn question_due(&self, job: &Job) -> Option<Time> {
+        match job.state {
             JobState::Waiting => Some(Time::ZERO),
-            JobState::Answered { next } if keepalive => Some(next),
-            _ => None,
-        });
-        times.min()
+            JobState::Answered { next } => Some(next).filter(|_| self.keeps_alive()),
+            JobState::Silent { next } => Some(next).filter(|_| self.needs_more(job)),
+            JobState::Asked | JobState::AskedAgain | JobState::Failed => None,
+        }
+    }
+
+    /// Whether what a server may yet say of a socket is of use: a path is still looked for, or what is found may be told
+    /// at any time.
+    fn needs_more(&self, job: &Job) -> bool {
+        let is_there = self.sockets[usize::from(job.socket)].usable;
+        is_there && (self.current.selected.is_none() || self.is_continual())
     }
 
     fn keeps_alive(&self) -> bool {
@@ -594,8 +614,9 @@ impl Agent {
             server,
             address,
             state,
+            ..
         } = self.current.jobs[usize::from(job)];
-        let first = state == JobState::Asked;
+        let (first, late) = (state == JobState::Asked, state == JobState::AskedAgain);
         let mapped = match message.class() {
             Class::SuccessResponse => message.xor_mapped_address().ok().flatten(),
             _ => None,
@@ -613,6 +634,14 @@ impl Agent {
             self.end_job(shared, job);
             return;
         };
+        // RFC 8838 section 13: after the end of candidates only what was agreed on lets more follow.
+        if late && self.current.local_ended && self.is_continual() {
+            // Until it is told, gathering is not complete.
+            self.current.jobs[usize::from(job)].state = JobState::Asked;
+            self.gather_more(shared);
+        } else if late && self.current.local_ended && self.carrier().is_none() {
+            self.restart_due = Some(now.max(self.restart_after));
+        }
         self.current.jobs[usize::from(job)].state = JobState::Answered {
             next: now + KEEPALIVE,
         };
@@ -634,25 +663,37 @@ impl Agent {
                 foundation: 1_000_000 + 1_000 * u32::from(server) + base.foundation,
             },
         );
-        if first {
+        if first || late {
             self.finish_gathering(shared);
         }
     }
 
-    pub(super) fn job_timed_out(&mut self, shared: &mut Shared, generation: u32, job: u16) {
+    pub(super) fn job_timed_out(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        generation: u32,
+        job: u16,
+    ) {
         if generation != self.current.number {
             return;
         }
-        let Job {
-            socket,
-            server,
-            state,
-            ..
-        } = self.current.jobs[usize::from(job)];
+        let own = &mut self.current.jobs[usize::from(job)];
+        let (state, server, socket) = (own.state, own.server, own.socket);
+        if !matches!(state, JobState::Asked | JobState::AskedAgain) {
+            return;
+        }
+        own.unanswered += 1;
+        own.state = match own.unanswered {
+            MAX_QUESTIONS.. => JobState::Failed,
+            asked => JobState::Silent {
+                next: now + FIRST_REST * (1 << (asked - 1)),
+            },
+        };
         if state == JobState::Asked {
             let error = self.server_error(server, Some(socket), 701, "the server did not answer");
             self.emit(shared, Event::CandidateError(error));
-            self.end_job(shared, job);
+            self.finish_gathering(shared);
         }
     }
 

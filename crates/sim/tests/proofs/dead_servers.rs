@@ -1,12 +1,16 @@
 //! Servers and routes that are dead: nothing that another can deliver waits for them.
 
-use nilas_ice::{
-    AgentConfig, Credentials, Event, GatheringState, Role, StreamTransport, StunServer, Time,
-    TurnServer as Server, TurnTransport,
-};
-use nilas_sim::{Access, Agent, Link, NodeId, Realm, Router, Side, Signaling, TurnServer, World};
+use std::time::Duration;
 
-use crate::common::{MINUTE, Peers, ip, ms, quarter};
+use nilas_ice::{
+    AgentConfig, CandidateType, Credentials, Event, GatheringState, Role, StreamTransport,
+    StunServer, Time, TurnServer as Server, TurnTransport,
+};
+use nilas_sim::{
+    Access, Agent, Link, Nat, NodeId, Realm, Router, Side, Signaling, TurnServer, World,
+};
+
+use crate::common::{MINUTE, Peers, address, ip, ms, quarter, with_stun};
 
 const ROUND_TRIP_MS: u64 = 50;
 const TCP: TurnTransport = TurnTransport::Stream(StreamTransport::Tcp);
@@ -162,4 +166,38 @@ fn dead_routes_and_servers_delay_the_first_path_by_a_round_trip_at_most() {
         }
     }
     assert!(late.is_empty(), "{late}");
+}
+
+/// No answer of the STUN server comes for so long that gathering has ended without one. Both peers need it: it is asked
+/// again, and what it says is told.
+#[test]
+fn a_server_that_did_not_answer_is_asked_again_while_there_is_no_path() {
+    for continual in [true, false] {
+        let mut world = World::new(1);
+        let at = address("198.51.100.1:3478");
+        let server = world.add_stun_server(Realm::INTERNET, at, quarter(ms(ROUND_TRIP_MS)));
+        let [a, b] = [0, 1].map(|n: u8| {
+            let outside = ip(&format!("203.0.113.{n}"));
+            let link = quarter(ms(ROUND_TRIP_MS));
+            let (_, home) = world.add_nat(Realm::INTERNET, outside, link, Nat::default());
+            let host = world.add_host(home, &[ip(&format!("10.0.{n}.2"))], Link::default());
+            let role = [Role::Controlling, Role::Controlled][usize::from(n)];
+            let mut config = with_stun(role, at);
+            config.continual = continual;
+            world.add_agent(host, config).expect("room")
+        });
+        let mut peers = Peers { world, a, b };
+        peers.world.set_up(server, false);
+        peers.introduce(Signaling::trickled(ms(25)));
+        peers.world.run_for(Duration::from_secs(12));
+        let told = |peers: &Peers| {
+            let events = peers.both().map(|agent| peers.world.events(agent));
+            let srflx = |(_, event): &&(Time, Event)| matches!(event, Event::Candidate(own) if own.kind == CandidateType::Srflx);
+            events.map(|events| events.iter().filter(srflx).count())
+        };
+        assert_eq!(told(&peers), [0, 0]);
+        peers.world.set_up(server, true);
+        assert!(peers.run_until_up(MINUTE).is_some(), "{continual}");
+        peers.assert_data_both_ways();
+    }
 }
