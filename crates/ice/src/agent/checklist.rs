@@ -138,6 +138,12 @@ impl Agent {
         id
     }
 
+    /// More components share the bound on pairs: what is over this one's part goes, the lowest priorities first.
+    pub(crate) fn keep_to_max_pairs(&mut self) {
+        let max_pairs = self.max_pairs();
+        while self.current.pairs.len() > max_pairs && self.current.make_room(u64::MAX) {}
+    }
+
     /// RFC 8445 section 7.2.5.1: priorities depend on the role.
     pub(super) fn reprioritize(&mut self) {
         let component = self.component();

@@ -224,6 +224,16 @@ impl Agent {
         }))
     }
 
+    pub(crate) fn pair_states(&self) -> impl Iterator<Item = PairState> {
+        self.current.pairs.iter().map(|(_, pair)| pair.state)
+    }
+
+    /// Pairs that count for the RTO of the session's checks.
+    pub(crate) fn open_pairs(&self) -> u16 {
+        let open = |state: &PairState| matches!(state, PairState::Waiting | PairState::InProgress);
+        self.pair_states().filter(open).count() as u16
+    }
+
     pub(crate) fn pair_standings(&self) -> impl Iterator<Item = PairStanding> {
         let generation = &self.current;
         generation.pairs.iter().map(|(id, pair)| {
@@ -243,7 +253,7 @@ impl Agent {
         })
     }
 
-    /// Pairs that count for the RTO of the session's checks.
+    /// The same of the others.
     pub(super) fn open_beside(&self) -> u32 {
         self.seat
             .as_ref()
@@ -255,6 +265,14 @@ impl Agent {
     pub(super) fn max_pairs(&self) -> usize {
         let members = self.seat.as_ref().map_or(1, |seat| seat.members.max(1));
         usize::from((self.settings.max_pairs / members).max(1))
+    }
+
+    /// So many components share what is bounded for the session.
+    pub(crate) fn share_with(&mut self, members: u16) {
+        if let Some(seat) = &mut self.seat {
+            seat.members = members;
+            self.keep_to_max_pairs();
+        }
     }
 
     pub(crate) fn thaw_pair(&mut self, id: PairId) {

@@ -3,6 +3,8 @@
 
 use core::cmp::Reverse;
 
+use smallvec::SmallVec;
+
 use crate::stats::PairState;
 
 /// A pair of a checklist set. Equal foundations are one column of the tables in the RFCs.
@@ -16,12 +18,11 @@ pub(super) struct Entry<F> {
     pub(super) state: PairState,
 }
 
-/// The pairs that become Waiting, by their indices.
+/// The pairs that have become Waiting, by their indices.
 ///
 /// Given all pairs at once it finds what RFC 8445 section 6.1.2.6 has for the beginning; given them one by one, what
 /// RFC 8838 section 12 has for candidates that trickle.
-pub(super) fn thaw<F: Copy + Ord>(entries: &[Entry<F>]) -> Vec<usize> {
-    let is = |index: usize, state| entries[index].state == state;
+pub(super) fn thaw<F: Copy + Ord>(entries: &mut [Entry<F>]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..entries.len()).collect();
     order.sort_by_key(|&index| {
         let entry = &entries[index];
@@ -29,47 +30,44 @@ pub(super) fn thaw<F: Copy + Ord>(entries: &[Entry<F>]) -> Vec<usize> {
         (entry.foundation, place, index)
     });
     let mut thawed = Vec::new();
-    let mut idle = Vec::new();
+    let mut idle: Vec<&[usize]> = Vec::new();
     for column in order.chunk_by(|a, b| entries[*a].foundation == entries[*b].foundation) {
-        let frozen = column
-            .iter()
-            .copied()
-            .filter(|&index| is(index, PairState::Frozen));
-        if column.iter().any(|&index| is(index, PairState::Succeeded)) {
+        let any = |state| column.iter().any(|&index| entries[index].state == state);
+        let is_frozen = |index: &usize| entries[*index].state == PairState::Frozen;
+        if any(PairState::Succeeded) {
             // RFC 8445 section 7.2.5.3.3, and rule 2 of RFC 8838.
-            thawed.extend(frozen);
-            continue;
-        }
-        // RFC 8445 section 6.1.2.6, and rule 1 of RFC 8838: the topmost of its column.
-        if is(column[0], PairState::Frozen) {
+            thawed.extend(column.iter().copied().filter(is_frozen));
+        } else if is_frozen(&column[0]) {
+            // RFC 8445 section 6.1.2.6, and rule 1 of RFC 8838: the topmost of its column.
             thawed.push(column[0]);
-            continue;
+        } else if !any(PairState::Waiting) && !any(PairState::InProgress) {
+            idle.push(column);
         }
-        let busy =
-            |&index: &usize| is(index, PairState::Waiting) || is(index, PairState::InProgress);
-        if !column.iter().any(busy) {
-            idle.push(frozen.collect::<Vec<_>>());
-        }
+    }
+    for &index in &thawed {
+        entries[index].state = PairState::Waiting;
     }
     // RFC 8445 section 6.1.4.2, step 2: a checklist in which nothing waits takes up a foundation that nobody tries.
     let mut streams: Vec<u16> = entries.iter().map(|entry| entry.stream).collect();
     streams.sort_unstable();
     streams.dedup();
     for stream in streams {
-        let waits = |index: usize| {
-            entries[index].stream == stream
-                && (is(index, PairState::Waiting) || thawed.contains(&index))
-        };
-        if (0..entries.len()).any(waits) {
+        let of_stream =
+            |index: usize, state| entries[index].stream == stream && entries[index].state == state;
+        if (0..entries.len()).any(|index| of_stream(index, PairState::Waiting)) {
             continue;
         }
-        idle.retain(|frozen| {
-            let first = frozen
-                .iter()
-                .find(|&&index| entries[index].stream == stream);
-            thawed.extend(first);
+        let mut taken = SmallVec::<[usize; 8]>::new();
+        idle.retain(|column| {
+            let mut column = column.iter().copied();
+            let first = column.find(|&index| of_stream(index, PairState::Frozen));
+            taken.extend(first);
             first.is_none()
         });
+        for &index in &taken {
+            entries[index].state = PairState::Waiting;
+        }
+        thawed.extend(taken);
     }
     thawed
 }
@@ -91,9 +89,10 @@ mod tests {
     }
 
     fn after(mut entries: Vec<Entry<u8>>) -> Vec<PairState> {
-        for index in thaw(&entries) {
-            assert_eq!(entries[index].state, Frozen, "{index}");
-            entries[index].state = Waiting;
+        let before = entries.clone();
+        for index in thaw(&mut entries) {
+            assert_eq!(before[index].state, Frozen, "{index}");
+            assert_eq!(entries[index].state, Waiting, "{index}");
         }
         entries.iter().map(|entry| entry.state).collect()
     }
@@ -148,9 +147,7 @@ mod tests {
         ]);
         let mut step = |change: &dyn Fn(&mut Vec<Entry<u8>>)| {
             change(&mut entries);
-            for index in thaw(&entries) {
-                entries[index].state = Waiting;
-            }
+            let _ = thaw(&mut entries);
             entries.iter().map(|entry| entry.state).collect::<Vec<_>>()
         };
         let (w, f, s) = (Waiting, Frozen, Succeeded);

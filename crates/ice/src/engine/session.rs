@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::Engine;
 use super::checklist_set::{Entry, thaw};
 use crate::agent::Agent;
-use crate::agent::component::{Facts, Place, Roles, Seat, Urgency};
+use crate::agent::component::{Facts, PairFoundation, Place, Roles, Seat, Urgency};
 use crate::arena::{Arena, Key};
 use crate::config::AgentConfig;
 use crate::error::AgentError;
@@ -296,8 +296,8 @@ impl Session {
         stream.claim(agents, shared);
         self.streams.push(stream);
         for member in self.members() {
-            if let Some(seat) = seat_of(agents, member.key) {
-                seat.members = members;
+            if let Some(agent) = agents.get_mut(member.key) {
+                agent.share_with(members);
             }
         }
         Ok(added)
@@ -367,19 +367,44 @@ impl Session {
 
     /// The frozen algorithm, across all checklists.
     fn thaw(&self, agents: &mut Agents, changed: &mut SmallVec<[u32; 8]>) {
-        let (mut entries, mut pairs) = (Vec::new(), Vec::new());
+        if self.any_frozen(agents) {
+            let (mut entries, pairs) = self.standings(agents);
+            for index in thaw(&mut entries) {
+                let (key, pair) = pairs[index];
+                if let Some(agent) = agents.get_mut(key) {
+                    agent.thaw_pair(pair);
+                    changed.push(key.slot);
+                }
+            }
+        }
         let mut open = SmallVec::<[(Key, u16); 8]>::new();
+        for member in self.members() {
+            if let Some(agent) = agents.get(member.key) {
+                open.push((member.key, agent.open_pairs()));
+            }
+        }
+        let all = open.iter().map(|(_, own)| own).sum::<u16>();
+        for (key, own) in open {
+            if let Some(seat) = seat_of(agents, key) {
+                seat.open_beside = all - own;
+            }
+        }
+    }
+
+    fn any_frozen(&self, agents: &Agents) -> bool {
+        let mut members = self.members().filter_map(|member| agents.get(member.key));
+        members.any(|agent| agent.pair_states().any(|state| state == PairState::Frozen))
+    }
+
+    /// All pairs of all checklists, and whose they are.
+    fn standings(&self, agents: &Agents) -> (Vec<Entry<PairFoundation>>, Vec<(Key, Key)>) {
+        let (mut entries, mut pairs) = (Vec::new(), Vec::new());
         for (stream, members) in self.streams.iter().enumerate() {
             for member in &members.members {
                 let Some(agent) = agents.get(member.key) else {
                     continue;
                 };
-                let mut own = 0;
                 for pair in agent.pair_standings() {
-                    own += u16::from(matches!(
-                        pair.state,
-                        PairState::Waiting | PairState::InProgress
-                    ));
                     pairs.push((member.key, pair.id));
                     entries.push(Entry {
                         foundation: pair.foundation,
@@ -389,22 +414,9 @@ impl Session {
                         state: pair.state,
                     });
                 }
-                open.push((member.key, own));
             }
         }
-        for index in thaw(&entries) {
-            let (key, pair) = pairs[index];
-            if let Some(agent) = agents.get_mut(key) {
-                agent.thaw_pair(pair);
-                changed.push(key.slot);
-            }
-        }
-        let all = open.iter().map(|(_, own)| own).sum::<u16>();
-        for (key, own) in open {
-            if let Some(seat) = seat_of(agents, key) {
-                seat.open_beside = all - own;
-            }
-        }
+        (entries, pairs)
     }
 
     /// RFC 8445 section 6.1.4.2: the checklists take turns; of one, the most urgent, and then the lowest component.

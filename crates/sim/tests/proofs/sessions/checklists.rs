@@ -193,15 +193,23 @@ fn the_bound_of_pairs_is_for_all_checklists_together() {
                 .expect("accepted");
         }
     }
-    let agents = world.components(side);
-    let pairs = agents.into_iter().map(|agent| {
-        let stats = world.with_agent(agent, |agent, now| agent.stats(now));
-        let stats = stats.expect("open");
-        let is_pair =
-            |stats: &&nilas_ice::Stats| matches!(stats, nilas_ice::Stats::CandidatePair(_));
-        stats.iter().filter(is_pair).count()
-    });
-    assert_eq!(pairs.collect::<Vec<_>>(), [3, 3, 3, 3]);
+    let pairs = |world: &mut World| {
+        let agents = world.components(side).into_iter();
+        let pairs = agents.map(|agent| {
+            let stats = world.with_agent(agent, |agent, now| agent.stats(now));
+            let stats = stats.expect("open");
+            let is_pair =
+                |stats: &&nilas_ice::Stats| matches!(stats, nilas_ice::Stats::CandidatePair(_));
+            stats.iter().filter(is_pair).count()
+        });
+        pairs.collect::<Vec<_>>()
+    };
+    assert_eq!(pairs(&mut world), [3, 3, 3, 3]);
+    // Two more components have their part of it at once.
+    let config = AgentConfig::new(Role::Controlling);
+    let added = world.with_session(side, |session, now| session.add_stream(now, config, 2));
+    assert!(matches!(added, Ok(Ok(_))));
+    assert_eq!(pairs(&mut world), [2, 2, 2, 2, 0, 0]);
 }
 
 #[test]
