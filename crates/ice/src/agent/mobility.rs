@@ -37,6 +37,7 @@ impl Agent {
         }
         shared.interfaces = Some(interfaces);
         let changed = self.learn_costs(shared);
+        self.moves.forgive();
         let lost: Vec<u16> = (0..self.sockets.len() as u16)
             .filter(|index| {
                 let own = &self.sockets[usize::from(*index)];
@@ -80,13 +81,14 @@ impl Agent {
         let mut changed = Vec::new();
         for index in 0..self.sockets.len() {
             let own = self.sockets[index];
-            let lower = own
-                .relay
-                .map_or(Some(index as u16), |relay| self.below(relay));
-            let Some(lower) = lower else {
+            let address = match own.relay {
+                Some(relay) => self.reached_from(relay),
+                None => Some(own.address.ip()),
+            };
+            let Some(address) = address else {
                 continue;
             };
-            let cost = shared.network_cost(self.sockets[usize::from(lower)].address.ip());
+            let cost = shared.network_cost(address);
             if own.network_cost != cost {
                 self.sockets[index].network_cost = cost;
                 changed.push(index as u16);

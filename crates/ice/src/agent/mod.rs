@@ -123,6 +123,8 @@ pub(crate) struct Agent {
     /// How often the full peer of a lite agent has renewed its consent, in whatever generation: a restart makes no other
     /// peer of it.
     renewals: u8,
+    /// How its datagrams are marked. Each visit asks.
+    dscp: Dscp,
     /// Which of a stream's components it is; 0 if it is on its own.
     component: u16,
     recent_checks: request::Recent,
@@ -201,7 +203,6 @@ struct Settings {
     tcp: TcpCandidates,
     /// Whether the peer's names are looked for.
     mdns: bool,
-    dscp: Dscp,
     /// The length of packets that a path is taken to carry, in bytes.
     mtu: u16,
 }
@@ -445,6 +446,7 @@ impl Agent {
             gone: false,
             lite,
             renewals: 0,
+            dscp: config.dscp,
             settings: Settings {
                 uncommon,
                 pacing_ms: u32::try_from(config.pacing.as_millis()).unwrap_or(u32::MAX),
@@ -456,7 +458,6 @@ impl Agent {
                 continual: config.continual && !lite,
                 tcp: config.tcp,
                 mdns: config.mdns != MdnsCandidates::Off,
-                dscp: config.dscp,
                 mtu: mtu::assumed(config.mtu),
             },
         };
@@ -612,7 +613,7 @@ impl Agent {
 
     /// How its datagrams are marked (RFC 8445 sections 7.2.3 and 7.3).
     pub(crate) const fn dscp(&self) -> Dscp {
-        self.settings.dscp
+        self.dscp
     }
 
     pub(crate) fn path(&self) -> Arc<PathCell> {

@@ -3,8 +3,10 @@
 use smallvec::SmallVec;
 
 use super::Agent;
+use super::generation::{Generation, RemoteCandidate};
 use super::pair::{Pair, PairId};
 use super::standby::{KEEP_WARM, SHUNNED};
+use crate::candidate::{Candidate, CandidateType};
 use crate::event::{Event, Role};
 use crate::selection::{self, Choice, Contender, Liveness, Situation};
 use crate::shared::Shared;
@@ -13,22 +15,46 @@ use nilas_turn::Time;
 /// What `network-cost` may be at most.
 const GREATEST_COST: u16 = 999;
 
-/// When the data last moved from one path to another, and the time before that, in tenths of a second since the
-/// engine began; 0 is never.
+/// When the data last moved from one path to another, and what that costs beside a peer that has no renomination. Times
+/// are in tenths of a second since the engine began; 0 is never.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Moves([u32; 2]);
+pub(super) struct Moves {
+    /// The last time, and the one before that.
+    at: [u32; 2],
+    /// No restart for a better path before this.
+    restart_after: u32,
+    /// Such restarts since the networks of this machine last changed.
+    restarts: u8,
+}
 
 impl Moves {
     const MINUTE: u32 = 600;
 
     fn add(&mut self, now: Time) {
-        self.0 = [tenths(now), self.0[0]];
+        self.at = [tenths(now), self.at[0]];
+    }
+
+    /// Whether a better path may be gone to by a restart. It may end where it began, as where the peer nominates by rules of
+    /// its own: each one lets the next wait twice as long.
+    fn may_restart(self, now: Time) -> bool {
+        self.restart_after <= tenths(now)
+    }
+
+    fn restarted(&mut self, now: Time) {
+        let wait = Self::MINUTE << self.restarts.min(6);
+        self.restart_after = tenths(now).saturating_add(wait);
+        self.restarts = self.restarts.saturating_add(1);
+    }
+
+    /// The networks have changed: what was in vain before may not be now.
+    pub(super) const fn forgive(&mut self) {
+        (self.restart_after, self.restarts) = (0, 0);
     }
 
     /// How many there were in the last minute, up to two.
     pub(super) fn recent(self, now: Time) -> u8 {
         let recent = |at: &&u32| **at > 0 && **at + Self::MINUTE > tenths(now);
-        self.0.iter().filter(recent).count() as u8
+        self.at.iter().filter(recent).count() as u8
     }
 }
 
@@ -95,11 +121,20 @@ impl Agent {
             return;
         };
         if self.current.selected == Some(to) {
+            // It has taken over, perhaps by the very answer that made it valid: the peer is yet to be told.
+            let nominated = |pair: &Pair| pair.nominated;
+            if !self.current.pairs.get(to).is_some_and(nominated) {
+                self.renominate(shared, now, to);
+            }
             return;
         }
         if !self.renominates() {
-            if choice.reason.is_worth_a_restart() {
+            if choice.reason.is_worth_a_restart() && self.moves.may_restart(now) {
+                let number = self.current.number;
                 self.restart_alone(shared, now);
+                if self.current.number != number {
+                    self.moves.restarted(now);
+                }
             }
             return;
         }
@@ -164,8 +199,8 @@ impl Agent {
         if self.lite {
             return 0;
         }
-        let remote = &self.current.remotes[usize::from(pair.remote)].candidate;
-        self.sockets[usize::from(pair.socket)].network_cost + network_cost(remote)
+        let remote = &self.current.remotes[usize::from(pair.remote)];
+        self.sockets[usize::from(pair.socket)].network_cost + self.current.cost_of_remote(remote)
     }
 
     /// Whether data may go here: not where it died, until it has answered some time later. That time is longer
@@ -177,8 +212,29 @@ impl Agent {
     }
 }
 
+impl Generation {
+    /// What the peer's network costs. Nobody tells that of a peer-reflexive candidate: it is of the network of the candidate
+    /// that was told with the same address, or at least no cheaper than any that was told.
+    fn cost_of_remote(&self, remote: &RemoteCandidate) -> u16 {
+        if remote.candidate.kind != CandidateType::Prflx {
+            return network_cost(&remote.candidate);
+        }
+        let told = || {
+            let all = self.remotes.iter();
+            all.filter(|other| other.candidate.kind != CandidateType::Prflx)
+        };
+        let same = told().find(|other| other.address.ip() == remote.address.ip());
+        match same {
+            Some(same) => network_cost(&same.candidate),
+            None => { told().map(|other| network_cost(&other.candidate)) }
+                .min()
+                .unwrap_or(0),
+        }
+    }
+}
+
 /// As the peer's candidate line tells it.
-pub(super) fn network_cost(candidate: &crate::candidate::Candidate) -> u16 {
+pub(super) fn network_cost(candidate: &Candidate) -> u16 {
     let told = candidate
         .extensions
         .iter()
@@ -190,3 +246,24 @@ pub(super) fn network_cost(candidate: &crate::candidate::Candidate) -> u16 {
 
 /// The extension of candidate lines that libwebrtc has for it.
 pub(super) const NETWORK_COST: &str = "network-cost";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_restart_for_a_better_path_lets_the_next_wait_twice_as_long_until_the_networks_change() {
+        let mut moves = Moves::default();
+        let minute = |n: u64| Time::from_millis(n * 60_000);
+        let mut at = Vec::new();
+        for n in 1..20 {
+            if moves.may_restart(minute(n)) {
+                moves.restarted(minute(n));
+                at.push(n);
+            }
+        }
+        assert_eq!(at, [1, 2, 4, 8, 16]);
+        moves.forgive();
+        assert!(moves.may_restart(minute(20)));
+    }
+}

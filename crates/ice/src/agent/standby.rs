@@ -153,14 +153,19 @@ impl Generation {
         self.pairs.iter().filter(valid).map(|(id, _)| id).collect()
     }
 
-    /// Room for a pair that a concluded session did not have: the one that was silent longest goes.
+    /// Room for a pair that a concluded session did not have: the one that was silent longest goes, and last of all one that
+    /// the peer has just nominated and that is yet to be checked from here.
     pub(super) fn make_room_for_standby(&mut self) {
+        let latest = self.nominations;
         while self.pairs.len() > 2 * MAX_STANDBYS {
             let stalest = self
                 .pairs
                 .iter()
                 .filter(|(id, _)| Some(*id) != self.selected)
-                .min_by_key(|(_, pair)| pair.confirmed_at)
+                .min_by_key(|(_, pair)| {
+                    let awaited = pair.nomination_seen && pair.nomination == latest;
+                    (awaited, pair.confirmed_at)
+                })
                 .map(|(id, _)| id);
             match stalest {
                 Some(id) => drop(self.pairs.remove(id)),
@@ -422,7 +427,7 @@ impl Agent {
     }
 
     /// Lets the selected pair be the nominated one, by means that the peer understands.
-    fn renominate(&mut self, shared: &mut Shared, now: Time, id: PairId) {
+    pub(super) fn renominate(&mut self, shared: &mut Shared, now: Time, id: PairId) {
         if self.current.selected != Some(id) {
             return;
         }

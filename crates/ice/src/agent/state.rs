@@ -13,6 +13,9 @@ impl Agent {
     /// Brings the state up to date.
     pub(super) fn update_state(&mut self, shared: &mut Shared, now: Time) {
         let state = self.derived_state(now);
+        if self.state == State::Failed && matches!(state, State::Checking | State::Connected) {
+            self.try_failed_again();
+        }
         if state == State::Completed
             && !matches!(
                 self.state,
@@ -74,6 +77,22 @@ impl Agent {
                 .pairs
                 .iter()
                 .any(|(_, pair)| pair.is_open() || pair.is_valid())
+    }
+
+    /// Something has changed after all had failed: a relay has come, or a check of the peer. What failed before may have done
+    /// so for the same reason, and has one more try each, or the session would stay on the first path that came back.
+    fn try_failed_again(&mut self) {
+        let generation = &mut self.current;
+        if generation.concluded {
+            return;
+        }
+        for (_, pair) in generation.pairs.iter_mut() {
+            let is_there = self.sockets[usize::from(pair.socket)].usable
+                && !generation.remotes[usize::from(pair.remote)].removed;
+            if pair.state == PairState::Failed && is_there {
+                pair.state = PairState::Waiting;
+            }
+        }
     }
 
     /// RFC 8445 section 7.3.1.4: a check of the peer takes up a failed pair, and with it the list.

@@ -375,6 +375,10 @@ impl Agent {
             .is_some_and(|own| carries(own, socket, remote));
         if carried {
             self.path.publish(Err(NoPath::NotConnected));
+            if self.current.selected.is_none() {
+                // What carried the data while a restart is under way is not opened anew.
+                self.previous_path_is_gone(shared, now, |lost| lost == socket);
+            }
         }
         for id in self.pairs_over(socket, remote) {
             if self.current.selected != Some(id) {

@@ -497,3 +497,41 @@ fn an_address_that_came_back_is_told_once_by_a_restart() {
         scene.assert_unbroken();
     }
 }
+
+/// Both have given up when another network of the phone brings the session back. What failed before is tried again, too: the
+/// session does not stay on the costly network that came first.
+#[test]
+fn a_session_that_comes_back_by_a_costly_network_goes_on_to_a_better_one() {
+    for role in ROLES {
+        let mut world = World::new(1);
+        let phone = world.add_host(Realm::INTERNET, &[ip("192.0.2.1")], wire());
+        let far = world.add_host(Realm::INTERNET, &[ip("192.0.4.1")], wire());
+        world.set_up(far, false);
+        let [phone, peer] = [(phone, role), (far, role.opposite())].map(|(node, role)| {
+            let config = AgentConfig::new(role);
+            world.add_agent(node, config).expect("room")
+        });
+        world
+            .signal_between(phone, peer, Signaling::trickled(ms(25)))
+            .expect("open");
+        for agent in [phone, peer] {
+            world.gather(agent).expect("open");
+        }
+        let failed = |world: &World, agent: Agent| world.state(agent) == State::Failed;
+        let gave_up = world.run_until(2 * MINUTE, |world| {
+            [phone, peer].iter().all(|agent| failed(world, *agent))
+        });
+        assert!(gave_up.is_some());
+        world.set_up(far, true);
+        world.add_interface(phone.node, Realm::INTERNET, &[ip("192.0.3.1")], wire());
+        world.set_interface_cost(phone.node, 1, 900);
+        world.run_for(Duration::from_secs(10));
+        for (agent, own) in [(phone, true), (peer, false)] {
+            assert!(world.is_up(agent), "{role:?}");
+            let pair = world.selected_pair(agent).expect("a pair");
+            let end = if own { &pair.local } else { &pair.remote };
+            let end = end.ip_address().expect("an address").ip();
+            assert_eq!(end, ip("192.0.2.1"), "{role:?}");
+        }
+    }
+}
