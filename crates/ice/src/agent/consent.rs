@@ -40,6 +40,8 @@ const OVERSLEPT: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Consent {
     pub(super) confirmed_at: Time,
+    /// When the pair took over.
+    since: Time,
     pub(super) next_request: Time,
     /// When the path is probed, unless an answer comes first.
     probe_at: Option<Time>,
@@ -51,6 +53,11 @@ impl Consent {
     pub(super) const fn peek(&self) -> u64 {
         self.confirmed_at.as_nanos() ^ self.next_request.as_nanos()
     }
+
+    /// Since when the path is silent: one that took over has had no time to answer before.
+    fn heard_at(&self) -> Time {
+        self.confirmed_at.max(self.since)
+    }
 }
 
 impl Generation {
@@ -60,14 +67,25 @@ impl Generation {
 }
 
 impl Agent {
-    /// Begins to watch a pair that was just found to answer.
+    /// Begins to watch the selected pair. The consent is that of its last answer: to select a pair renews nothing. Where that
+    /// was long ago, a check that goes out now can still be answered in time.
     pub(super) fn watch(&mut self, shared: &mut Shared, now: Time) {
+        let selected = self.current.selected;
+        let pair = selected.and_then(|id| self.current.pairs.get(id));
+        let confirmed_at = match pair.filter(|_| !self.lite) {
+            Some(pair) => {
+                let earliest = now.since(Time::ZERO + (EXPIRY - DISCONNECTED));
+                pair.confirmed_at.max(Time::ZERO + earliest)
+            }
+            None => now,
+        };
         let next_request = match self.lite {
             true => now + super::lite::KEEPALIVE,
             false => now + shared.between(LEAST_INTERVAL, GREATEST_INTERVAL),
         };
         self.current.consent = Some(Consent {
-            confirmed_at: now,
+            confirmed_at,
+            since: now,
             next_request,
             probe_at: None,
             probe_interval: RTO,
@@ -173,7 +191,7 @@ impl Agent {
         let consent = generation.consent.filter(|consent| !consent.lost)?;
         let mut at = consent.next_request.min(consent.confirmed_at + EXPIRY);
         if self.state.is_up() {
-            at = at.min(consent.confirmed_at + self.silence());
+            at = at.min(consent.heard_at() + self.silence());
         }
         Some(consent.probe_at.map_or(at, |probe| probe.min(at)))
     }
@@ -192,7 +210,7 @@ impl Agent {
     pub(super) fn is_silent(&self, now: Time) -> bool {
         self.carrier()
             .and_then(|generation| generation.consent)
-            .is_some_and(|consent| consent.confirmed_at + self.silence() <= now)
+            .is_some_and(|consent| consent.heard_at() + self.silence() <= now)
     }
 
     /// A consent check, or a probe, each sent once.

@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use super::standby::KEEP_WARM;
+use super::transaction::RTO;
 use crate::arena::Key;
 use crate::stats::PairState;
 use nilas_turn::Time;
@@ -155,6 +157,13 @@ impl Pair {
     pub(super) fn died(&mut self, now: Time) {
         self.died_at = Some(now);
         self.begin(now);
+    }
+
+    /// Whether an answer is overdue: to the latest check, or since it should have been checked twice.
+    pub(super) fn owes_answer(&self, now: Time) -> bool {
+        let patience = (self.answered_after * 2).max(RTO);
+        let overdue = self.checked_at > self.confirmed_at && self.checked_at + patience <= now;
+        overdue || self.confirmed_at + KEEP_WARM * 2 < now
     }
 
     pub(super) fn age(&self, now: Time) -> Duration {

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use super::Agent;
 use super::generation::{Generation, RemoteCandidate};
 use super::pair::{Pair, PairId};
-use super::standby::{KEEP_WARM, SHUNNED};
+use super::standby::SHUNNED;
 use crate::candidate::{Candidate, CandidateType};
 use crate::event::{Event, Role};
 use crate::selection::{self, Choice, Contender, Liveness, Situation};
@@ -172,14 +172,19 @@ impl Agent {
     fn contender(&self, now: Time, id: PairId, pair: &Pair) -> Option<Contender> {
         let local = self.current.locals.get(usize::from(pair.valid_local?))?;
         let remote = &self.current.remotes[usize::from(pair.remote)].candidate;
-        let suspected = self.current.selected == Some(id) && self.current.watch.is_suspicious();
-        // A standby that missed its turn may be gone as well.
-        let stale = self.current.concluded
-            && self.current.selected != Some(id)
-            && pair.confirmed_at + KEEP_WARM * 2 < now;
+        let suspicious_since = self.current.watch.suspicious_since();
+        let suspected = match self.current.selected == Some(id) {
+            true => suspicious_since.is_some(),
+            // A standby is asked together with the path that is under suspicion, and every now and then: one that has not
+            // answered may be gone as well.
+            false => {
+                let asked = suspicious_since.is_some_and(|since| pair.confirmed_at < since);
+                self.current.concluded && (asked || pair.owes_answer(now))
+            }
+        };
         let liveness = match self.is_trusted(pair, now) {
             false => Liveness::Dead,
-            true if suspected || stale => Liveness::Suspected,
+            true if suspected => Liveness::Suspected,
             true => Liveness::Alive,
         };
         Some(Contender {

@@ -100,6 +100,11 @@ impl Watch {
         self.suspicion.is_some()
     }
 
+    /// Since when the selected path is under suspicion.
+    pub(super) fn suspicious_since(&self) -> Option<Time> {
+        Some(self.suspicion?.since)
+    }
+
     /// Reads a little of it: see [`Agent::fetch`].
     pub(super) fn peek(&self) -> u64 {
         self.packets ^ self.keep_warm_at.map_or(0, Time::as_nanos)
@@ -396,7 +401,7 @@ impl Agent {
             old.died(now);
         }
         self.select(shared, now);
-        // The old one is shunned, so that `to` or a better one has taken its place.
+        // The old one is shunned, so that `to` or a better one that answered has taken its place.
         debug_assert_ne!(self.current.selected, None);
         if self.role == Role::Controlling && self.current.concluded {
             self.renominate(shared, now, to);

@@ -8,7 +8,7 @@ use nilas_sim::{Agent, Link, Nat, NodeId, Realm, Signal, Signaling, World};
 
 use crate::common::{MINUTE, address, ip, ms, with_stun};
 
-/// A phone with two uplinks, each behind a NAT of its own, and a peer behind another.
+/// A phone with one to three uplinks, each behind a NAT of its own, and a peer behind another.
 pub(crate) struct Scene {
     pub(crate) world: World,
     pub(crate) phone: Agent,
@@ -53,9 +53,12 @@ fn scene_of(
     let wifi = home(&mut world, 1);
     let host = world.add_host(wifi, &[ip("10.0.1.2")], Link::default());
     let mut cell = Realm::INTERNET;
-    if uplinks == 2 {
-        cell = home(&mut world, 2);
-        world.add_interface(host, cell, &[ip("10.0.2.2")], Link::default());
+    for n in [2, 4].into_iter().take(usize::from(uplinks) - 1) {
+        let realm = home(&mut world, n);
+        world.add_interface(host, realm, &[[10, 0, n, 2].into()], Link::default());
+        if n == 2 {
+            cell = realm;
+        }
     }
     let far = home(&mut world, 3);
     let other = world.add_host(far, &[ip("10.0.3.2")], Link::default());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nilas_ice::{Event, Time};
 use nilas_sim::{Agent, Link, World};
 
-use crate::common::{MINUTE, gaps, ms, transactions};
+use crate::common::{MINUTE, gaps, ip, ms, transactions};
 use crate::mobility::{ROLES, Scene};
 
 /// When an agent's checks left since then, by the way they took.
@@ -88,6 +88,38 @@ fn a_suspicion_asks_every_way_at_once_and_keeps_the_pace() {
                 gaps(times.clone()).iter().all(|gap| *gap >= ms(5)),
                 "seed {seed} {role:?}: {times:?}"
             );
+        }
+    }
+}
+
+/// Of three ways two die at once. The better of the standbys was alive when it was asked last, and does not answer now: the
+/// data never takes it, and what takes no answer renews no consent.
+#[test]
+fn data_moves_only_to_a_way_that_answers() {
+    for role in ROLES {
+        for seed in 1..6 {
+            let mut scene = Scene::connected(seed, role, 3);
+            let (phone, begun) = (scene.phone, scene.world.now());
+            let dead = Link::default().with_loss(1.0);
+            for uplink in 0..2 {
+                scene.world.set_interface_link(phone.node, uplink, dead);
+            }
+            let gaps = scene.talk(Duration::from_secs(20));
+            scene.assert_within(gaps, ms(1_000));
+            let events = scene.world.events(phone).iter();
+            let moves: Vec<IpAddr> = events
+                .filter(|(at, _)| *at > begun)
+                .filter_map(|(_, event)| match event {
+                    Event::SelectedPairChange(pair) => Some(pair.base.ip()),
+                    _ => None,
+                })
+                .collect();
+            let alive = ip("10.0.4.2");
+            assert!(
+                !moves.is_empty() && moves.iter().all(|way| *way == alive),
+                "seed {seed} {role:?}: {moves:?}"
+            );
+            scene.assert_unbroken();
         }
     }
 }
