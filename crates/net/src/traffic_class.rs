@@ -50,11 +50,6 @@ impl TrafficClass {
         Self(octet)
     }
 
-    /// Whether a DSCP is set, and so anything but best effort.
-    pub const fn has_dscp(self) -> bool {
-        self.0 >> 2 != 0
-    }
-
     /// With another ECN field.
     #[must_use]
     pub const fn with_ecn(self, ecn: Ecn) -> Self {

@@ -9,7 +9,7 @@ use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 use tokio::net::UdpSocket;
 
 use super::marks::Marks;
-use super::options::CloseLook;
+use super::options::{CloseLook, tell_traffic_class};
 
 /// What the kernel may join to one buffer when many datagrams of one sender arrive together (GRO).
 const SLOT_BYTES: usize = 1 << 16;
@@ -62,7 +62,9 @@ impl Inbound {
     ) -> io::Result<bool> {
         self.count = 0;
         let slots = slots.clamp(1, BATCH_SIZE);
-        if marks.look_closely() {
+        // Elsewhere nobody tells a DSCP, and ECN always comes along.
+        if cfg!(target_os = "linux") && marks.look_closely(|tell| tell_traffic_class(socket, tell))
+        {
             return self.receive_closely(socket, slots, marks);
         }
         let mut chunks = self.bytes.chunks_exact_mut(STRIDE_BYTES);
@@ -80,7 +82,7 @@ impl Inbound {
         Ok(self.count == slots)
     }
 
-    /// The same, one by one, with the DSCP of each.
+    /// The same, one by one, with the mark of each.
     fn receive_closely(
         &mut self,
         socket: &UdpSocket,

@@ -2,8 +2,8 @@
 //! and code.
 
 pub(super) use imp::{
-    CloseLook, declines_ancillary, icmp_error, joins_datagrams, set_dont_fragment, tells_icmp,
-    tells_traffic_class,
+    CloseLook, declines_ancillary, icmp_error, joins_datagrams, set_dont_fragment,
+    tell_traffic_class, tells_icmp,
 };
 
 /// Whether a datagram can be sent with the DF bit (RFC 8656 section 14).
@@ -34,7 +34,7 @@ mod imp {
     };
     use nix::{setsockopt_impl, sockopt_impl};
     use quinn_udp::RecvMeta;
-    use socket2::SockRef;
+    use socket2::{Domain, SockRef};
 
     use super::IcmpError;
 
@@ -67,12 +67,13 @@ mod imp {
         }
     }
 
-    /// Has the system tell how each datagram that comes is marked, as quinn-udp has it on its sockets. Without it none is.
-    pub(in super::super) fn tells_traffic_class(socket: &impl AsFd, is_ipv4: bool) {
+    /// Has the system tell how each datagram that comes is marked, or not any more. If it refuses, none is marked.
+    pub(in super::super) fn tell_traffic_class(socket: &impl AsFd, tell: bool) {
         let socket = SockRef::from(socket);
+        let is_ipv4 = socket.domain().is_ok_and(|domain| domain == Domain::IPV4);
         let _ = match is_ipv4 {
-            true => socket.set_recv_tos_v4(true),
-            false => socket.set_recv_tclass_v6(true),
+            true => socket.set_recv_tos_v4(tell),
+            false => socket.set_recv_tclass_v6(tell),
         };
     }
 
@@ -213,7 +214,7 @@ mod imp {
 
     use super::IcmpError;
 
-    pub(in super::super) fn tells_traffic_class<T>(_: &T, _: bool) {}
+    pub(in super::super) fn tell_traffic_class<T>(_: &T, _: bool) {}
 
     /// Never taken: `Marks` says so.
     pub(in super::super) struct CloseLook;

@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 use super::Worker;
 use super::marks::Marks;
 use super::options::{
-    icmp_error, joins_datagrams, set_dont_fragment, tells_icmp, tells_traffic_class,
+    icmp_error, joins_datagrams, set_dont_fragment, tell_traffic_class, tells_icmp,
 };
 use super::peers::TcpRelay;
 use super::send::{Way, first_segments};
@@ -299,7 +299,7 @@ fn open(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
     let _ = socket.set_send_buffer_size(BUFFER_BYTES);
     joins_datagrams(&socket);
-    tells_traffic_class(&socket, address.is_ipv4());
+    tell_traffic_class(&socket, true);
     tells_icmp(&socket, address.is_ipv4())?;
     set_dont_fragment(&socket, address.is_ipv4(), false)?;
     socket.bind(&address.into())?;
