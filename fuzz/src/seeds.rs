@@ -36,6 +36,9 @@ pub fn astray() -> Vec<String> {
         ("agent", "relay-tcp"),
         ("agent", "relay-both"),
         ("agent", "restart"),
+        ("agent", "session"),
+        ("agent", "session-relayed"),
+        ("agent", "session-restarts"),
         ("turn_server", "talk"),
         ("turn_server", "talk-on-a-stream"),
         ("turn_client", "datagrams"),
@@ -458,6 +461,53 @@ fn agents() -> Vec<Seed> {
             ])
             .times(3, &RUN)
             .0,
+        ),
+        // Two streams of two components: the third byte of an action says which of the four is meant.
+        (
+            "agent",
+            "session",
+            Script::new(&[128, 0])
+                .times(6, &[0, 0, 0, 63])
+                .then(&[20, 0, 3, 20, 1, 1, 4, 0, 0, 8])
+                .0,
+        ),
+        (
+            "agent",
+            "session-relayed",
+            Script::new(&[128 | 2 | 32, 16])
+                .times(10, &[0, 0, 0, 63])
+                .then(&[20, 0, 2, 20, 1, 2, 4, 0, 0, 8])
+                .0,
+        ),
+        (
+            "agent",
+            "session-restarts",
+            Script::new(&[128, 1])
+                .times(6, &[0, 0, 0, 63])
+                .then(&[21, 0, 3, 2, 21, 1, 2, 2, 21, 0, 0, 2])
+                .times(4, &[0, 0, 0, 63])
+                .then(&[20, 0, 3, 20, 1, 1, 4, 0, 0, 8])
+                .0,
+        ),
+        (
+            "agent",
+            "session-closed-in-parts",
+            Script::new(&[128, 0])
+                .times(6, &[0, 0, 0, 63])
+                .then(&[21, 0, 1, 0, 0, 4, 0, 0, 63, 21, 1, 2, 0, 1])
+                .times(2, &[0, 0, 0, 63])
+                .then(&[20, 0, 0, 20, 1, 0, 4, 0, 0, 8])
+                .0,
+        ),
+        (
+            "agent",
+            "session-insider",
+            Script::new(&[128, 64])
+                .times(3, &[0, 0, 0, 63])
+                .times(3, &[14, 1, 3, 0, 1, 1, 3, 0, 1, 2, 1, 4, 0, 0])
+                .times(3, &[12, 0, 1, 0, 1, 1, 3, 0, 1, 2, 1, 4, 1, 0, 0])
+                .then(&[0, 0, 0, 63])
+                .0,
         ),
         (
             "agent",

@@ -1,4 +1,4 @@
-//! The ICE agent's whole input: two agents, the network and the TURN server between them, signaling, and somebody who
+//! The ICE agent's whole input: two agents or two sessions of several, the network and the TURN server between them, signaling, and somebody who
 //! forges, changes, repeats, delays and drops whatever is on its way.
 //!
 //! What is not authentic changes nothing that an agent tells and makes it send nothing; everything is bounded; an
@@ -36,6 +36,9 @@ pub fn check(data: &[u8]) -> bool {
 fn step(choices: &mut Choices<'_>, world: &mut World) {
     let action = choices.below(22);
     let side = usize::from(choices.flag());
+    if world.components() > 1 {
+        world.look_at(choices.below(world.components()));
+    }
     match action {
         0..=3 => {
             let rounds = choices.below(64);
@@ -79,7 +82,7 @@ fn step(choices: &mut Choices<'_>, world: &mut World) {
         19 => world.pass(Duration::from_millis(u64::from(choices.number()))),
         20 => world.send_data(side),
         _ => match choices.below(8) {
-            0 => world.close(side),
+            0 => world.close(side, choices.flag()),
             1 => world.pass(Duration::from_secs(u64::from(choices.byte()))),
             _ => {
                 let now = world.now;

@@ -1,4 +1,4 @@
-//! Two engines with an agent each, in one network with a TURN server.
+//! Two engines in one network with a TURN server, each with an agent, or with a session of two streams of two components.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -7,8 +7,8 @@ use std::time::Duration;
 use nilas_ice::{
     AddressPolicy, AgentConfig, AgentId, AgentMut, Candidate, CandidateType, Command, Credentials,
     Engine, EngineConfig, Event, GatheringState, Handled, Input, Interface, NoPath, Output,
-    Parameters, Path as DataPath, RequestId, Role, SelectedPair, SocketId, State, Stats, StreamId,
-    StreamTransport, StunServer, Time, TurnServer, TurnTransport, Via,
+    Parameters, Path as DataPath, RequestId, Role, SelectedPair, SessionId, SocketId, State, Stats,
+    StreamId, StreamTransport, StunServer, Time, TurnServer, TurnTransport, Via,
 };
 use nilas_stun::TransactionId;
 use nilas_turn::server::{self, Path};
@@ -19,6 +19,8 @@ use crate::relay::{PASSWORD, Relay, USER, User, address, datagram_path};
 const MAX_WIRE: usize = 128;
 /// What an engine may have to do at one time: its bounds are 100 pairs and as many candidates and requests.
 const MAX_OUTPUTS: usize = 4_096;
+/// Of each stream of a session.
+const COMPONENTS: usize = 2;
 pub(super) const SERVER: &str = "198.51.100.1:3478";
 
 /// What signaling carries.
@@ -39,7 +41,11 @@ pub(super) struct Packet {
 
 pub(super) struct Side {
     pub(super) engine: Engine,
-    id: AgentId,
+    session: Option<SessionId>,
+    /// All that there were at the start, in the same order on both sides.
+    ids: Vec<AgentId>,
+    /// Which of them is meant.
+    focus: usize,
     max_pairs: usize,
     max_peer_reflexive: usize,
     pub(super) sockets: BTreeMap<SocketId, SocketAddr>,
@@ -48,13 +54,17 @@ pub(super) struct Side {
     pub(super) opens: Vec<RequestId>,
     /// Streams to the server: its end, and what the engine has not taken yet.
     pub(super) streams: BTreeMap<StreamId, (Path, Vec<u8>)>,
-    signals: VecDeque<Signal>,
-    closed: bool,
+    /// What each agent has said to the one in its place on the other side.
+    signals: VecDeque<(usize, Signal)>,
 }
 
 impl Side {
     pub(super) fn agent(&mut self) -> Option<AgentMut<'_>> {
-        self.engine.agent(self.id).ok()
+        self.engine.agent(self.ids[self.focus]).ok()
+    }
+
+    fn agent_at(&mut self, index: usize) -> Option<AgentMut<'_>> {
+        self.engine.agent(self.ids[index]).ok()
     }
 }
 
@@ -83,7 +93,9 @@ pub(super) struct Told {
 }
 
 impl World {
+    /// The highest bit of the first byte makes both sides sessions.
     pub(super) fn new(first: u8, second: u8) -> Self {
+        let are_sessions = first & 128 != 0;
         let side = |number: usize, bits: u8| {
             let role = if bits & 1 == 0 {
                 [Role::Controlling, Role::Controlled][number]
@@ -132,10 +144,12 @@ impl World {
                 ..Interface::default()
             };
             let _ = engine.handle(Time::ZERO, Input::Interfaces(&[interface]));
-            let id = engine.add_agent(Time::ZERO, config).expect("there is room");
+            let (session, ids) = add(&mut engine, config, are_sessions);
             let mut side = Side {
                 engine,
-                id,
+                session,
+                ids,
+                focus: 0,
                 max_pairs,
                 max_peer_reflexive,
                 sockets: BTreeMap::new(),
@@ -144,11 +158,14 @@ impl World {
                 opens: Vec::new(),
                 streams: BTreeMap::new(),
                 signals: VecDeque::new(),
-                closed: false,
             };
-            let parameters = side.agent().expect("it was just made").local_parameters();
-            side.signals.push_back(Signal::Parameters(parameters));
-            side.agent().expect("it was just made").gather(Time::ZERO);
+            for index in 0..side.ids.len() {
+                let mut agent = side.agent_at(index).expect("it was just made");
+                let parameters = agent.local_parameters();
+                agent.gather(Time::ZERO);
+                side.signals
+                    .push_back((index, Signal::Parameters(parameters)));
+            }
             side
         };
         let mut relay = Relay::default();
@@ -200,7 +217,7 @@ impl World {
                         self.collect();
                     }
                 }
-                Output::Event(_, event) => self.event(number, event),
+                Output::Event(agent, event) => self.event(number, agent, event),
                 Output::Command(command) => self.command(number, command),
                 Output::Idle(deadline) => {
                     assert!(
@@ -215,18 +232,17 @@ impl World {
         panic!("the engine has always more to do");
     }
 
-    fn event(&mut self, number: usize, event: Event) {
+    fn event(&mut self, number: usize, agent: AgentId, event: Event) {
         let side = &mut self.sides[number];
-        match event {
-            Event::LocalParameters(parameters) => {
-                side.signals.push_back(Signal::Parameters(parameters))
-            }
-            Event::Candidate(candidate) => side.signals.push_back(Signal::Candidate(candidate)),
-            Event::GatheringStateChange(GatheringState::Complete) => {
-                side.signals.push_back(Signal::End)
-            }
-            _ => {}
-        }
+        let index = side.ids.iter().position(|id| *id == agent);
+        let index = index.expect("only agents of ours say anything");
+        let signal = match event {
+            Event::LocalParameters(parameters) => Signal::Parameters(parameters),
+            Event::Candidate(candidate) => Signal::Candidate(candidate),
+            Event::GatheringStateChange(GatheringState::Complete) => Signal::End,
+            _ => return,
+        };
+        side.signals.push_back((index, signal));
         side.signals.truncate(256);
     }
 
@@ -475,11 +491,11 @@ impl World {
         } else {
             side.signals.pop_front()
         };
-        let Some(signal) = signal else {
+        let Some((index, signal)) = signal else {
             return false;
         };
         let now = self.now;
-        if let Some(mut agent) = self.sides[1 - from].agent() {
+        if let Some(mut agent) = self.sides[1 - from].agent_at(index) {
             signal.tell(&mut agent, now);
         }
         self.poll();
@@ -529,18 +545,41 @@ impl World {
         }
     }
 
-    pub(super) fn close(&mut self, side: usize) {
+    /// How many agents each side had at the start.
+    pub(super) fn components(&self) -> usize {
+        self.sides[0].ids.len()
+    }
+
+    /// From now on this one is meant, on both sides.
+    pub(super) fn look_at(&mut self, index: usize) {
+        for side in &mut self.sides {
+            side.focus = index;
+        }
+    }
+
+    /// The agent that is meant, or its whole stream.
+    pub(super) fn close(&mut self, side: usize, stream: bool) {
         let now = self.now;
-        if let Some(agent) = self.sides[side].agent() {
+        let side = &mut self.sides[side];
+        let session = side.session.filter(|_| stream);
+        if let Some(Ok(mut session)) = session.map(|id| side.engine.session(id)) {
+            // A stream that was closed is closed again without effect.
+            let _ = session.close_stream(now, side.focus / COMPONENTS);
+        } else if let Some(agent) = side.agent() {
             agent.close(now);
         }
-        self.sides[side].closed = true;
         self.poll();
     }
 
-    pub(super) fn told(&mut self, side: usize) -> Option<Told> {
+    /// What all agents of a side tell that are still there.
+    pub(super) fn told(&mut self, side: usize) -> Vec<Option<Told>> {
+        let indices = 0..self.components();
+        indices.map(|index| self.told_by(side, index)).collect()
+    }
+
+    fn told_by(&mut self, side: usize, index: usize) -> Option<Told> {
         let now = self.now;
-        let agent = self.sides[side].agent()?;
+        let agent = self.sides[side].agent_at(index)?;
         let stats = agent.stats(now).into_iter().map(|stats| match stats {
             Stats::CandidatePair(mut pair) => {
                 (
@@ -570,14 +609,18 @@ impl World {
     /// The bounds, which hold at any time.
     pub(super) fn check(&mut self) {
         self.poll();
-        let mut paths = 0;
-        for number in 0..2 {
-            let Some(told) = self.told(number) else {
-                continue;
-            };
-            paths += usize::from(told.path.is_ok());
-            self.connected |= paths == 2;
-            let side = &self.sides[number];
+        let told = [0, 1].map(|side| self.told(side));
+        let has_path = |told: &Option<Told>| told.as_ref().is_some_and(|told| told.path.is_ok());
+        let mut ends = told[0].iter().zip(&told[1]);
+        self.connected |= ends.any(|(one, other)| has_path(one) && has_path(other));
+        for (number, told) in told.iter().enumerate() {
+            self.check_side(number, told.iter().flatten());
+        }
+    }
+
+    fn check_side<'a>(&self, number: usize, told: impl Iterator<Item = &'a Told>) {
+        let side = &self.sides[number];
+        for told in told {
             let count = |wanted: fn(&Stats) -> bool| {
                 told.stats.iter().filter(|stats| wanted(stats)).count()
             };
@@ -611,8 +654,11 @@ impl World {
 
     /// Both are closed; with time, nothing is left.
     pub(super) fn end(mut self) {
-        self.close(0);
-        self.close(1);
+        for index in 0..self.components() {
+            self.look_at(index);
+            self.close(0, false);
+            self.close(1, false);
+        }
         for _ in 0..40 {
             self.run(32);
         }
@@ -625,6 +671,26 @@ impl World {
             assert!(side.streams.is_empty(), "streams stay open");
         }
     }
+}
+
+/// An agent, or the components of a session.
+fn add(
+    engine: &mut Engine,
+    config: AgentConfig,
+    is_session: bool,
+) -> (Option<SessionId>, Vec<AgentId>) {
+    let now = Time::ZERO;
+    if !is_session {
+        let id = engine.add_agent(now, config).expect("there is room");
+        return (None, vec![id]);
+    }
+    let components = COMPONENTS as u16;
+    let id = engine.add_session(now, config.clone(), components);
+    let id = id.expect("there is room");
+    let mut session = engine.session(id).expect("it was just made");
+    let second = session.add_stream(now, config, components);
+    second.expect("there is room");
+    (Some(id), session.components().collect())
 }
 
 /// How many pairs each generation has: after a restart the one before is kept for a while, with its own (RFC 8445
