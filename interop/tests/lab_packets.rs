@@ -1,11 +1,12 @@
 //! What packets look like on their way through a network of kernels: how they are marked, how long they may be, and how
 //! a translator writes them anew.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nilas::signaling::Signal;
-use nilas::{Agent, Config, Ecn, Error, Role};
+use nilas::{Agent, Config, Connection, Ecn, Error, Family, Role};
 use nilas_interop::HANG_GUARD;
 use nilas_interop::dns64::Dns64;
 use nilas_interop::pair::{Pair, candidate_type};
@@ -75,20 +76,65 @@ fn every_datagram_arrives_with_the_mark_that_its_side_asked_for() {
 
 const MARKS: [Ecn; 4] = [Ecn::NotEct, Ecn::Ect0, Ecn::Ect1, Ecn::Ce];
 
-/// One side of a session: each mark in turn is sent by the first and then by the second. What this one was told.
-async fn side(
-    role: Role,
-    mut to: Sender<Signal>,
-    mut from: Receiver<Signal>,
+/// What one side has of the other and of the test.
+struct Ends {
+    to: Sender<Signal>,
+    from: Receiver<Signal>,
+    /// Passed when both sides have come there.
     both: Arc<Barrier>,
-) -> Result<Vec<Option<Ecn>>, Error> {
-    let config = Config::new(role).stun(&Server::stun_v4());
-    let config = config.expect("an address").stun(&Server::stun_v6());
-    let agent = Arc::new(Agent::new(config.expect("an address").ecn(true)).await?);
+}
+
+/// Runs the same on both machines, and gives what came of it.
+fn on_both<T: Send + 'static, F: Future<Output = Result<T, Error>> + 'static>(
+    scene: &Scene,
+    roles: [Role; 2],
+    side: fn(Role, Ends) -> F,
+) -> [T; 2] {
+    let both = Arc::new(Barrier::new(2));
+    let ((to_b, from_a), (to_a, from_b)) = (channel(4), channel(4));
+    let sides = [
+        (Node::A, roles[0], to_b, from_b),
+        (Node::B, roles[1], to_a, from_a),
+    ];
+    let sides = sides.map(|(node, role, to, from)| {
+        let both = Arc::clone(&both);
+        let run = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            let ends = Ends { to, from, both };
+            runtime.block_on(async { timeout(HANG_GUARD, side(role, ends)).await })
+        };
+        scene.lab().spawn_in(node, run).expect("a thread")
+    });
+    sides.map(|side| {
+        let told = side.join().expect("no panic").expect("in time");
+        told.unwrap_or_else(|error| panic!("{error}"))
+    })
+}
+
+/// Connects; ready when both are.
+async fn connect(config: Config, ends: Ends) -> Result<(Connection, Arc<Barrier>), Error> {
+    let Ends {
+        mut to,
+        mut from,
+        both,
+    } = ends;
+    let agent = Arc::new(Agent::new(config).await?);
     let exchanging = Arc::clone(&agent);
     tokio::spawn(async move { exchanging.exchange(&mut to, &mut from).await });
-    let mut connection = agent.connect().await?;
+    let connection = agent.connect().await?;
     both.wait().await;
+    Ok((connection, both))
+}
+
+/// Each mark in turn is sent by the one side and then by the other. What this one was told.
+async fn marks(role: Role, ends: Ends) -> Result<Vec<Option<Ecn>>, Error> {
+    let config = Config::new(role).stun(&Server::stun_v4());
+    let config = config.expect("an address").stun(&Server::stun_v6());
+    let config = config.expect("an address").ecn(true);
+    let (mut connection, both) = connect(config, ends).await?;
     let mut told = Vec::new();
     let mut buffer = [0; 100];
     for mark in MARKS {
@@ -117,30 +163,40 @@ fn a_congested_router_s_mark_comes_out_at_the_receiver() {
              add rule inet busy passing iifname wa ip ecn != not-ect ip ecn set ce; \
              add rule inet busy passing iifname wa ip6 ecn != not-ect ip6 ecn set ce",
         ));
-        let both = Arc::new(Barrier::new(2));
-        let ((to_b, from_a), (to_a, from_b)) = (channel(4), channel(4));
-        let sides = [
-            (Node::A, Role::Controlling, to_b, from_b),
-            (Node::B, Role::Controlled, to_a, from_a),
-        ];
-        let sides = sides.map(|(node, role, to, from)| {
-            let both = Arc::clone(&both);
-            let run = move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                    .expect("a runtime");
-                runtime.block_on(async { timeout(HANG_GUARD, side(role, to, from, both)).await })
-            };
-            scene.lab().spawn_in(node, run).expect("a thread")
-        });
-        let [at_a, at_b] = sides.map(|side| {
-            let told = side.join().expect("no panic").expect("in time");
-            told.unwrap_or_else(|error| panic!("{kinds}: {error}"))
-        });
+        let [at_a, at_b] = on_both(&scene, [Role::Controlling, Role::Controlled], marks);
         assert_eq!(at_a, MARKS.map(Some), "{kinds}: nothing marks the way back");
         let marked = [Ecn::NotEct, Ecn::Ce, Ecn::Ce, Ecn::Ce].map(Some);
         assert_eq!(at_b, marked, "{kinds}");
+    }
+}
+
+/// Says something to the other side and hears it. The own end of the path, and the other.
+async fn greet(role: Role, ends: Ends) -> Result<[IpAddr; 2], Error> {
+    let config = Config::new(role).family(Family::Ipv6).link_local(true);
+    let (mut connection, both) = connect(config, ends).await?;
+    connection.send(b"hello").await?;
+    let mut buffer = [0; 100];
+    assert_eq!(connection.recv(&mut buffer).await?, 5);
+    both.wait().await;
+    let pair = connection.selected_pair().expect("it is connected");
+    let far = pair.remote.ip_address().expect("an address");
+    Ok([pair.base.ip(), far.ip()])
+}
+
+/// One link without a router for IPv6: each address means nothing but together with an interface.
+#[test]
+fn two_machines_of_one_link_meet_by_their_link_local_addresses() {
+    for roles in [
+        [Role::Controlling, Role::Controlled],
+        [Role::Controlled, Role::Controlling],
+    ] {
+        let scene = good(Scene::build("plain,same"));
+        let [[own, far], mirrored] = on_both(&scene, roles, greet);
+        assert_eq!([far, own], mirrored);
+        for address in [own, far] {
+            let is_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+            assert!(is_local, "{address}");
+        }
     }
 }
 
