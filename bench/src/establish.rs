@@ -23,11 +23,11 @@ struct Cost {
     milliseconds: f64,
 }
 
-fn nilas(addresses: u8, sessions: u32) -> Cost {
+fn nilas(sessions: u32, start: impl Fn(u64) -> Pair) -> Cost {
     let (cpu, allocated) = (cpu_time(), allocations());
     let (mut packets, mut took) = (0, Time::ZERO);
     for seed in 0..sessions {
-        let mut pair = Pair::start(1, addresses, 512, seed.into());
+        let mut pair = start(seed.into());
         took = pair.run_until_nominated();
         packets += pair.packets();
     }
@@ -76,7 +76,10 @@ pub(crate) fn measure(report: &mut Report) {
     ] {
         // The first round warms up and is dropped.
         let mut rounds: Vec<[Cost; 2]> = (0..8)
-            .map(|_| [nilas(addresses, sessions), is(addresses, sessions, start)])
+            .map(|_| {
+                let one = |seed| Pair::start(1, addresses, 512, seed);
+                [nilas(sessions, one), is(addresses, sessions, start)]
+            })
             .collect();
         rounds.remove(0);
         let of = |who: usize, what: fn(&Cost) -> f64| {
@@ -102,4 +105,26 @@ pub(crate) fn measure(report: &mut Report) {
             cost.milliseconds
         }));
     }
+    streams(report);
+}
+
+/// Two streams of two components each, as of audio and video without BUNDLE and with RTCP on ports of its own: four agents
+/// a side, that share what a session has once. The other one has no such thing.
+fn streams(report: &mut Report) {
+    let rounds: Vec<Cost> = (0..8)
+        .map(|_| nilas(500, |seed| Pair::sessions(2, 2, seed)))
+        .skip(1)
+        .collect();
+    let mut figure = |name: &str, unit, what: fn(&Cost) -> f64| {
+        let name = format!("establish two streams of two components: {name}");
+        report.add(Figure::new(
+            name,
+            unit,
+            median(rounds.iter().map(what).collect()),
+        ));
+    };
+    figure("CPU of both", "us", |cost| cost.microseconds);
+    figure("allocations of both", "", |cost| cost.allocations);
+    figure("packets", "", |cost| cost.packets);
+    figure("until all nominated", "ms", |cost| cost.milliseconds);
 }

@@ -62,18 +62,32 @@ impl Side {
 impl Pair {
     /// Two engines with this many addresses and agents on each side, started and introduced.
     pub(crate) fn start(agents: usize, addresses: u8, max_pairs: u16, seed: u64) -> Self {
-        Self::with_engines(2, agents, addresses, max_pairs, seed)
+        Self::with_engines(2, agents, None, addresses, max_pairs, seed)
+    }
+
+    /// Two engines with a session each, of so many streams with so many components, and one address, started and
+    /// introduced.
+    pub(crate) fn sessions(streams: usize, components: usize, seed: u64) -> Self {
+        Self::with_engines(2, streams * components, Some(components), 1, 100, seed)
     }
 
     /// One engine with this many agents, an even number, each of which has its peer in there.
     pub(crate) fn in_one(agents: usize, addresses: u8, seed: u64) -> Self {
         assert!(agents.is_multiple_of(2), "{agents} agents are no pairs");
-        Self::with_engines(1, agents, addresses, 100, seed)
+        Self::with_engines(1, agents, None, addresses, 100, seed)
     }
 
-    fn with_engines(engines: u8, agents: usize, addresses: u8, max_pairs: u16, seed: u64) -> Self {
+    /// With `components`, the agents of an engine are those of one session, so many for each stream.
+    fn with_engines(
+        engines: u8,
+        agents: usize,
+        components: Option<usize>,
+        addresses: u8,
+        max_pairs: u16,
+        seed: u64,
+    ) -> Self {
         let mut config = EngineConfig::default();
-        if agents > 1 {
+        if agents > 1 && components.is_none() {
             // As a server that hosts many may: its own link is not the one that the rule protects.
             config.pacing_floor = Duration::ZERO;
         }
@@ -92,18 +106,36 @@ impl Pair {
                 (interface, Vec::with_capacity(agents))
             });
             let _ = engine.handle(Time::ZERO, Input::Interfaces(&[interface]));
-            for number in 0..agents {
-                let controls = match engines {
-                    1 => number.is_multiple_of(2),
-                    _ => side == 0,
-                };
+            let config = |controls| {
                 let mut config = AgentConfig::new(if controls {
                     Role::Controlling
                 } else {
                     Role::Controlled
                 });
                 config.max_pairs = max_pairs;
-                own.push(engine.add_agent(Time::ZERO, config).expect("room"));
+                config
+            };
+            match components {
+                Some(components) => {
+                    let streams = agents / components;
+                    add_session(
+                        &mut engine,
+                        config(side == 0),
+                        streams,
+                        components,
+                        &mut own,
+                    );
+                }
+                None => {
+                    for number in 0..agents {
+                        let controls = match engines {
+                            1 => number.is_multiple_of(2),
+                            _ => side == 0,
+                        };
+                        let added = engine.add_agent(Time::ZERO, config(controls));
+                        own.push(added.expect("room"));
+                    }
+                }
             }
             let addresses = uncounted(|| Vec::with_capacity(agents * usize::from(addresses)));
             Side {
@@ -387,4 +419,23 @@ impl Pair {
     pub(crate) const fn packets(&self) -> u64 {
         self.packets
     }
+}
+
+/// A session of so many streams, each of so many components, which are put into `agents`.
+fn add_session(
+    engine: &mut Engine,
+    config: AgentConfig,
+    streams: usize,
+    components: usize,
+    agents: &mut Vec<AgentId>,
+) {
+    let components = u16::try_from(components).expect("a few");
+    let id = engine.add_session(Time::ZERO, config.clone(), components);
+    let mut session = engine.session(id.expect("room")).expect("open");
+    for _ in 1..streams {
+        session
+            .add_stream(Time::ZERO, config.clone(), components)
+            .expect("room");
+    }
+    agents.extend(session.components());
 }
