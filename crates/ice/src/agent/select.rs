@@ -179,7 +179,7 @@ impl Agent {
             // answered may be gone as well.
             false => {
                 let asked = suspicious_since.is_some_and(|since| pair.confirmed_at < since);
-                self.current.concluded && (asked || pair.owes_answer(now))
+                !self.lite && (asked || pair.owes_answer(now))
             }
         };
         let liveness = match self.is_trusted(pair, now) {
