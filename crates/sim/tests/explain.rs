@@ -176,6 +176,32 @@ fn a_restart_is_counted_and_its_pairs_are_told_apart() {
 }
 
 #[test]
+fn candidates_that_were_taken_back_are_told_from_those_that_are_there() {
+    let (mut world, [a, b]) = world(&["198.51.100.1:3478".parse().unwrap()]);
+    let signaling = Signaling::trickled(Duration::from_millis(30));
+    world.signal_between(a, b, signaling).unwrap();
+    world.run_for(Duration::from_secs(10));
+    world.remove_interface(a.node, 0);
+    world.run_for(Duration::from_secs(1));
+    let [own, theirs] = [a, b].map(|agent| explain(&world.end_recording(agent.node)).unwrap());
+    let lists = [
+        &own.agents[0].local_candidates,
+        &theirs.agents[0].remote_candidates,
+    ];
+    for candidates in lists {
+        assert!(!candidates.is_empty());
+        for candidate in candidates {
+            let at = candidate.removed_ms.unwrap_or_default();
+            assert!((10_000.0..10_100.0).contains(&at), "{candidates:?}");
+            let words = candidate.to_string();
+            assert!(words.contains("taken back after 10.0 s"), "{words}");
+        }
+    }
+    let there = &own.agents[0].remote_candidates;
+    assert!(there.iter().all(|candidate| candidate.removed_ms.is_none()));
+}
+
+#[test]
 fn what_is_missing_at_the_end_is_said() {
     let mut scenario = Scenario::new("plain".parse().unwrap(), "plain".parse().unwrap());
     scenario.servers = Servers::Stun;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nilas_ice::selection::{Choice, Contender, SelectionPolicy, SelectionReason, Situation};
 use nilas_ice::{
     AgentConfig, EngineConfig, Parameters, RecordingEnd, RecordingError, RecordingOptions, Role,
     State, explain, replay,
@@ -342,5 +343,34 @@ fn a_recording_full_of_lies_does_no_harm() {
                 assert!(!explained.to_string().is_empty());
             }
         }
+    }
+}
+
+/// A function is not in a recording: that there was one is.
+#[test]
+fn a_policy_of_the_application_s_own_is_missing_and_that_is_said() {
+    fn last(_: &Situation, paths: &[Contender]) -> Option<Choice> {
+        let index = paths.len().checked_sub(1)?;
+        Some(Choice::new(index, SelectionReason::Best))
+    }
+    for policy in [None, Some(last as SelectionPolicy)] {
+        let mut world = World::new(1);
+        world.record_hosts(RecordingOptions::default());
+        let [a, b] = [1, 2].map(|n| {
+            let address = [192, 0, 2, n].into();
+            let link = Link::new(Duration::from_millis(10));
+            let host = world.add_host(Realm::INTERNET, &[address], link);
+            let role = [Role::Controlling, Role::Controlled][usize::from(n) - 1];
+            let mut config = AgentConfig::new(role);
+            config.selection = policy;
+            let agent = world.add_agent(host, config).unwrap();
+            world.gather(agent).unwrap();
+            agent
+        });
+        let signaling = Signaling::trickled(Duration::from_millis(10));
+        world.signal_between(a, b, signaling).unwrap();
+        world.run_for(Duration::from_secs(5));
+        let replay = replay(&world.end_recording(a.node)).unwrap();
+        assert_eq!(replay.foreign_policy, policy.is_some());
     }
 }

@@ -28,6 +28,9 @@ struct Report<'a> {
     /// Calls that were not recorded, where that is known.
     missed: Option<u64>,
     difference: Option<Shown<'a>>,
+    /// Whether paths were chosen by a policy of the application's own, which no recording holds.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    foreign_policy: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,12 +76,18 @@ pub(super) fn run(arguments: &arguments::Replay) -> Result<(), Failure> {
                     _ => None,
                 },
                 difference: difference.map(Into::into),
+                foreign_policy: done.foreign_policy,
             },
         )?;
         return match difference {
             Some(_) => Err(Failure::Told),
             None => Ok(()),
         };
+    }
+    if done.foreign_policy {
+        print_line(
+            "the application chose paths by a policy of its own, which is not in the recording: that of nilas takes its place",
+        )?;
     }
     if let Some(difference) = difference {
         print_line(&format!(

@@ -180,6 +180,9 @@ pub struct CandidateStory {
     pub source: CandidateSource,
     /// When.
     pub at_ms: f64,
+    /// When it was taken back, its address gone. Told again since, it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub removed_ms: Option<f64>,
 }
 
 /// Where a candidate came from.

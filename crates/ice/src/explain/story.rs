@@ -84,6 +84,13 @@ pub(super) struct Tracker {
     pub(super) heard: u64,
 }
 
+/// Whose a candidate is.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Local,
+    Remote,
+}
+
 impl Reading {
     fn take(&mut self, step: &Step) {
         let now = step.now;
@@ -156,6 +163,11 @@ impl Reading {
                         },
                     };
                     agent.take_remote(now, candidate, source);
+                }
+            }
+            Call::RemoveRemoteCandidate(id, candidate) => {
+                if let (Some(agent), Answer::Accepted(Ok(()))) = (self.agent(*id), &step.answer) {
+                    agent.take_back(now, Side::Remote, candidate);
                 }
             }
             Call::Addresses(id, addresses) => {
@@ -282,6 +294,7 @@ impl Tracker {
             Event::RoleChange(role) => self.role = *role,
             Event::GatheringStateChange(GatheringState::Complete) => self.gathered = true,
             Event::CandidateError(error) => self.take_error(error),
+            Event::CandidateRemoved(candidate) => self.take_back(now, Side::Local, candidate),
             _ => {}
         }
     }
@@ -324,6 +337,7 @@ impl Tracker {
                     (None, _) => CandidateSource::Machine,
                 },
                 at_ms,
+                removed_ms: None,
             });
             self.locals.push(local.clone());
         }
@@ -338,12 +352,28 @@ impl Tracker {
             address: candidate.address.to_string(),
             source,
             at_ms: self.since_began(now),
+            removed_ms: None,
         };
         let same = |known: &CandidateStory| {
             (&known.address, &known.source) == (&story.address, &story.source)
         };
-        if !self.remote_candidates.iter().any(same) {
-            self.remote_candidates.push(story);
+        match self.remote_candidates.iter_mut().find(|known| same(known)) {
+            Some(known) => known.removed_ms = None,
+            None => self.remote_candidates.push(story),
+        }
+    }
+
+    /// A candidate was taken back, by this side or the peer.
+    fn take_back(&mut self, now: Time, whose: Side, candidate: &Candidate) {
+        let at = self.since_began(now);
+        let (address, kind) = (candidate.address.to_string(), candidate.kind);
+        let known = match whose {
+            Side::Local => &mut self.local_candidates,
+            Side::Remote => &mut self.remote_candidates,
+        };
+        let is_meant = |known: &&mut CandidateStory| known.address == address && known.kind == kind;
+        if let Some(known) = known.iter_mut().find(is_meant) {
+            known.removed_ms = Some(at);
         }
     }
 
@@ -357,6 +387,7 @@ impl Tracker {
                 address: text,
                 source: CandidateSource::Check,
                 at_ms: self.since_began(now),
+                removed_ms: None,
             });
         }
     }

@@ -205,6 +205,10 @@ impl fmt::Display for CandidateStory {
                 f,
                 "{kind} {address}: brought by signaling after {at} and refused: {reason}"
             ),
+        }?;
+        match self.removed_ms {
+            Some(at) => write!(f, ", and taken back after {}", ms(at)),
+            None => Ok(()),
         }
     }
 }

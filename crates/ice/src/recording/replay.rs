@@ -31,6 +31,10 @@ pub struct Replay {
     pub end: RecordingEnd,
     /// Where this core first did something else.
     pub difference: Option<Difference>,
+    /// Whether an agent chose its paths by a policy of the application's own
+    /// ([`AgentConfig::selection`](crate::AgentConfig::selection)). It is not in the recording, and the policy of nilas took
+    /// its place: where they choose differently, that is the difference.
+    pub foreign_policy: bool,
 }
 
 /// The first place where a core does something else than was recorded.
@@ -101,6 +105,7 @@ pub fn replay(recording: &[u8]) -> Result<Replay, RecordingError> {
         until: steps.last(),
         end: steps.end(),
         difference,
+        foreign_policy: player.foreign_policy,
     })
 }
 
@@ -108,6 +113,7 @@ struct Player {
     engine: Engine,
     watcher: Watcher,
     buffer: Vec<u8>,
+    foreign_policy: bool,
 }
 
 impl Player {
@@ -120,11 +126,15 @@ impl Player {
             engine: Engine::with_source(steps.header.config.clone(), source),
             watcher: Watcher::default(),
             buffer: Vec::new(),
+            foreign_policy: false,
         }
     }
 
     /// Plays one call; what was expected and what came, where they differ.
     fn play(&mut self, step: &Step) -> Option<(String, String)> {
+        if let Call::Add(config) | Call::AddStream(_, config, _) = &step.call {
+            self.foreign_policy |= config.selection.is_some();
+        }
         let adds = matches!(step.call, Call::Add(_) | Call::AddStream(..));
         let full = adds && self.engine.agents.len() >= MAX_AGENTS;
         if full {

@@ -73,7 +73,7 @@ impl Wire for Dscp {
 }
 
 /// A function of the application's own is not in a recording, only that there was one: it plays back with the policy of
-/// nilas, and says so where the two differ.
+/// nilas, and [`Replay`](super::Replay) says so.
 impl Wire for SelectionPolicy {
     fn write(&self, _: &mut Writer) {}
 
