@@ -82,6 +82,12 @@ impl Agent {
         if lost.is_some_and(super::generation::Generation::consent_lost) {
             return Handled::NotOurs;
         }
+        // Nor where the address was gone: it may have come back, but is another candidate then, on another socket. An
+        // answer would let the peer take a pair for valid that this side has none of.
+        let index = self.socket_index(socket);
+        if index.is_some_and(|index| !self.sockets[usize::from(index)].usable) {
+            return Handled::NotOurs;
+        }
         let answer = self.examine(shared, now, generation, socket, remote, &check);
         let id = check.transaction_id();
         let slot = self.id.0.slot;

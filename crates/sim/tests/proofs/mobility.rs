@@ -6,7 +6,9 @@ use std::time::Duration;
 use nilas_ice::{AgentConfig, CandidateType, Event, Role, State};
 use nilas_sim::{Agent, Link, Nat, NodeId, Realm, Signal, Signaling, World};
 
-use crate::common::{MINUTE, address, ip, ms, with_stun};
+use nilas_stun::Class;
+
+use crate::common::{MINUTE, address, ip, message, ms, sent_by, with_stun};
 
 /// A phone with one to three uplinks, each behind a NAT of its own, and a peer behind another.
 pub(crate) struct Scene {
@@ -536,5 +538,46 @@ fn a_session_that_comes_back_by_a_costly_network_goes_on_to_a_better_one() {
             let end = end.ip_address().expect("an address").ip();
             assert_eq!(end, ip("192.0.2.1"), "{role:?}");
         }
+    }
+}
+
+/// An address that was gone and came back is another candidate, on another socket. Nothing is answered on the one before:
+/// the peer would nominate what this side has no pair of.
+#[test]
+fn where_an_address_was_gone_no_check_is_answered_any_more() {
+    for role in ROLES {
+        let mut world = World::new(1);
+        let phone = world.add_host(Realm::INTERNET, &[ip("192.0.2.1")], wire());
+        world.add_interface(phone, Realm::INTERNET, &[ip("192.0.3.1")], wire());
+        let far = world.add_host(Realm::INTERNET, &[ip("192.0.4.1")], wire());
+        let [phone, peer] = [(phone, role), (far, role.opposite())].map(|(node, role)| {
+            let config = AgentConfig::new(role);
+            world.add_agent(node, config).expect("room")
+        });
+        for agent in [phone, peer] {
+            world.gather(agent).expect("open");
+        }
+        world
+            .signal_between(phone, peer, Signaling::trickled(ms(25)))
+            .expect("open");
+        world.run_for(Duration::from_secs(10));
+        let before = world.selected_pair(phone).expect("a pair").base;
+        assert_eq!(before.ip(), ip("192.0.2.1"));
+        world.remove_interface(phone.node, 0);
+        world.run_for(Duration::from_secs(5));
+        world
+            .move_interface(phone.node, 0, Realm::INTERNET, &[before.ip()], wire())
+            .expect("it is free");
+        let back = world.now();
+        world.run_for(2 * MINUTE);
+        let answers = sent_by(&world, phone.node)
+            .filter(|packet| packet.sent >= back && packet.source == before)
+            .filter(|packet| message(packet, Class::SuccessResponse).is_some());
+        assert_eq!(answers.count(), 0, "{role:?}");
+        let ends = [phone, peer].map(|agent| {
+            let pair = world.selected_pair(agent).expect("a pair");
+            (pair.local.ip_address(), pair.remote.ip_address())
+        });
+        assert_eq!(ends[0], (ends[1].1, ends[1].0), "{role:?}");
     }
 }
