@@ -11,14 +11,16 @@
 //! | `server` | `nilas server` in the middle of a laboratory |
 //! | `scene` | a laboratory with a server in its middle, and the programs that meet there |
 //! | `dns64` | the DNS of a network with a translator to IPv4 |
+//! | `gateway` | miniupnpd on a home router of a laboratory |
 //! | `coturn` | coturn on loopback, and certificates for it |
 //! | `relay_server` | our own relay on loopback, for others to judge |
 //! | `programs` | where the programs are that take part |
 //! | `aioice/`, `libnice/`, `chromium/` | the peers' drivers, in Python |
-//! | `tests/` | the suites: coturn, aioice, libnice, Chromium, agents among themselves, the rows of NATs, packets on their way, the program's own words |
+//! | `tests/` | the suites: coturn, miniupnpd, aioice, libnice, Chromium, agents among themselves, the rows of NATs, packets on their way, the program's own words |
 
 pub mod coturn;
 pub mod dns64;
+pub mod gateway;
 pub mod pair;
 pub mod peer;
 pub mod programs;

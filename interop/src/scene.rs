@@ -78,12 +78,7 @@ impl Scene {
     /// # Errors
     /// A sentence that says why it cannot.
     pub fn nft(&self, node: Node, words: &str) -> Result<String, String> {
-        let mut nft = self.on(node, "nft")?;
-        let told = nft.arg(words).output().map_err(|error| error.to_string())?;
-        match told.status.success() {
-            true => Ok(String::from_utf8_lossy(&told.stdout).into_owned()),
-            false => Err(String::from_utf8_lossy(&told.stderr).into_owned()),
-        }
+        self.run(node, "nft", &[words])
     }
 
     /// The laboratory, to run something of one's own in it.
@@ -151,7 +146,30 @@ impl Scene {
         Ok(command)
     }
 
-    fn on(&self, node: Node, program: impl AsRef<std::ffi::OsStr>) -> Result<Command, String> {
+    /// Runs a program on a machine to its end, and gives its output.
+    pub(crate) fn run(
+        &self,
+        node: Node,
+        program: &str,
+        arguments: &[&str],
+    ) -> Result<String, String> {
+        let mut command = self.on(node, program)?;
+        let told = command.args(arguments).output();
+        let told = told.map_err(|error| format!("{program}: {error}"))?;
+        match told.status.success() {
+            true => Ok(String::from_utf8_lossy(&told.stdout).into_owned()),
+            false => Err(format!(
+                "{program}: {}",
+                String::from_utf8_lossy(&told.stderr)
+            )),
+        }
+    }
+
+    pub(crate) fn on(
+        &self,
+        node: Node,
+        program: impl AsRef<std::ffi::OsStr>,
+    ) -> Result<Command, String> {
         self.lab
             .command(node, program)
             .map_err(|error| error.to_string())

@@ -65,6 +65,10 @@ pub(crate) const PEERS: &[Need] = &[
         package: "coturn",
     },
     Need::Program {
+        program: "miniupnpd",
+        package: "miniupnpd-nftables",
+    },
+    Need::Program {
         program: "chromium",
         package: "chromium",
     },

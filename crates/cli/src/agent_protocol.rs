@@ -34,6 +34,7 @@ pub(crate) struct Start {
     pub(crate) servers: Vec<Server>,
     pub(crate) lite: bool,
     pub(crate) tcp: bool,
+    pub(crate) port_mapping: bool,
     pub(crate) mdns: MdnsCandidates,
     /// Interfaces by name; empty means all.
     pub(crate) interfaces: Vec<String>,
@@ -120,6 +121,7 @@ impl Start {
                 "turn" => start.take_turn(value)?,
                 "relayOnly" => relay_only = boolean(key, value)?,
                 "lite" => start.lite = boolean(key, value)?,
+                "portMapping" => start.port_mapping = boolean(key, value)?,
                 "tcp" => start.tcp = boolean(key, value)?,
                 "mdns" => start.mdns = mdns(value)?,
                 "addresses" => start.addresses = addresses(value)?,
@@ -145,6 +147,9 @@ impl Start {
         if !self.servers.is_empty() {
             self.servers.clear();
             self.refuse("lite: a lite agent has neither STUN nor TURN servers");
+        }
+        if std::mem::take(&mut self.port_mapping) {
+            self.refuse("portMapping: a lite agent has host candidates only");
         }
         if self.addresses == AddressPolicy::RelayOnly {
             self.addresses = AddressPolicy::All;
@@ -366,7 +371,7 @@ mod tests {
         );
         let everything = r#"{"cmd":"start","controlling":false,"stun":null,
             "turn":{"host":"2001:db8::2","port":443,"transport":"tls","user":"u","pass":"p"},"relayOnly":true,"lite":false,"mdns":true,
-            "tcp":true,"interfaces":["eth0"],"colour":"red",
+            "tcp":true,"portMapping":true,"interfaces":["eth0"],"colour":"red",
             "iceServers":[{"urls":"stun:[2001:db8::1]:5"},{"urls":["stuns:a.example","turn:b.example"],"username":"u","credential":"p"},
                 {"urls":"turn:c.example"}]}"#;
         let start = start(everything);
@@ -381,7 +386,7 @@ mod tests {
                 listed("turns:[2001:db8::2]:443?transport=tcp u p"),
             ]
         );
-        assert!(start.tcp);
+        assert!(start.tcp && start.port_mapping);
         assert_eq!(start.mdns, MdnsCandidates::Hide);
         assert_eq!(start.addresses, AddressPolicy::RelayOnly);
         assert_eq!(start.interfaces, ["eth0"]);
@@ -406,11 +411,12 @@ mod tests {
 
     #[test]
     fn a_lite_agent_is_started_without_servers() {
-        let line = r#"{"cmd":"start","lite":true,"relayOnly":true,"stun":"192.0.2.1:3478"}"#;
+        let line = r#"{"cmd":"start","lite":true,"relayOnly":true,"portMapping":true,"stun":"192.0.2.1:3478"}"#;
         let start = start(line);
         assert!(start.lite && start.servers.is_empty());
         assert_eq!(start.addresses, AddressPolicy::All);
-        assert_eq!(start.refused.len(), 2, "{:?}", start.refused);
+        assert!(!start.port_mapping);
+        assert_eq!(start.refused.len(), 3, "{:?}", start.refused);
     }
 
     #[test]

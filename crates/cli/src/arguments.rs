@@ -191,6 +191,9 @@ pub(crate) struct Network {
     /// Tell this address in place of local ones: that of a 1:1 NAT before this machine; may be given for each family
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) external_address: Vec<std::net::IpAddr>,
+    /// Have the network's gateway forward a port to this machine while the session lasts, by PCP, NAT-PMP or UPnP
+    #[arg(long)]
+    pub(crate) port_mapping: bool,
     /// Mark packets with this DSCP, checks like data: 46 suits audio, 34 video (RFC 8837)
     #[arg(long, value_name = "0-63")]
     pub(crate) dscp: Option<nilas::Dscp>,

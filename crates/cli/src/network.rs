@@ -29,6 +29,7 @@ pub(crate) fn from_arguments(role: Role, network: &Network) -> Result<Config, Fa
     if let Some(dscp) = network.dscp {
         config = config.dscp(dscp);
     }
+    config = config.port_mapping(network.port_mapping);
     for address in &network.external_address {
         config = config.external_address(*address);
     }

@@ -192,6 +192,13 @@ pub const fn priority(kind: CandidateType, local_preference: u16, component: u16
     (kind.preference() << 24) + ((local_preference as u32) << 8) + (256 - component)
 }
 
+/// The priority of a candidate that the network's gateway tells: RFC 6544 section 4.2 has it between those of peer-reflexive
+/// and of server-reflexive ones.
+pub(crate) const fn nat_assisted_priority(local_preference: u16, component: u16) -> u32 {
+    let above = 105 - CandidateType::Srflx.preference();
+    priority(CandidateType::Srflx, local_preference, component) + (above << 24)
+}
+
 /// The priority of a TCP candidate (RFC 6544 section 4.2): the direction of the connection counts before the local
 /// preference.
 ///

@@ -111,6 +111,10 @@ pub struct AgentConfig {
     /// What addresses of this machine are outside of a NAT that maps each to one of its own, such as those of rented
     /// servers.
     pub external_addresses: Vec<ExternalAddress>,
+    /// Whether the network's gateway is asked to forward a port to each IPv4 socket ([`Command::MapPort`](crate::Command::MapPort)),
+    /// which becomes a candidate (RFC 6544 section 5.3). It opens a port of this network to everybody, so it is off by
+    /// default.
+    pub port_mapping: bool,
     /// Whether the agent restarts by itself (RFC 8445 section 9) when its path has died and no other is known,
     /// or when the addresses of this machine change. The event `LocalParameters` then comes unasked, to be
     /// passed to the peer as after [`restart`](crate::AgentMut::restart). On by default.
@@ -157,6 +161,7 @@ impl AgentConfig {
             addresses: AddressPolicy::All,
             ports: None,
             external_addresses: Vec::new(),
+            port_mapping: false,
             restarts_alone: true,
             continual: true,
             filter: InterfaceFilter::default(),

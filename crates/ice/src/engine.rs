@@ -198,6 +198,15 @@ impl Engine {
                 }
                 Handled::Consumed
             }
+            Input::PortMapped { socket, result } => {
+                for AgentId(key) in self.shared.port_mappings.answered(socket, result) {
+                    if let Some(agent) = self.agents.get_mut(key) {
+                        agent.port_mapped(&mut self.shared, socket, result);
+                    }
+                    self.rearm(key.slot);
+                }
+                Handled::Consumed
+            }
             Input::StreamOpened { request, result } => {
                 let slot = request.slot();
                 let agent = self.agents.by_slot_mut(slot);

@@ -14,7 +14,7 @@ pub enum AgentError {
     TooManyAgents,
     /// Another agent of this engine has the same username fragment.
     UfragInUse,
-    /// A lite agent has neither STUN nor TURN servers (RFC 8445 section 5.2).
+    /// A lite agent has neither STUN nor TURN servers (RFC 8445 section 5.2), and asks no gateway for a port.
     LiteHasHostsOnly,
     /// The parameters break the grammar.
     Parameters(ParametersError),
@@ -46,7 +46,7 @@ impl fmt::Display for AgentError {
             Self::TooManyAgents => "the engine has as many agents as its configuration allows",
             Self::UfragInUse => "another agent of this engine has the same ufrag: choose another, or let the agent make one",
             Self::LiteHasHostsOnly => {
-                "a lite agent has host candidates only: leave out its STUN and TURN servers, and relay-only"
+                "a lite agent has host candidates only: leave out its STUN and TURN servers, port mapping, and relay-only"
             }
             Self::Parameters(error) => return error.fmt(f),
             Self::PartialRestart => "ufrag and pwd must both change in a restart",

@@ -1,5 +1,6 @@
 //! What goes into the engine and what comes out of it.
 
+use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 use core::ops::Range;
 
@@ -36,6 +37,14 @@ pub enum Input<'a> {
         request: RequestId,
         /// The addresses of the name, best first.
         result: Result<&'a [SocketAddr], ResolveError>,
+    },
+    /// The answer to [`Command::MapPort`]: the first within a few seconds, and one more whenever the gateway forwards
+    /// another port, or none any more, until [`Command::UnmapPort`].
+    PortMapped {
+        /// The command's socket.
+        socket: SocketId,
+        /// The address outside, from which the gateway forwards to the socket.
+        result: Result<SocketAddr, PortMappingError>,
     },
     /// The answer to [`Command::OpenStream`] and [`Command::Connect`].
     StreamOpened {
@@ -190,6 +199,16 @@ pub enum Command {
     },
     /// Close a socket that nobody needs any more, whether bound or listening. Not answered.
     CloseSocket(SocketId),
+    /// Have the network's gateway forward a port to this socket until [`UnmapPort`](Self::UnmapPort): by PCP (RFC 6887),
+    /// NAT-PMP (RFC 6886) or UPnP-IGD, whichever it knows. Answered by [`Input::PortMapped`].
+    MapPort {
+        /// The socket.
+        socket: SocketId,
+        /// The address it is bound to.
+        address: SocketAddr,
+    },
+    /// Give back what the gateway forwards to a socket, and ask for it no more. Not answered.
+    UnmapPort(SocketId),
     /// Find the addresses of a host name. Answered by [`Input::Resolved`].
     ///
     /// A machine that has IPv6 only is asked for `ipv4only.arpa`, too: its IPv6 addresses, if any, tell how IPv4 is
@@ -290,6 +309,36 @@ pub enum BindError {
     /// Something else, such as too many open files.
     Other,
 }
+
+/// Why the network's gateway forwards no port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PortMappingError {
+    /// The network has no gateway, or it could not be found.
+    NoGateway,
+    /// Nobody answered in time: the gateway knows no such protocol, or does not want to.
+    NoAnswer,
+    /// The gateway does not permit it, or not so many ports.
+    Refused,
+    /// The gateway has no address of its own yet, or one that nobody can send to.
+    Unusable,
+    /// Something else.
+    Other,
+}
+
+impl fmt::Display for PortMappingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoGateway => "no gateway of this network is known",
+            Self::NoAnswer => "the gateway did not answer to PCP, NAT-PMP or UPnP",
+            Self::Refused => "the gateway refuses to forward a port",
+            Self::Unusable => "the gateway has no address that can be reached",
+            Self::Other => "the gateway failed to forward a port",
+        })
+    }
+}
+
+impl core::error::Error for PortMappingError {}
 
 /// Why a name could not be resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

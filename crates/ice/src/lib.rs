@@ -79,6 +79,7 @@ mod mux;
 mod nat64;
 mod parameters;
 mod path;
+mod port_mapping;
 mod recording;
 mod sdp;
 pub mod selection;
@@ -105,8 +106,8 @@ pub use event::{CandidateError, ChecklistState, Event, GatheringState, Role, Ses
 pub use explain::explain;
 pub use ids::{AgentId, RequestId, SessionId, SocketId, StreamId};
 pub use io::{
-    Application, BindError, Command, Handled, Input, Interface, Output, ResolveError, SelectedPair,
-    SendError, StreamError, StreamTransmit, StreamTransport, Transmit,
+    Application, BindError, Command, Handled, Input, Interface, Output, PortMappingError,
+    ResolveError, SelectedPair, SendError, StreamError, StreamTransmit, StreamTransport, Transmit,
 };
 pub use json::{CandidateInitError, RtcIceCandidateInit, RtcIceParameters};
 pub use nilas_turn::Time;

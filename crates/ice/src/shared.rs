@@ -15,6 +15,7 @@ use crate::ids::{AgentId, RequestId, SessionId, SocketId};
 use crate::io::{Command, Interface};
 use crate::mux::{Joined, Mux};
 use crate::nat64::Nat64;
+use crate::port_mapping::PortMappings;
 use crate::source::Source;
 use nilas_turn::Time;
 
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) nat64: Nat64,
     pub(crate) counters: Counters,
     pub(crate) mux: Mux,
+    pub(crate) port_mappings: PortMappings,
     /// Bases of the components of sessions, by their address and what kind they are, to number them.
     bases: Vec<(IpAddr, u16)>,
     /// Candidates whose names are being resolved.
@@ -122,6 +124,7 @@ impl Shared {
             nat64: Nat64::default(),
             counters: Counters::default(),
             mux: Mux::default(),
+            port_mappings: PortMappings::default(),
             bases: Vec::new(),
             names: Vec::new(),
             outbox: VecDeque::new(),

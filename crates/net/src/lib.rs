@@ -16,6 +16,7 @@
 //! - `clock` and `seed`: time and randomness; `dial`: a TCP connection to a host with several addresses.
 //! - [`mdns`]: names of candidates that hide an address (RFC 6762).
 //! - `peer_tcp`: TCP connections to the peer itself (RFC 6544).
+//! - `port_mapping`: ports that the network's gateway forwards (RFC 6886, RFC 6887, UPnP-IGD).
 //! - [`signaling`]: how peers find each other before any path between them exists. Client and server
 //!   share its messages.
 
@@ -28,6 +29,7 @@ mod interface_watch;
 mod interfaces;
 pub mod mdns;
 mod peer_tcp;
+mod port_mapping;
 pub mod relay;
 mod resolve;
 mod seed;
@@ -40,6 +42,7 @@ pub use clock::Clock;
 pub use interface_watch::InterfaceWatch;
 pub use interfaces::interfaces;
 pub use peer_tcp::{connect_from, listen_shared};
+pub use port_mapping::PortMapping;
 pub use resolve::resolve;
 pub use seed::os_seed;
 pub use socket::{ReceiveBatch, UdpSocket, bind_error, is_reported, send_error};

@@ -166,6 +166,18 @@ impl Config {
         self
     }
 
+    /// Whether the network's gateway is asked to forward a port to each IPv4 socket, by PCP, NAT-PMP or UPnP. Between two
+    /// NATs that map each remote to a port of its own, that makes a direct path. It opens a port of this network to
+    /// everybody for as long as the session lasts, so it is off by default.
+    ///
+    /// Sessions do not wait for the gateway, only the end of gathering does, for five seconds at most. Why there is no port
+    /// is told as [`Event::CandidateError`](crate::Event::CandidateError).
+    #[must_use]
+    pub fn port_mapping(mut self, map: bool) -> Self {
+        self.agent.port_mapping = map;
+        self
+    }
+
     /// Reaches TURN servers over TCP and TLS through this proxy, by HTTP CONNECT or SOCKS5. What runs over
     /// UDP does not pass it: direct paths, and TURN over UDP and DTLS.
     ///

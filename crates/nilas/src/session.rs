@@ -84,6 +84,10 @@ pub(crate) enum Request {
         socket: SocketId,
         remote: SocketAddr,
     },
+    /// Ports that a gateway forwarded and that nobody wants any more were given back, as far as it answers.
+    PortsGivenBack {
+        reply: Reply<()>,
+    },
     Counters {
         reply: Reply<Counters>,
     },
@@ -99,6 +103,8 @@ pub(crate) struct Added {
     pub(crate) snapshot: watch::Receiver<Snapshot>,
     pub(crate) events: broadcast::Receiver<Event>,
     pub(crate) subscribe: broadcast::WeakSender<Event>,
+    /// Whether the network's gateway is asked to forward ports to it.
+    pub(crate) maps_ports: bool,
 }
 
 /// The same of a session.
@@ -167,6 +173,7 @@ pub(crate) struct Session {
     pub(crate) dscp: Dscp,
     /// Whether a [`Connection`](crate::Connection) takes from the inbox.
     pub(crate) receiving: AtomicBool,
+    maps_ports: bool,
     closings: mpsc::UnboundedSender<AgentId>,
     /// Made before the first event, for whoever asks first.
     first_events: Mutex<Option<broadcast::Receiver<Event>>>,
@@ -195,6 +202,7 @@ impl Session {
             inbox,
             dscp,
             receiving: AtomicBool::new(false),
+            maps_ports: added.maps_ports,
             closings,
             first_events: Mutex::new(Some(added.events)),
             subscribe: added.subscribe,
@@ -217,6 +225,13 @@ impl Session {
         self.send_close();
         // There is nothing to look for: it ends when the agent is closed.
         self.control.wait(|_| None::<()>).await;
+        if self.maps_ports {
+            // A driver that has ended has given them back.
+            let _ = ask(&self.control.requests, |reply| Request::PortsGivenBack {
+                reply,
+            })
+            .await;
+        }
     }
 
     /// Claims the inbox for one receiver.

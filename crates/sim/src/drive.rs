@@ -78,6 +78,8 @@ impl World {
                     },
                 );
             }
+            Command::MapPort { socket, address } => self.map_port(node, socket, address),
+            Command::UnmapPort(socket) => self.unmap_port(node, socket),
             Command::Listen { request, address } => {
                 let result = self.listen_for_engine(node, address);
                 let bound = Happening::Bound {

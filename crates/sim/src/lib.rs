@@ -60,6 +60,7 @@
 //! | `queue` | the virtual clock and what is to happen when |
 //! | `link` | [`Wire`] and [`Link`]: delay, jitter, loss, bursts, duplication, reordering, rate, queue, MTU |
 //! | `link_names` | names that hosts answer for on their link |
+//! | `port_mapping` | ports that routers forward on demand |
 //! | `router` | [`Router`]: what stands between a realm and those behind it; NAT64, subnets |
 //! | `routing` | a packet's way through a router |
 //! | `nat` | [`Nat`]: mapping, filtering, ports and addresses in the terms of RFC 4787 and RFC 5382 |
@@ -107,6 +108,7 @@ mod link_names;
 pub mod matrix;
 mod nat;
 mod packet;
+mod port_mapping;
 mod queue;
 pub mod random_world;
 mod router;

@@ -290,6 +290,7 @@ impl World {
         let state = self.router_mut(router);
         state.nats.iter_mut().for_each(NatState::reboot);
         state.firewall.reboot();
+        self.renew_ports(router);
     }
 
     /// Gives a router's NAT other outside addresses, as a provider does. Its mappings are forgotten.
@@ -317,6 +318,7 @@ impl World {
         if let Some(nat) = self.router_mut(router).nat(ipv4) {
             nat.renumber(addresses);
         }
+        self.renew_ports(router);
         Ok(())
     }
 

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use nilas_ice::{
-    BindError, Input, RecordingOptions, RequestId, ResolveError, SocketId, StreamTransport, Time,
+    BindError, Input, PortMappingError, RecordingOptions, RequestId, ResolveError, SocketId,
+    StreamTransport, Time,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
@@ -17,6 +18,7 @@ use crate::host::Host;
 use crate::interfaces::Attachment;
 use crate::link_names::LinkName;
 use crate::packet::Packet;
+use crate::port_mapping::PortMappings;
 use crate::queue::Queue;
 use crate::router::RouterState;
 use crate::signaling::{Channel, Signal};
@@ -47,6 +49,7 @@ pub struct World {
     pub(crate) names: BTreeMap<String, Vec<IpAddr>>,
     pub(crate) name_delay: Duration,
     pub(crate) link_names: BTreeMap<String, LinkName>,
+    pub(crate) port_mappings: PortMappings,
     pub(crate) next_realm: usize,
     /// How the engines of new hosts are recorded.
     pub(crate) recording: Option<RecordingOptions>,
@@ -114,6 +117,14 @@ pub(crate) enum Happening {
         request: RequestId,
         result: Result<(SocketId, SocketAddr), BindError>,
     },
+    /// A router hears that a host wants a port forwarded to a socket.
+    AsksForPort { node: NodeId, socket: SocketId },
+    /// A gateway has something to say of a host's socket.
+    PortMapped {
+        node: NodeId,
+        socket: SocketId,
+        result: Result<SocketAddr, PortMappingError>,
+    },
     /// A command to resolve is answered.
     Resolved {
         node: NodeId,
@@ -161,6 +172,7 @@ impl World {
             )]),
             name_delay: Duration::ZERO,
             link_names: BTreeMap::new(),
+            port_mappings: PortMappings::default(),
             next_realm: 1,
             recording: None,
         }
@@ -279,6 +291,12 @@ impl World {
                     .handle(now, Input::Bound { request, result });
                 self.settle(node);
             }
+            Happening::AsksForPort { node, socket } => self.ask_for_port(node, socket),
+            Happening::PortMapped {
+                node,
+                socket,
+                result,
+            } => self.port_mapped(node, socket, result),
             Happening::Resolved {
                 node,
                 request,

@@ -76,6 +76,7 @@ impl Session {
             .addresses(start.addresses)
             .dscp(start.dscp)
             .lite(start.lite)
+            .port_mapping(start.port_mapping)
             .mdns(start.mdns);
         if let Some(ports) = start.ports {
             config = config.ports(ports);
@@ -226,7 +227,11 @@ impl Teller {
                 say(&Said::State { state })?;
             }
             Event::CandidateError(error) => {
-                complain(format_args!("{}: {}", error.url, error.error_text))?
+                // Some errors are of no server.
+                match error.url.is_empty() {
+                    true => complain(&error.error_text)?,
+                    false => complain(format_args!("{}: {}", error.url, error.error_text))?,
+                }
             }
             _ => {}
         }

@@ -51,7 +51,7 @@ impl Agent {
     }
 
     /// The pair of a candidate that came when the checks were concluded: it is checked at once, as a standby is.
-    fn form_late_pair(&mut self, socket: u16, remote: u16, counters: &mut Counters) {
+    pub(super) fn form_late_pair(&mut self, socket: u16, remote: u16, counters: &mut Counters) {
         let generation = &mut self.current;
         if generation.remotes[usize::from(remote)].removed
             || generation.pair_of(socket, remote).is_some()

@@ -144,6 +144,7 @@ impl Agent {
                 }
             }
         }
+        self.unmap_ports(shared, |own| self.maps_port_of(own));
         for socket in 0..self.sockets.len() as u16 {
             self.add_host(shared, socket);
         }
@@ -412,6 +413,7 @@ impl Agent {
             for server in 0..self.servers.len() as u16 {
                 self.add_job(shared, socket, server);
             }
+            self.map_port(shared, socket);
         }
         self.allocate_from(shared, socket);
     }
@@ -486,6 +488,10 @@ impl Agent {
                     && self.current.locals[known].kind == CandidateType::Host
                     && !is_host =>
             {
+                self.current.locals[known] = candidate;
+            }
+            // It is back: what a gateway forwards comes and goes.
+            Some(known) if self.current.locals[known].removed => {
                 self.current.locals[known] = candidate;
             }
             Some(_) => return,
@@ -725,7 +731,7 @@ impl Agent {
     /// The server that told a candidate.
     pub(super) fn server_url(&self, candidate: &LocalCandidate) -> Option<&str> {
         match candidate.origin {
-            Origin::Local => None,
+            Origin::Local | Origin::Gateway => None,
             Origin::Stun(server) => Some(&self.servers[usize::from(server)].url),
             Origin::Turn(server) => self.turn.as_ref()?.url(server),
         }
@@ -767,6 +773,7 @@ impl Agent {
             && self.binds.is_empty()
             && self.servers.iter().all(|server| server.resolved)
             && !self.awaits_translator(shared)
+            && !self.awaits_gateway(shared)
             && self.relays_done()
             && !self.current.jobs.iter().any(open);
         if done {

@@ -108,6 +108,8 @@ pub(super) enum Origin {
     Local,
     Stun(u16),
     Turn(u16),
+    /// What the network's gateway forwards.
+    Gateway,
 }
 
 #[derive(Debug)]

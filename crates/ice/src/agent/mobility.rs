@@ -12,6 +12,7 @@ use nilas_turn::Time;
 use super::Agent;
 use super::consent::EXPIRY;
 use super::gather::MAX_LOCALS;
+use super::generation::LocalCandidate;
 use super::pair::Pair;
 use crate::event::{Event, GatheringState};
 use crate::path::NoPath;
@@ -150,24 +151,38 @@ impl Agent {
 
     /// Gathers on the addresses that appeared, within the same generation.
     pub(super) fn gather_more(&mut self, shared: &mut Shared) {
+        self.resume_gathering(shared);
+        self.interfaces_seen = false;
+        self.look_at_interfaces(shared);
+    }
+
+    /// Candidates may be told again, within the same generation.
+    pub(super) fn resume_gathering(&mut self, shared: &mut Shared) {
         self.gathering = GatheringState::Gathering;
         self.current.local_ended = false;
         self.emit(
             shared,
             Event::GatheringStateChange(GatheringState::Gathering),
         );
-        self.interfaces_seen = false;
-        self.look_at_interfaces(shared);
     }
 
     /// Tells the peer that the candidates of a socket are gone.
     pub(super) fn take_back(&mut self, shared: &mut Shared, socket: u16) {
+        self.take_back_if(shared, |local| local.socket == socket);
+    }
+
+    /// Tells the peer that some candidates are gone, if it takes such news.
+    pub(super) fn take_back_if(
+        &mut self,
+        shared: &mut Shared,
+        is_gone: impl Fn(&LocalCandidate) -> bool,
+    ) {
         if !self.is_continual() {
             return;
         }
         for index in 0..self.current.locals.len() {
             let local = self.current.locals[index];
-            if local.socket != socket || local.removed || !self.is_told(&local) {
+            if !is_gone(&local) || local.removed || !self.is_told(&local) {
                 continue;
             }
             self.current.locals[index].removed = true;

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`gather`] | host and server-reflexive candidates | 8445 section 5.1.1 |
 //! | [`relay`] | relayed candidates: TURN | 8656 |
+//! | [`mapped`] | those that the network's gateway tells | 6544 section 5.3 |
 //! | [`translator`] | IPv4 from a network of IPv6 only | 8445 section 5.1.1.2 |
 //! | [`trickle`] | the peer's candidates come in | 8838 |
 //! | [`names`] | those that are names are resolved | |
@@ -60,6 +61,7 @@ mod gather;
 mod generation;
 mod hidden;
 mod lite;
+mod mapped;
 mod mobility;
 mod mtu;
 mod names;
@@ -214,6 +216,8 @@ struct Uncommon {
     selection: Option<SelectionPolicy>,
     ports: Option<PortRange>,
     external_addresses: Vec<ExternalAddress>,
+    /// Whether the network's gateway is asked to forward ports.
+    maps_ports: bool,
     /// What host candidates are hidden with.
     name_key: Option<NameKey>,
 }
@@ -254,6 +258,10 @@ impl Settings {
             .map_or(&[], |own| &own.external_addresses)
     }
 
+    fn maps_ports(&self) -> bool {
+        self.uncommon.as_ref().is_some_and(|own| own.maps_ports)
+    }
+
     fn name_key(&self) -> Option<&NameKey> {
         self.uncommon.as_ref()?.name_key.as_ref()
     }
@@ -279,13 +287,15 @@ impl Uncommon {
             && !hides
             && config.selection.is_none()
             && config.ports.is_none()
-            && config.external_addresses.is_empty();
+            && config.external_addresses.is_empty()
+            && !config.port_mapping;
         (!is_default).then(|| {
             Box::new(Self {
                 filter: config.filter.clone(),
                 selection: config.selection,
                 ports: config.ports,
                 external_addresses: config.external_addresses.clone(),
+                maps_ports: config.port_mapping,
                 name_key: hides.then(|| NameKey::fresh(shared)),
             })
         })
@@ -376,7 +386,8 @@ impl Agent {
         let slot = id.0.slot;
         let lite = config.mode == Mode::Lite;
         let with_servers = !config.stun_servers.is_empty() || !config.turn_servers.is_empty();
-        if lite && (with_servers || config.addresses == AddressPolicy::RelayOnly) {
+        let asks_others = with_servers || config.port_mapping;
+        if lite && (asks_others || config.addresses == AddressPolicy::RelayOnly) {
             return Err(AgentError::LiteHasHostsOnly);
         }
         let (component, seat, roles, local) = match place {
@@ -531,6 +542,7 @@ impl Agent {
         self.forget_names(shared);
         let all: Vec<u16> = (0..self.sockets.len() as u16).collect();
         self.unregister_names(shared, &all);
+        self.unmap_ports(shared, |_| false);
         self.path.publish(Err(NoPath::Closed));
         self.set_state(shared, State::Closed, None);
         for (socket, remote) in self.known_remotes.drain(..) {

@@ -12,6 +12,7 @@ use core::cmp::Reverse;
 use core::time::Duration;
 
 use nilas_turn::client::Framing;
+use smallvec::SmallVec;
 
 use super::Agent;
 use super::generation::Generation;
@@ -51,7 +52,11 @@ impl Agent {
             }
         }
         if !self.current.concluded {
+            let overtaken = self.overtaken_by(id);
             self.current.conclude(id);
+            for (socket, remote) in overtaken {
+                self.form_late_pair(socket, remote, &mut shared.counters);
+            }
             self.watch_standbys(now);
             self.shrink();
             self.end_previous(shared);
@@ -62,6 +67,22 @@ impl Agent {
             self.emit(shared, Event::Nominated(pair));
         }
         self.update_state(shared, now);
+    }
+
+    /// Direct pairs that are about to be given up for a relayed one before anything is known of them: their candidate has
+    /// just come, or the peer's check. Had it come a moment later, it would be a late one between two that take such, and
+    /// so it is.
+    fn overtaken_by(&self, nominated: PairId) -> SmallVec<[(u16, u16); 8]> {
+        let best = self.current.pairs.get(nominated);
+        if !self.is_continual() || !best.is_some_and(|best| self.is_relayed(best)) {
+            return SmallVec::new();
+        }
+        let is_new = |pair: &Pair| pair.requests_sent == 0 || pair.requests_received > 0;
+        let pairs = self.current.pairs.iter().map(|(_, pair)| pair);
+        pairs
+            .filter(|pair| pair.is_open() && is_new(pair) && !self.is_relayed(pair))
+            .map(|pair| (pair.socket, pair.remote))
+            .collect()
     }
 
     /// Nominates, if it is this agent's to do and the time has come.

@@ -197,6 +197,8 @@ pub enum CandidateSource {
         /// Its URI.
         url: String,
     },
+    /// The network's gateway forwards it.
+    Gateway,
     /// The peer's answers show it.
     PeerAnswer,
     /// Signaling brought it.

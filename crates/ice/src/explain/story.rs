@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nilas_turn::Time;
 
@@ -56,6 +56,8 @@ struct Reading {
     by_slot: BTreeMap<u32, usize>,
     /// Sockets of the system, and the slots of the agents that they were bound for.
     sockets: BTreeMap<SocketId, (SocketAddr, u32)>,
+    /// Addresses from which a gateway forwards.
+    forwarded: BTreeSet<SocketAddr>,
     /// What was asked for, and when.
     asked: BTreeMap<RequestId, (String, Time)>,
 }
@@ -112,8 +114,9 @@ impl Reading {
         for decision in &step.decisions {
             match decision {
                 Decision::Local(local) => {
+                    let is_forwarded = self.forwarded.contains(&local.address);
                     if let Some(agent) = self.agent(local.agent) {
-                        agent.take_local(now, local);
+                        agent.take_local(now, local, is_forwarded);
                     }
                 }
                 Decision::Pair(pair) => {
@@ -188,6 +191,12 @@ impl Reading {
                 result: Ok((socket, address)),
             } => {
                 self.sockets.insert(*socket, (*address, request.slot()));
+            }
+            Call::PortMapped {
+                result: Ok(address),
+                ..
+            } => {
+                self.forwarded.insert(*address);
             }
             Call::Resolved { request, .. } => {
                 if let Some((name, took)) = self.answered(*request, now)
@@ -311,7 +320,7 @@ impl Tracker {
         }
     }
 
-    fn take_local(&mut self, now: Time, local: &LocalView) {
+    fn take_local(&mut self, now: Time, local: &LocalView, is_forwarded: bool) {
         let at_ms = self.since_began(now);
         let known = |seen: &LocalView| {
             (seen.kind, seen.address, seen.base) == (local.kind, local.address, local.base)
@@ -334,6 +343,7 @@ impl Tracker {
                 source: match (&local.url, local.kind) {
                     (Some(url), _) => CandidateSource::Server { url: url.clone() },
                     (None, CandidateType::Prflx) => CandidateSource::PeerAnswer,
+                    (None, CandidateType::Srflx) if is_forwarded => CandidateSource::Gateway,
                     (None, _) => CandidateSource::Machine,
                 },
                 at_ms,

@@ -191,6 +191,9 @@ impl fmt::Display for CandidateStory {
             CandidateSource::Server { url } => {
                 write!(f, "{kind} {address}: told by {url} after {at}")
             }
+            CandidateSource::Gateway => {
+                write!(f, "{kind} {address}: forwarded by the gateway after {at}")
+            }
             CandidateSource::PeerAnswer => write!(
                 f,
                 "{kind} {address}: where the peer sees this side, after {at}"

@@ -11,7 +11,9 @@ use crate::config::{AddressPolicy, AgentConfig, EngineConfig};
 use crate::error::AgentError;
 use crate::event::{Event, SessionEvent};
 use crate::ids::{AgentId, RequestId, SessionId, SocketId, StreamId};
-use crate::io::{BindError, Command, Handled, Interface, ResolveError, SendError, StreamError};
+use crate::io::{
+    BindError, Command, Handled, Interface, PortMappingError, ResolveError, SendError, StreamError,
+};
 use crate::parameters::Parameters;
 use crate::stats::PairState;
 
@@ -84,6 +86,10 @@ pub(crate) enum Call {
     Resolved {
         request: RequestId,
         result: Result<Vec<SocketAddr>, ResolveError>,
+    },
+    PortMapped {
+        socket: SocketId,
+        result: Result<SocketAddr, PortMappingError>,
     },
     StreamOpened {
         request: RequestId,
@@ -320,6 +326,7 @@ wire_enum!(Call {
     16 = StreamAccepted { socket: socket, stream: stream, remote: remote },
     18 = Addresses { 0: agent, 1: addresses },
     19 = AddStream { 0: session, 1: config, 2: components },
+    20 = PortMapped { socket: socket, result: result },
 });
 wire_enum!(Answer {
     0 = Nothing {},

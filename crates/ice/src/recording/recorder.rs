@@ -269,6 +269,7 @@ impl Call {
                 request,
                 result: result.map(<[_]>::to_vec),
             },
+            Input::PortMapped { socket, result } => Self::PortMapped { socket, result },
             Input::StreamOpened { request, result } => Self::StreamOpened { request, result },
             Input::StreamAccepted {
                 socket,

@@ -228,6 +228,10 @@ impl Player {
                 request: *request,
                 result: result.as_deref().map_err(|error| *error),
             },
+            Call::PortMapped { socket, result } => Input::PortMapped {
+                socket: *socket,
+                result: *result,
+            },
             Call::StreamOpened { request, result } => Input::StreamOpened {
                 request: *request,
                 result: *result,

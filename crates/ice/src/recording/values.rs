@@ -22,8 +22,8 @@ use crate::event::{
 };
 use crate::ids::{AgentId, RequestId, SessionId, SocketId, StreamId};
 use crate::io::{
-    Application, BindError, Command, Handled, Interface, ResolveError, SelectedPair, SendError,
-    StreamError, StreamTransport,
+    Application, BindError, Command, Handled, Interface, PortMappingError, ResolveError,
+    SelectedPair, SendError, StreamError, StreamTransport,
 };
 use crate::parameters::{Parameters, ParametersError};
 use crate::selection::{self, SelectionPolicy};
@@ -115,6 +115,7 @@ wire_struct!(AgentConfig {
     patience,
     dscp,
     mtu,
+    port_mapping,
 });
 wire_struct!(StunServer { host, port });
 wire_struct!(TurnServer {
@@ -173,6 +174,13 @@ wire_enum!(BindError {
     3 = Other {},
 });
 wire_enum!(ResolveError { 0 = NotFound {}, 1 = TimedOut {}, 2 = Other {} });
+wire_enum!(PortMappingError {
+    0 = NoGateway {},
+    1 = NoAnswer {},
+    2 = Refused {},
+    3 = Unusable {},
+    4 = Other {},
+});
 wire_enum!(StreamError {
     0 = Unresolved {},
     1 = Refused {},
@@ -315,4 +323,6 @@ wire_enum!(Command {
     7 = FindName { request: request, name: name, port: port },
     8 = RegisterName { name: name, address: address },
     9 = UnregisterName { name: name },
+    10 = MapPort { socket: socket, address: address },
+    11 = UnmapPort { 0: socket },
 });

@@ -20,6 +20,8 @@ pub struct Side {
     pub events: Vec<(Time, Event)>,
     pub data: Vec<Vec<u8>>,
     pub closed: bool,
+    /// Sockets that the gateway is to forward a port to.
+    pub mapped: Vec<SocketId>,
     /// How what it has sent was marked.
     pub marks: BTreeSet<u8>,
     next_port: u16,
@@ -60,6 +62,7 @@ impl Side {
             events: Vec::new(),
             data: Vec::new(),
             closed: false,
+            mapped: Vec::new(),
             marks: BTreeSet::new(),
             next_port: 5000,
             next_socket: 0,
@@ -364,6 +367,13 @@ impl Pair {
                     let _ = owner
                         .engine
                         .handle(self.now, Input::Resolved { request, result });
+                }
+                Output::Command(Command::MapPort { socket, address }) => {
+                    assert_eq!(owner.sockets[&socket], address);
+                    owner.mapped.push(socket);
+                }
+                Output::Command(Command::UnmapPort(socket)) => {
+                    owner.mapped.retain(|asked| *asked != socket);
                 }
                 Output::Command(other) => panic!("not expected here: {other:?}"),
                 Output::Idle(deadline) => return deadline,

@@ -4,11 +4,12 @@
 //! bounded queues; received data goes to the sessions' inboxes; sent data does not pass here at all.
 //!
 //! This file is the loop and the sockets; `requests` is what applications ask for, `streams` the
-//! connections to TURN servers and peers, `listeners` the ports that peers connect to, `tape` where a recording goes, `haste`
-//! when to look again before sleeping.
+//! connections to TURN servers and peers, `listeners` the ports that peers connect to, `port_mappings` those that the
+//! gateway forwards, `tape` where a recording goes, `haste` when to look again before sleeping.
 
 mod haste;
 mod listeners;
+mod port_mappings;
 mod requests;
 mod streams;
 mod tape;
@@ -36,6 +37,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use self::haste::Haste;
 use self::listeners::{Accepted, Listeners};
+use self::port_mappings::{News, PortMappings};
 use self::streams::StreamSource;
 pub(crate) use self::tape::Tape;
 use crate::framer::send_one;
@@ -82,6 +84,7 @@ pub(crate) struct Driver {
     streams: HashMap<StreamId, StreamSource>,
     next_stream: u32,
     listeners: Listeners,
+    port_mappings: PortMappings,
     interfaces: Vec<Interface>,
     /// When they were listed.
     listed: Option<Time>,
@@ -125,6 +128,8 @@ enum Control {
     Resolved(RequestId, Result<Vec<SocketAddr>, ResolveError>),
     Opened(RequestId, Result<Stream, StreamError>),
     Accepted(Accepted),
+    PortMapped(News),
+    PortGivenBack,
     Interfaces(Vec<Interface>),
     Deadline,
 }
@@ -168,6 +173,7 @@ impl Driver {
             streams: HashMap::new(),
             next_stream: 0,
             listeners: Listeners::default(),
+            port_mappings: PortMappings::default(),
             interfaces: Vec::new(),
             listed: None,
             watching: JoinSet::new(),
@@ -256,6 +262,7 @@ impl Driver {
             self.close(agent);
         }
         while matches!(self.poll_engine(self.clock.now()), Polled::More) {}
+        self.port_mappings.end().await;
     }
 
     /// One thing to do, if there is any. Others may be there, which have their turn after the sockets.
@@ -272,6 +279,10 @@ impl Driver {
             Control::Opened(request, result)
         } else if let Poll::Ready(Some(accepted)) = self.listeners.accepted.poll_recv(cx) {
             Control::Accepted(accepted)
+        } else if let Poll::Ready(Some(news)) = self.port_mappings.news.poll_recv(cx) {
+            Control::PortMapped(news)
+        } else if let Poll::Ready(Some(_)) = self.port_mappings.tasks.poll_join_next(cx) {
+            Control::PortGivenBack
         } else if let Poll::Ready(Some(found)) = self.changes.1.poll_recv(cx) {
             Control::Interfaces(found)
         } else {
@@ -292,6 +303,8 @@ impl Driver {
             }
             Control::Opened(request, result) => self.opened(request, result),
             Control::Accepted(accepted) => self.accepted(accepted),
+            Control::PortMapped(news) => self.port_mapped(news),
+            Control::PortGivenBack => self.port_mappings.ended(),
             Control::Interfaces(found) => self.take_interfaces(found),
             Control::Request(None) | Control::Deadline => {}
         }
@@ -380,6 +393,10 @@ impl Driver {
                     local,
                     remote,
                 }) => self.connect(request, local, remote),
+                Output::Command(Command::MapPort { socket, address }) => {
+                    self.map_port(socket, address);
+                }
+                Output::Command(Command::UnmapPort(socket)) => self.port_mappings.close(socket),
                 Output::Command(Command::CloseSocket(id)) => {
                     self.listeners.close(id);
                     self.dedicated.remove(&id);

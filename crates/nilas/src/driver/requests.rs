@@ -137,6 +137,7 @@ impl Driver {
                 let _ = reply.send(agent.and_then(|mut agent| agent.set_addresses(now, addresses)));
             }
             Request::Dedicate { socket, remote } => self.dedicate(socket, remote),
+            Request::PortsGivenBack { reply } => self.port_mappings.when_given_back(reply),
             Request::Counters { reply } => {
                 let _ = reply.send(Ok(*self.engine.counters()));
             }
@@ -154,9 +155,13 @@ impl Driver {
     ) -> Result<Added, AgentError> {
         self.list_interfaces();
         let now = self.clock.now();
-        let streams = stream_servers(&config);
+        let (streams, maps_ports) = (stream_servers(&config), config.port_mapping);
         let id = self.engine.add_agent(now, config)?;
-        self.host(id, streams, servers, inbox)
+        let added = self.host(id, streams, servers, inbox)?;
+        Ok(Added {
+            maps_ports,
+            ..added
+        })
     }
 
     /// A session whose streams have so many components as there are inboxes.
@@ -189,7 +194,12 @@ impl Driver {
             for (component, inbox) in (1..).zip(inboxes) {
                 let agent = self.engine.session(id)?.component(stream, component);
                 let agent = agent.ok_or(AgentError::UnknownAgent)?;
-                added.push(self.host(agent, servers_of.clone(), servers.clone(), inbox)?);
+                let hosted = self.host(agent, servers_of.clone(), servers.clone(), inbox)?;
+                let maps_ports = config.port_mapping;
+                added.push(Added {
+                    maps_ports,
+                    ..hosted
+                });
             }
             agents.push(added);
         }
@@ -238,6 +248,7 @@ impl Driver {
             snapshot: snapshot.subscribe(),
             events: first_events,
             subscribe: events.downgrade(),
+            maps_ports: false,
         };
         self.agents.insert(
             id,

@@ -45,6 +45,8 @@ struct Mapping {
     /// The outside endpoints that the inside has sent to, as far as the filter looks at them.
     permitted: BTreeSet<(Option<IpAddr>, u16)>,
     lifetime: Duration,
+    /// Whether an inside host has asked for it: then it stays, and whoever sends to it is let in.
+    forwarded: bool,
     /// Whether something has come in: with what goes out after that a TCP connection is established.
     answered: bool,
 }
@@ -142,7 +144,7 @@ impl NatState {
                 && self
                     .mappings
                     .get(id)
-                    .is_some_and(|mapping| mapping.permitted.contains(&part))
+                    .is_some_and(|mapping| mapping.forwarded || mapping.permitted.contains(&part))
         })?;
         let refresh = self.behaviour.refresh != Refresh::Outbound;
         let mapping = self.mappings.get_mut(&id)?;
@@ -157,6 +159,30 @@ impl NatState {
         let inside = mapping.key.1;
         self.keep_session(now, (flow.is_tcp(), inside, source), id);
         Some(inside)
+    }
+
+    /// Forwards a UDP port to an inside address, whatever the NAT's mapping and filtering: that port, if there is one.
+    pub(crate) fn forward(&mut self, now: Time, inside: SocketAddr) -> Option<SocketAddr> {
+        let key = Self::forwarded_key(inside);
+        let known = self.by_key.get(&key).copied();
+        let known = known.filter(|id| self.is_live(now, *id));
+        let id = known.or_else(|| self.open(now, key))?;
+        let mapping = self.mappings.get_mut(&id)?;
+        mapping.forwarded = true;
+        Some(mapping.outside)
+    }
+
+    /// The port is wanted no more. Those who have met there may go on.
+    pub(crate) fn unforward(&mut self, inside: SocketAddr) {
+        let id = self.by_key.get(&Self::forwarded_key(inside));
+        if let Some(mapping) = id.and_then(|id| self.mappings.get_mut(id)) {
+            mapping.forwarded = false;
+        }
+    }
+
+    /// That of a mapping for all destinations.
+    const fn forwarded_key(inside: SocketAddr) -> MappingKey {
+        (false, inside, (None, 0))
     }
 
     /// Forgets everything, as a router does that was switched off.
@@ -230,6 +256,7 @@ impl NatState {
             } else {
                 self.behaviour.lifetime
             },
+            forwarded: false,
             answered: false,
         };
         // What expired on this port must not lead to its new owner.
@@ -336,7 +363,7 @@ impl NatState {
 
 impl Mapping {
     fn is_live(&self, now: Time) -> bool {
-        now.since(self.refreshed) <= self.lifetime
+        self.forwarded || now.since(self.refreshed) <= self.lifetime
     }
 
     /// Follows a TCP connection as far as its lifetime depends on it.

@@ -22,6 +22,7 @@ mod names;
 mod nat;
 mod network;
 mod path_mtu;
+mod port_mapping;
 mod relay;
 mod replay;
 mod restart;
