@@ -45,13 +45,19 @@ pub(super) struct Consent {
     pub(super) next_request: Time,
     /// When the path is probed, unless an answer comes first.
     probe_at: Option<Time>,
-    probe_interval: Duration,
+    /// How often it was since the last answer.
+    probes: u8,
     lost: bool,
 }
 
 impl Consent {
     pub(super) const fn peek(&self) -> u64 {
         self.confirmed_at.as_nanos() ^ self.next_request.as_nanos()
+    }
+
+    /// How long after the latest probe the next one follows.
+    fn probe_interval(&self) -> Duration {
+        (RTO * (1 << self.probes.min(7))).min(GREATEST_PROBE)
     }
 
     /// Since when the path is silent: one that took over has had no time to answer before.
@@ -88,7 +94,7 @@ impl Agent {
             since: now,
             next_request,
             probe_at: None,
-            probe_interval: RTO,
+            probes: 0,
             lost: false,
         });
     }
@@ -108,7 +114,7 @@ impl Agent {
         {
             consent.confirmed_at = now;
             consent.probe_at = None;
-            consent.probe_interval = RTO;
+            consent.probes = 0;
         }
     }
 
@@ -160,10 +166,9 @@ impl Agent {
         }
         self.update_state(shared, now);
         if consent.probe_at.is_some_and(|at| at <= now) {
-            let next = (consent.probe_interval * 2).min(GREATEST_PROBE);
             self.with_consent(|consent| {
-                consent.probe_at = Some(now + consent.probe_interval);
-                consent.probe_interval = next;
+                consent.probe_at = Some(now + consent.probe_interval());
+                consent.probes = consent.probes.saturating_add(1);
             });
             if number == self.current.number {
                 self.suspect(shared, now, Doubt::Consent);
