@@ -37,6 +37,9 @@ impl Agent {
     }
 
     fn pair_new(&mut self, socket: u16, remote: u16, counters: &mut Counters) {
+        if self.current.pair_of(socket, remote).is_some() {
+            return;
+        }
         // draft-ietf-mmusic-mdns-ice-candidates-03, 3.3.2: the relay would learn the address behind the name.
         let target = &self.current.remotes[usize::from(remote)].candidate.address;
         let is_name = matches!(target, CandidateAddress::Name { .. });
@@ -53,9 +56,7 @@ impl Agent {
     /// The pair of a candidate that came when the checks were concluded: it is checked at once, as a standby is.
     pub(super) fn form_late_pair(&mut self, socket: u16, remote: u16, counters: &mut Counters) {
         let generation = &mut self.current;
-        if generation.remotes[usize::from(remote)].removed
-            || generation.pair_of(socket, remote).is_some()
-        {
+        if generation.remotes[usize::from(remote)].removed {
             return;
         }
         let selected = generation.selected;

@@ -34,15 +34,23 @@ impl Agent {
         if !usable || address.is_none() && !self.may_resolve(&candidate) {
             return Err(AgentError::UnusableCandidate);
         }
-        if self.current.remote_ended && !self.is_continual() {
-            // What is told again is nothing new.
+        if self.current.remote_ended {
             let tcp = matches!(candidate.transport, Transport::Tcp(_));
-            return match address.and_then(|address| self.current.remote_at(address, tcp)) {
-                Some(_) => Ok(()),
-                None => Err(AgentError::AfterEndOfCandidates),
+            let known = match address {
+                Some(address) => self.current.remote_at(address, tcp),
+                None => self.current.remote_of_name(&candidate.address, tcp),
             };
+            let is_there = |known| !self.current.remotes[usize::from(known)].removed;
+            // What is told again is nothing new: no other end follows.
+            let is_new = !known.is_some_and(is_there);
+            if !self.is_continual() {
+                return match is_new {
+                    false => Ok(()),
+                    true => Err(AgentError::AfterEndOfCandidates),
+                };
+            }
+            self.current.remote_ended = !is_new;
         }
-        self.current.remote_ended = false;
         if let Some(remote) = self
             .current
             .remote
@@ -85,7 +93,11 @@ impl Agent {
         let limit = usize::from(self.settings.max_pairs).max(100);
         let tcp = matches!(candidate.transport, Transport::Tcp(_));
         if let Some(known) = self.current.remote_at(address, tcp) {
-            self.relabel(known, candidate);
+            // A check that overtook signaling has paired it with the socket that it came to, and with no other (RFC 8445
+            // section 7.3.1.3).
+            if self.relabel(known, candidate) && self.current.remote.is_some() {
+                self.pair_remote(known, &mut shared.counters);
+            }
             self.back_again(shared, known);
         } else if self.current.remotes.len() >= limit {
             return Err(AgentError::TooManyCandidates);
@@ -169,8 +181,8 @@ impl Agent {
     }
 
     /// RFC 8838 section 11: a known address may turn out to be better than it seemed; its pairs keep
-    /// their states.
-    fn relabel(&mut self, remote: u16, candidate: Candidate) {
+    /// their states. Whether it was peer-reflexive until now.
+    fn relabel(&mut self, remote: u16, candidate: Candidate) -> bool {
         let known = &mut self.current.remotes[usize::from(remote)].candidate;
         let learned = known.kind == CandidateType::Prflx && candidate.kind != CandidateType::Prflx;
         if learned || candidate.priority > known.priority {
@@ -179,6 +191,7 @@ impl Agent {
         } else if network_cost(known) != network_cost(&candidate) {
             known.extensions = candidate.extensions;
         }
+        learned
     }
 }
 

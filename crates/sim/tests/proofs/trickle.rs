@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::common::{MINUTE, Peers, Setup, address, ip, ms, quarter, with_stun};
-use nilas_ice::{AgentError, Candidate, Role, State};
+use nilas_ice::{AgentConfig, AgentError, Candidate, Role, State};
 use nilas_sim::{Agent, Link, Nat, Realm, Signal, World};
 
 /// Two peers behind NATs, with host and server-reflexive candidates.
@@ -273,5 +273,32 @@ fn half_trickle_and_none_at_all_connect_in_both_roles() {
                 peers.assert_mirrored_and_working();
             }
         }
+    }
+}
+
+/// A check that overtakes signaling makes a peer-reflexive candidate, which is paired with the network that the check came
+/// by alone (RFC 8445 section 7.3.1.3). The candidate that signaling brings later is paired with all.
+#[test]
+fn a_candidate_that_a_check_overtook_is_paired_with_all_networks() {
+    for role in [Role::Controlling, Role::Controlled] {
+        let mut world = World::new(1);
+        let link = Link::new(ms(10));
+        let (_, home) = world.add_nat(Realm::INTERNET, ip("203.0.113.1"), link, Nat::default());
+        let a = world.add_host(Realm::INTERNET, &[ip("203.0.113.2")], link);
+        // Checks of the peer do not come in here, and it costs less.
+        world.add_interface(a, home, &[ip("192.168.1.2")], link);
+        world.set_interface_cost(a, 0, 900);
+        let b = world.add_host(Realm::INTERNET, &[ip("198.51.100.1")], link);
+        let [a, b] = [(a, role), (b, role.opposite())]
+            .map(|(host, role)| world.add_agent(host, AgentConfig::new(role)).expect("room"));
+        let mut peers = Peers { world, a, b };
+        peers.gather();
+        peers.tell(b);
+        peers.world.run_for(ms(100));
+        peers.tell(a);
+        peers.world.run_for(Duration::from_secs(20));
+        peers.assert_mirrored_and_working();
+        let base = peers.world.selected_pair(a).expect("a pair").base;
+        assert_eq!(base.ip(), ip("192.168.1.2"), "{}", peers.world.trace());
     }
 }
