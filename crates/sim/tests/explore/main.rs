@@ -1,146 +1,40 @@
-//! Every order of events between two agents, to a stated depth: nomination, role conflicts and restarts.
+//! Every order of events between two agents, to a stated depth: nomination, role conflicts, restarts and renomination.
 //!
 //! Two agents of the real engine meet on a channel that may lose, double and reorder. From the beginning of a
-//! [`Scenario`] every sequence of [`Move`]s is tried: a datagram on its way arrives, is lost, or arrives and stays on
-//! its way; signaling brings a letter; time passes until somebody has something to do; somebody restarts. States that
-//! are the same in everything, down to the last field of both engines, are gone on from once. In every state at most
-//! one pair of a generation is nominated; and from every state of the last layer a channel that is good from then on
-//! leads both to one pair, mirrored, in opposite roles: there is no dead state.
+//! [`Scenario`] every sequence of [`Move`](moves::Move)s is tried: a datagram on its way arrives, is lost, or arrives and
+//! stays on its way; signaling brings a letter; time passes until somebody has something to do; somebody restarts; a
+//! network becomes dear, is unplugged, or appears. States that are the same in everything, down to the last field of both
+//! engines, are gone on from once. What must hold:
 //!
-//! The depth is the number of moves. Losses, copies and restarts are rationed by the scenario. `cargo test` goes less
-//! deep than `cargo test --release`, and `NILAS_EXPLORE_DEPTH=N` goes `N` moves deep. A failure prints its moves;
+//! - In every state at most one pair of a generation is nominated; with renomination at most one at a time, and the value
+//!   of each nomination is greater than those of all before it.
+//! - Once a path was found, in every state each side has one, and what it sends is handed over at the other side, unless the
+//!   end that it sends to was unplugged: a path is made before the one before it breaks.
+//! - From every state of the last layer a channel that is good from then on leads both to one pair of one generation,
+//!   mirrored, in opposite roles, by the cheapest networks; and there they stay. There is no dead state.
+//!
+//! The depth is the number of moves; `scenarios` has a table of all scenarios with their depths. `cargo test` goes less
+//! deep than `cargo test --release`, and `NILAS_EXPLORE_DEPTH=N` goes `N` moves deep. Losses, copies, restarts and what happens
+//! to networks are rationed by the scenario. A failure prints its moves;
 //! `NILAS_EXPLORE_MOVES="strangers s0 w d0" cargo test -p nilas-sim --test explore replay -- --nocapture` makes
 //! them again and tells what each brings.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `scenarios` | the scenarios, as a table |
+//! | `moves` | what may happen |
+//! | `side` | one agent, and its networks |
+//! | `meeting` | two of them, and what must hold |
+//! | `search` | all sequences of moves |
 
 mod meeting;
+mod moves;
+mod scenarios;
 mod search;
+mod side;
 
-use nilas_ice::Role;
-
-use self::meeting::{Beginning, Rations, Scenario};
+use self::scenarios::{SCENARIOS, Scenario, Subject};
 use self::search::{explore, replay, setting};
-
-const RATIONS: Rations = Rations {
-    losses: 2,
-    copies: 1,
-    restarts: [0, 0],
-};
-
-const SCENARIOS: [Scenario; 13] = [
-    Scenario {
-        name: "strangers",
-        roles: [Role::Controlling, Role::Controlled],
-        seeds: [1, 2],
-        beginning: Beginning::Strangers,
-        rations: RATIONS,
-    },
-    Scenario {
-        name: "nomination",
-        roles: [Role::Controlling, Role::Controlled],
-        seeds: [1, 2],
-        beginning: Beginning::Nominating,
-        rations: RATIONS,
-    },
-    Scenario {
-        name: "both-controlling-strangers",
-        roles: [Role::Controlling, Role::Controlling],
-        seeds: [1, 2],
-        beginning: Beginning::Strangers,
-        rations: RATIONS,
-    },
-    Scenario {
-        name: "both-controlling",
-        roles: [Role::Controlling, Role::Controlling],
-        seeds: [1, 2],
-        beginning: Beginning::Acquainted,
-        rations: RATIONS,
-    },
-    // The same with the tie-breakers the other way round.
-    Scenario {
-        name: "both-controlling-reversed",
-        roles: [Role::Controlling, Role::Controlling],
-        seeds: [2, 1],
-        beginning: Beginning::Acquainted,
-        rations: RATIONS,
-    },
-    Scenario {
-        name: "both-controlled",
-        roles: [Role::Controlled, Role::Controlled],
-        seeds: [1, 2],
-        beginning: Beginning::Acquainted,
-        rations: RATIONS,
-    },
-    Scenario {
-        name: "both-controlled-reversed",
-        roles: [Role::Controlled, Role::Controlled],
-        seeds: [2, 1],
-        beginning: Beginning::Acquainted,
-        rations: RATIONS,
-    },
-    Scenario {
-        name: "the-controlling-side-restarts",
-        roles: [Role::Controlling, Role::Controlled],
-        seeds: [1, 2],
-        beginning: Beginning::AtRest,
-        rations: Rations {
-            restarts: [1, 0],
-            ..RATIONS
-        },
-    },
-    Scenario {
-        name: "the-controlled-side-restarts",
-        roles: [Role::Controlling, Role::Controlled],
-        seeds: [1, 2],
-        beginning: Beginning::AtRest,
-        rations: Rations {
-            restarts: [0, 1],
-            ..RATIONS
-        },
-    },
-    Scenario {
-        name: "both-sides-restart",
-        roles: [Role::Controlling, Role::Controlled],
-        seeds: [1, 2],
-        beginning: Beginning::AtRest,
-        rations: Rations {
-            restarts: [1, 1],
-            ..RATIONS
-        },
-    },
-    Scenario {
-        name: "one-side-restarts-twice",
-        roles: [Role::Controlling, Role::Controlled],
-        seeds: [1, 2],
-        beginning: Beginning::AtRest,
-        rations: Rations {
-            restarts: [1, 2],
-            losses: 0,
-            copies: 0,
-        },
-    },
-    Scenario {
-        name: "both-sides-restart-twice",
-        roles: [Role::Controlling, Role::Controlled],
-        seeds: [1, 2],
-        beginning: Beginning::AtRest,
-        rations: Rations {
-            restarts: [2, 2],
-            losses: 1,
-            copies: 0,
-        },
-    },
-    Scenario {
-        name: "restarts-before-it-began",
-        roles: [Role::Controlling, Role::Controlled],
-        seeds: [1, 2],
-        beginning: Beginning::Strangers,
-        rations: Rations {
-            restarts: [2, 2],
-            losses: 0,
-            copies: 0,
-        },
-    },
-];
 
 fn scenario(name: &str) -> &'static Scenario {
     let mut scenarios = SCENARIOS.iter();
@@ -151,35 +45,42 @@ fn scenario(name: &str) -> &'static Scenario {
 
 #[test]
 fn every_order_of_events_leads_to_one_nominated_pair() {
-    explore(scenario("strangers"), 4, 7);
-    explore(scenario("nomination"), 3, 6);
+    explore(Subject::Nomination);
 }
 
 #[test]
 fn every_order_of_events_heals_two_that_control() {
-    explore(scenario("both-controlling-strangers"), 4, 6);
-    explore(scenario("both-controlling"), 3, 6);
-    explore(scenario("both-controlling-reversed"), 3, 6);
+    explore(Subject::TwoThatControl);
 }
 
 #[test]
 fn every_order_of_events_heals_two_that_are_controlled() {
-    explore(scenario("both-controlled"), 3, 6);
-    explore(scenario("both-controlled-reversed"), 3, 6);
+    explore(Subject::TwoThatAreControlled);
 }
 
 #[test]
 fn every_order_of_events_carries_a_restart_of_one_side_through() {
-    explore(scenario("the-controlling-side-restarts"), 5, 8);
-    explore(scenario("the-controlled-side-restarts"), 5, 8);
+    explore(Subject::RestartOfOneSide);
 }
 
 #[test]
 fn every_order_of_events_carries_restarts_of_both_sides_through() {
-    explore(scenario("both-sides-restart"), 5, 8);
-    explore(scenario("one-side-restarts-twice"), 6, 9);
-    explore(scenario("both-sides-restart-twice"), 4, 7);
-    explore(scenario("restarts-before-it-began"), 4, 7);
+    explore(Subject::RestartsOfBothSides);
+}
+
+#[test]
+fn every_order_of_events_leads_renominations_to_one_pair() {
+    explore(Subject::Renomination);
+}
+
+#[test]
+fn every_order_of_events_leads_a_restart_beside_a_renomination_to_one_pair() {
+    explore(Subject::RenominationAndRestart);
+}
+
+#[test]
+fn every_order_of_events_makes_a_path_before_another_breaks() {
+    explore(Subject::MakeBeforeBreak);
 }
 
 /// A side restarts again before the answer to its first restart has come. In the first order it takes that answer for

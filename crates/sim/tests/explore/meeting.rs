@@ -1,114 +1,32 @@
-//! Two agents, each in an engine of its own, and all that is on its way between them.
+//! Two agents, and all that is on its way between them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
+use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
-use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
-use std::str::FromStr;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use nilas_ice::{
-    AgentConfig, AgentId, AgentMut, Candidate, Command, Engine, EngineConfig, Event,
-    GatheringState, Input, Interface, Output, Parameters, Role, SelectedPair, SocketId, State,
-    Time,
-};
-use nilas_stun::{Class, Message};
+use nilas_ice::{Command, Handled, Input, Output, SendError, Time, Via};
 use siphasher::sip::SipHasher13;
 
-/// How two agents begin, and what may happen to them.
-pub(crate) struct Scenario {
-    pub(crate) name: &'static str,
-    pub(crate) roles: [Role; 2],
-    /// Of the engines: they decide whose tie-breaker is the greater.
-    pub(crate) seeds: [u8; 2],
-    pub(crate) beginning: Beginning,
-    pub(crate) rations: Rations,
-}
-
-/// Where the moves begin. What comes before has happened in its order.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Beginning {
-    /// Neither knows anything of the other.
-    Strangers,
-    /// Both know all that signaling brings.
-    Acquainted,
-    /// The check that nominates is on its way.
-    Nominating,
-    /// A pair is nominated, and both are at rest.
-    AtRest,
-}
-
-/// How often something may yet happen.
-#[derive(Clone, Copy, Hash)]
-pub(crate) struct Rations {
-    pub(crate) losses: u8,
-    pub(crate) copies: u8,
-    /// Of each side.
-    pub(crate) restarts: [u8; 2],
-}
-
-/// Something that happens. Datagrams are named by their place among those on their way.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Move {
-    /// `d2`: a datagram arrives.
-    Deliver(u8),
-    /// `x2`: it is lost.
-    Lose(u8),
-    /// `c2`: it arrives, and once more later.
-    Copy(u8),
-    /// `s0`: signaling brings the next letter of this side to the other.
-    Signal(u8),
-    /// `w`: time passes until somebody has something to do; whatever is on its way is late.
-    Wait,
-    /// `r0`: this side restarts.
-    Restart(u8),
-}
-
-/// A datagram on its way.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Datagram {
-    to_side: usize,
-    from: SocketAddr,
-    to: SocketAddr,
-    bytes: Rc<[u8]>,
-}
-
-/// All that a side told at one moment.
-#[derive(Clone, Default, Debug)]
-struct Letter {
-    parameters: Option<Parameters>,
-    candidates: Vec<Candidate>,
-    end: bool,
-}
-
-struct Side {
-    engine: Engine,
-    agent: AgentId,
-    sockets: BTreeMap<SocketId, SocketAddr>,
-    next: u16,
-    state: State,
-    role: Role,
-    selected: Option<SelectedPair>,
-    /// The pairs that were nominated in each generation, which its parameters count.
-    nominated: BTreeMap<u32, BTreeSet<(SocketAddr, SocketAddr)>>,
-    generation: u32,
-    /// Letters to the other side, the oldest first.
-    letters: VecDeque<Letter>,
-    deadline: Option<Time>,
-}
+use crate::moves::{Datagram, Move, Rations};
+use crate::scenarios::{Beginning, Scenario};
+use crate::side::{Letter, Side};
 
 pub(crate) struct Meeting {
     now: Time,
     sides: [Side; 2],
     wire: Vec<Datagram>,
     rations: Rations,
+    renomination: bool,
+    /// Whether another path than the first may be the better one later.
+    may_move: bool,
+    /// When both came to rest, where the moves began after that: since then there is a path.
+    rested_at: Option<Time>,
+    /// What must hold and did not, noticed on the way.
+    broken: Option<String>,
     /// Where to tell what happens.
     pub(crate) tells: bool,
 }
-
-/// What a side can say about its path when all is at rest.
-type Ends = (SocketAddr, SocketAddr);
 
 /// Outputs at one moment: more would be an engine that spins.
 const MOST_OUTPUTS: usize = 500;
@@ -116,29 +34,33 @@ const MOST_OUTPUTS: usize = 500;
 const MOST_STEPS: usize = 1_000;
 /// How long a good channel may take to bring both together. A pair that lost its check waits for a retransmission.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The same where data may move: after two moves it stays for a minute where it is.
+const MOVING_PATIENCE: Duration = Duration::from_secs(90);
+/// What moves later than this after both are at rest was not at rest.
+const QUIET: Duration = Duration::from_secs(2);
+/// What a datagram takes on a good channel.
+const DELAY: Duration = Duration::from_millis(1);
+/// RFC 7675 section 5.1: a path lives so long without an answer.
+const CONSENT: Duration = Duration::from_secs(30);
 
 impl Meeting {
     pub(crate) fn new(scenario: &Scenario) -> Self {
-        let addresses: [&[&str]; 2] = [&["192.0.2.1"], &["198.51.100.1", "198.51.100.2"]];
-        let sides = [0, 1].map(|side: usize| {
-            Side::new(scenario.roles[side], scenario.seeds[side], addresses[side])
-        });
         let mut meeting = Self {
             now: Time::ZERO,
-            sides,
+            sides: [0, 1].map(|number| Side::new(scenario, number)),
             wire: Vec::new(),
             rations: scenario.rations,
+            renomination: scenario.renomination,
+            may_move: scenario.renomination || scenario.rations.touch_networks(),
+            rested_at: None,
+            broken: None,
             tells: false,
         };
         for side in 0..2 {
             let now = meeting.now;
             meeting.sides[side].agent().gather(now);
             meeting.settle(side);
-            let own = &mut meeting.sides[side];
-            let parameters = own.agent().local_parameters();
-            // All of it is one letter, with the parameters first.
-            let letter = own.letters.front_mut().expect("candidates were told");
-            letter.parameters = Some(plain(parameters));
+            meeting.sides[side].sign_first_letter();
         }
         meeting.begin(scenario.beginning);
         meeting.rations = scenario.rations;
@@ -152,15 +74,28 @@ impl Meeting {
                 self.bring_letter(0);
                 self.bring_letter(1);
             }
-            Beginning::Nominating => {
-                while !self.wire.iter().any(Datagram::nominates) {
-                    if !self.step_in_order() {
-                        self.wait();
-                    }
-                }
+            Beginning::Nominating => self.run_until_nomination(),
+            Beginning::AtRest => self.run_until_rest(),
+            Beginning::Renominating => {
+                self.run_until_rest();
+                self.sides[0].tax(self.now);
+                self.settle(0);
+                self.run_until_nomination();
             }
-            Beginning::AtRest => self.come_to_rest().expect("nothing disturbs them"),
         }
+    }
+
+    fn run_until_nomination(&mut self) {
+        while !self.wire.iter().any(Datagram::nominates) {
+            if !self.step_in_order() {
+                self.wait();
+            }
+        }
+    }
+
+    fn run_until_rest(&mut self) {
+        self.come_to_rest().expect("nothing disturbs them");
+        self.rested_at = Some(self.now);
     }
 
     /// What can happen now.
@@ -181,13 +116,18 @@ impl Meeting {
                 moves.push(Move::Copy(index));
             }
         }
-        for side in 0..2 {
-            if !self.sides[usize::from(side)].letters.is_empty() {
-                moves.push(Move::Signal(side));
-            }
-            if self.rations.restarts[usize::from(side)] > 0 {
-                moves.push(Move::Restart(side));
-            }
+        for (side, number) in self.sides.iter().zip(0_u8..) {
+            let left = |rations: [u8; 2]| rations[usize::from(number)] > 0;
+            let mut push =
+                |may: bool, what: fn(u8) -> Move| moves.extend(may.then(|| what(number)));
+            push(!side.letters.is_empty(), Move::Signal);
+            push(left(self.rations.restarts), Move::Restart);
+            push(left(self.rations.taxes) && side.has_choice(), Move::Tax);
+            push(
+                left(self.rations.unplugs) && side.has_choice(),
+                Move::Unplug,
+            );
+            push(left(self.rations.plugs) && side.misses_one(), Move::Plug);
         }
         if self.deadline().is_some() {
             moves.push(Move::Wait);
@@ -198,6 +138,7 @@ impl Meeting {
     /// # Errors
     /// What must hold and does not.
     pub(crate) fn make(&mut self, step: Move) -> Result<(), String> {
+        let now = self.now;
         match step {
             Move::Deliver(index) => {
                 let datagram = self.wire.remove(usize::from(index));
@@ -206,7 +147,7 @@ impl Meeting {
             Move::Lose(index) => {
                 self.rations.losses -= 1;
                 let datagram = self.wire.remove(usize::from(index));
-                self.tell(|| format!("lost: {}", describe(&datagram)));
+                self.tell(|| format!("lost: {datagram}"));
             }
             Move::Copy(index) => {
                 self.rations.copies -= 1;
@@ -217,12 +158,27 @@ impl Meeting {
             Move::Wait => self.wait(),
             Move::Restart(side) => {
                 self.rations.restarts[usize::from(side)] -= 1;
-                let now = self.now;
-                self.sides[usize::from(side)].agent().restart(now);
-                self.settle(usize::from(side));
+                self.disturb(side, |side| side.agent().restart(now));
+            }
+            Move::Tax(side) => {
+                self.rations.taxes[usize::from(side)] -= 1;
+                self.disturb(side, |side| side.tax(now));
+            }
+            Move::Unplug(side) => {
+                self.rations.unplugs[usize::from(side)] -= 1;
+                self.disturb(side, |side| side.unplug(now));
+            }
+            Move::Plug(side) => {
+                self.rations.plugs[usize::from(side)] -= 1;
+                self.disturb(side, |side| side.plug(now));
             }
         }
         self.check()
+    }
+
+    fn disturb(&mut self, side: u8, change: impl FnOnce(&mut Side)) {
+        change(&mut self.sides[usize::from(side)]);
+        self.settle(side.into());
     }
 
     /// Everything that decides what can happen from here on.
@@ -233,22 +189,53 @@ impl Meeting {
         let mut wire = self.wire.clone();
         wire.sort();
         wire.hash(&mut hasher);
-        for side in &self.sides {
-            // All fields of all that an engine holds. Two engines that draw their next random numbers from another
-            // place of the stream are alike: what is drawn are names, and moments of consent.
-            format!("{:?}{:?}", side.engine, side.letters).hash(&mut hasher);
-        }
+        self.sides.hash(&mut hasher);
         hasher.finish()
     }
 
-    /// From now on nothing is lost, and everything arrives at once and in its order: what comes of it.
+    /// From now on nothing is lost, and everything arrives soon and in its order: what comes of it.
     ///
     /// # Errors
     /// What must hold in the end and does not.
     pub(crate) fn come_to_rest(&mut self) -> Result<(), String> {
-        self.rations.restarts = [0, 0];
-        let end = self.now + PATIENCE;
-        let mut steps = 0;
+        self.run_until(|meeting| {
+            meeting.is_over() && (!meeting.may_move || meeting.is_as_it_should_be())
+        })?;
+        if self.may_move {
+            let end = self.now + QUIET;
+            self.run_until(|meeting| meeting.deadline().is_none_or(|at| at > end))?;
+        }
+        let [a, b] = &self.sides;
+        let told = |what: &str| Err(format!("{what}: {a} and {b}"));
+        if !self.is_over() {
+            return told("they do not stay at rest");
+        }
+        if !self.is_mirrored() {
+            return told("the pairs are not mirrored");
+        }
+        if a.role == b.role {
+            return told("the roles are the same");
+        }
+        if !a.goes_by_the_cheapest() || !b.goes_by_the_cheapest() {
+            return told("the path is dearer than another one");
+        }
+        for side in 0..2 {
+            let own = self.sides[side].agent().local_parameters();
+            if !self.sides[1 - side].is_paired_with(&own.ufrag) {
+                let [a, b] = &self.sides;
+                return Err(format!("the generations are not the same: {a} and {b}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// On a good channel, and within some time.
+    fn run_until(&mut self, is_done: impl Fn(&Self) -> bool) -> Result<(), String> {
+        let patience = match self.may_move {
+            true => MOVING_PATIENCE,
+            false => PATIENCE,
+        };
+        let (end, mut steps) = (self.now + patience, 0);
         loop {
             while self.step_in_order() {
                 self.check()?;
@@ -260,42 +247,102 @@ impl Meeting {
                     ));
                 }
             }
-            if self.is_over() {
-                break;
+            if is_done(self) {
+                return Ok(());
             }
             match self.deadline() {
                 Some(at) if at <= end => self.wait(),
                 _ => {
                     let [a, b] = &self.sides;
                     return Err(format!(
-                        "a dead state: {PATIENCE:?} on a good channel end in {a} and {b}"
+                        "a dead state: {patience:?} on a good channel end in {a} and {b}"
                     ));
                 }
             }
+            self.check()?;
         }
-        let [a, b] = &self.sides;
-        let (at_a, at_b) = (a.ends(), b.ends());
-        if at_a.map(|(local, remote)| (remote, local)) != at_b {
-            return Err(format!("the pairs are not mirrored: {a} and {b}"));
-        }
-        if a.role == b.role {
-            return Err(format!("the roles are the same: {a} and {b}"));
+    }
+
+    /// Data that each side sends by its path is handed over at the other. Nothing else can be done after it.
+    ///
+    /// # Errors
+    /// It is not.
+    pub(crate) fn carry_data(&mut self) -> Result<(), String> {
+        let Some(rested_at) = self.rested_at else {
+            return Ok(());
+        };
+        // Whose end of the path is gone is not known at once.
+        let gone = |side: &Side, at: SocketAddr| !side.has_address(at.ip());
+        let now = self.now;
+        for number in 0..2 {
+            let path = match self.sides[number].agent().path().load() {
+                Ok(path) => path,
+                Err(_) if now.since(rested_at) >= CONSENT => continue,
+                Err(error) => {
+                    let [a, b] = &self.sides;
+                    return Err(format!("{number} has no path, {error}: {a} and {b}"));
+                }
+            };
+            let Via::Socket {
+                socket,
+                destination,
+            } = path.via
+            else {
+                return Err(format!("{number} sends by a stream"));
+            };
+            let remote = self.sides[number].sockets[&socket];
+            let other = &mut self.sides[1 - number];
+            if gone(other, destination) {
+                continue;
+            }
+            let socket_at = other.sockets.iter().find(|(_, at)| **at == destination);
+            let handled = socket_at.map(|(socket, _)| *socket).map(|socket| {
+                let payload = b"data";
+                other.engine.handle(
+                    now,
+                    Input::Datagram {
+                        socket,
+                        remote,
+                        payload,
+                    },
+                )
+            });
+            if !matches!(handled, Some(Handled::Application(_))) {
+                return Err(format!(
+                    "data from {remote} to {destination} is not handed over: {handled:?}"
+                ));
+            }
         }
         Ok(())
     }
 
     fn is_over(&self) -> bool {
-        self.sides.iter().all(|side| {
-            let nominated = side.selected.as_ref().is_some_and(|pair| pair.nominated);
-            side.state == State::Completed
-                && nominated
-                && side.nominated.contains_key(&side.generation)
-        })
+        self.sides.iter().all(Side::is_over)
     }
 
-    fn check(&self) -> Result<(), String> {
-        for side in &self.sides {
-            // RFC 8445 section 8.1.1: neither side offers renomination.
+    fn is_as_it_should_be(&self) -> bool {
+        self.is_mirrored() && self.sides.iter().all(Side::goes_by_the_cheapest)
+    }
+
+    fn is_mirrored(&self) -> bool {
+        let [at_a, at_b] = self.sides.each_ref().map(Side::ends);
+        at_a.map(|(local, remote)| (remote, local)) == at_b
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        if let Some(broken) = self.broken.take() {
+            return Err(broken);
+        }
+        let now = self.now;
+        for side in &mut self.sides {
+            if self.renomination {
+                let count = side.standing_nominations(now);
+                if count > 1 {
+                    return Err(format!("{count} nominations stand at once: {side}"));
+                }
+                continue;
+            }
+            // RFC 8445 section 8.1.1: without renomination there is one.
             if let Some((generation, pairs)) =
                 side.nominated.iter().find(|(_, pairs)| pairs.len() > 1)
             {
@@ -315,6 +362,8 @@ impl Meeting {
         if self.wire.is_empty() {
             return false;
         }
+        // At once would be before any pair's time is up, and no round trip could be measured.
+        self.now = self.now + DELAY;
         let datagram = self.wire.remove(0);
         self.arrive(&datagram);
         true
@@ -336,13 +385,16 @@ impl Meeting {
     }
 
     fn arrive(&mut self, datagram: &Datagram) {
-        self.tell(|| format!("arrives: {}", describe(datagram)));
+        self.tell(|| format!("arrives: {datagram}"));
         let now = self.now;
         let side = &mut self.sides[datagram.to_side];
         let mut sockets = side.sockets.iter();
         let Some((&socket, _)) = sockets.find(|(_, address)| **address == datagram.to) else {
             return;
         };
+        if !side.has_address(datagram.to.ip()) {
+            return;
+        }
         let _ = side.engine.handle(
             now,
             Input::Datagram {
@@ -366,8 +418,11 @@ impl Meeting {
                 .set_remote_parameters(now, parameters)
                 .expect("parameters of an agent are good");
         }
+        // A candidate of another generation is refused, as it ought to be.
+        for candidate in &letter.removed {
+            let _ = agent.remove_remote_candidate(now, candidate);
+        }
         for candidate in letter.candidates {
-            // One of another generation is refused, as it ought to be.
             let _ = agent.add_remote_candidate(now, candidate);
         }
         if letter.end {
@@ -385,12 +440,25 @@ impl Meeting {
             let side = &mut self.sides[index];
             match side.engine.poll(now, &mut buffer) {
                 Output::Transmit(transmit) => {
+                    let (socket, remote) = (transmit.socket, transmit.destination);
                     let datagram = Datagram {
                         to_side: 1 - index,
-                        from: side.sockets[&transmit.socket],
-                        to: transmit.destination,
+                        from: side.sockets[&socket],
+                        to: remote,
                         bytes: buffer[..transmit.size].into(),
                     };
+                    if !side.has_address(datagram.from.ip()) {
+                        let error = SendError::Unreachable;
+                        let refused = Input::SendError {
+                            socket,
+                            remote,
+                            error,
+                        };
+                        let _ = side.engine.handle(now, refused);
+                        continue;
+                    }
+                    let noted = side.note_nomination(&datagram);
+                    self.broken = self.broken.take().or_else(|| noted.err());
                     self.wire.push(datagram);
                 }
                 Output::Event(_, event) => {
@@ -400,19 +468,13 @@ impl Meeting {
                     side.note(event, &mut letter);
                 }
                 Output::Command(Command::Bind { request, address }) => {
-                    side.next += 1;
-                    let (socket, address) = (
-                        SocketId(side.next.into()),
-                        SocketAddr::new(address.ip(), 5000 + side.next),
-                    );
-                    side.sockets.insert(socket, address);
-                    let result = Ok((socket, address));
+                    let result = Ok(side.bind(address));
                     let _ = side.engine.handle(now, Input::Bound { request, result });
                 }
                 Output::Command(Command::CloseSocket(socket)) => drop(side.sockets.remove(&socket)),
                 Output::Idle(deadline) => {
                     side.deadline = deadline;
-                    if letter.parameters.is_some() || !letter.candidates.is_empty() || letter.end {
+                    if letter.says_something() {
                         side.letters.push_back(letter);
                     }
                     return;
@@ -428,164 +490,4 @@ impl Meeting {
             println!("    {}", what());
         }
     }
-}
-
-impl Datagram {
-    fn nominates(&self) -> bool {
-        Message::parse(&self.bytes).is_ok_and(|message| message.use_candidate())
-    }
-}
-
-impl Side {
-    fn new(role: Role, seed: u8, addresses: &[&str]) -> Self {
-        let mut engine = Engine::new(EngineConfig::default(), [seed; 32]);
-        let addresses = addresses
-            .iter()
-            .map(|text| text.parse::<IpAddr>().expect("an address"))
-            .collect();
-        let interface = Interface {
-            name: "eth0".into(),
-            index: 2,
-            addresses,
-            ..Interface::default()
-        };
-        let _ = engine.handle(Time::ZERO, Input::Interfaces(&[interface]));
-        let mut config = AgentConfig::new(role);
-        // The bare protocol has to do: a restart of the agent's own accord would hide a dead state.
-        config.restarts_alone = false;
-        let agent = engine.add_agent(Time::ZERO, config).expect("room");
-        Self {
-            engine,
-            agent,
-            sockets: BTreeMap::new(),
-            next: 0,
-            state: State::New,
-            role,
-            selected: None,
-            nominated: BTreeMap::new(),
-            generation: 0,
-            letters: VecDeque::new(),
-            deadline: None,
-        }
-    }
-
-    fn agent(&mut self) -> AgentMut<'_> {
-        self.engine.agent(self.agent).expect("it is never closed")
-    }
-
-    fn note(&mut self, event: Event, letter: &mut Letter) {
-        match event {
-            Event::LocalParameters(parameters) => {
-                self.generation += 1;
-                letter.parameters = Some(plain(parameters));
-            }
-            Event::Candidate(candidate) => letter.candidates.push(candidate),
-            Event::GatheringStateChange(GatheringState::Complete) => letter.end = true,
-            Event::StateChange { state, .. } => self.state = state,
-            Event::RoleChange(role) => self.role = role,
-            Event::SelectedPairChange(pair) => self.selected = Some(pair),
-            Event::Nominated(pair) => {
-                let pairs = self.nominated.entry(self.generation).or_default();
-                pairs.extend(ends_of(&pair));
-                self.selected = Some(pair);
-            }
-            _ => {}
-        }
-    }
-
-    fn ends(&self) -> Option<Ends> {
-        self.selected.as_ref().and_then(ends_of)
-    }
-}
-
-impl fmt::Display for Side {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            state,
-            role,
-            generation,
-            ..
-        } = self;
-        let nominated = self.selected.as_ref().map(|pair| pair.nominated);
-        let ends = self.ends();
-        write!(
-            f,
-            "[{role:?}, {state:?}, generation {generation}, {ends:?}, nominated {nominated:?}]"
-        )
-    }
-}
-
-impl fmt::Display for Move {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Deliver(index) => write!(f, "d{index}"),
-            Self::Lose(index) => write!(f, "x{index}"),
-            Self::Copy(index) => write!(f, "c{index}"),
-            Self::Signal(side) => write!(f, "s{side}"),
-            Self::Wait => f.write_str("w"),
-            Self::Restart(side) => write!(f, "r{side}"),
-        }
-    }
-}
-
-impl FromStr for Move {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        let unknown = || format!("{word} is no move");
-        let (kind, number) = word.split_at_checked(1).ok_or_else(unknown)?;
-        if (kind, number) == ("w", "") {
-            return Ok(Self::Wait);
-        }
-        let number: u8 = number.parse().map_err(|_| unknown())?;
-        Ok(match kind {
-            "d" => Self::Deliver(number),
-            "x" => Self::Lose(number),
-            "c" => Self::Copy(number),
-            "s" => Self::Signal(number),
-            "r" => Self::Restart(number),
-            _ => return Err(unknown()),
-        })
-    }
-}
-
-/// Without the offer of renomination: one nomination stands, as RFC 8445 has it. And without what they answer, so that
-/// restarts are told from answers as beside a peer that does not say so.
-fn plain(mut parameters: Parameters) -> Parameters {
-    parameters.options.retain(|option| option != "renomination");
-    parameters.answers = None;
-    parameters
-}
-
-fn ends_of(pair: &SelectedPair) -> Option<Ends> {
-    Some((pair.local.ip_address()?, pair.remote.ip_address()?))
-}
-
-fn describe(datagram: &Datagram) -> String {
-    let Datagram {
-        from, to, bytes, ..
-    } = datagram;
-    let Ok(message) = Message::parse(bytes) else {
-        return format!("{from} to {to}: {} bytes", bytes.len());
-    };
-    let what = match message.class() {
-        Class::Request => {
-            let role = match message.ice_controlling() {
-                Ok(Some(_)) => "controlling",
-                _ => "controlled",
-            };
-            let nominates = if message.use_candidate() {
-                ", nominates"
-            } else {
-                ""
-            };
-            format!("check, {role}{nominates}")
-        }
-        Class::ErrorResponse => match message.error_code() {
-            Ok(Some(error)) => format!("error {}", error.code()),
-            _ => "error".to_owned(),
-        },
-        class => format!("{class:?}"),
-    };
-    format!("{from} to {to}: {what}")
 }

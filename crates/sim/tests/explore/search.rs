@@ -2,32 +2,38 @@
 
 use std::collections::BTreeSet;
 
-use crate::meeting::{Meeting, Move, Scenario};
+use crate::meeting::Meeting;
+use crate::moves::Move;
+use crate::scenarios::{SCENARIOS, Scenario, Subject};
 
-/// Tries every sequence of so many moves.
-pub(crate) fn explore(scenario: &Scenario, debug_depth: usize, release_depth: usize) {
-    let default = if cfg!(debug_assertions) {
-        debug_depth
-    } else {
-        release_depth
-    };
-    let depth = match setting("NILAS_EXPLORE_DEPTH") {
-        Some(text) => text.parse().expect("NILAS_EXPLORE_DEPTH is a number"),
-        None => default,
-    };
-    let mut seen = BTreeSet::from([Meeting::new(scenario).fingerprint()]);
-    let mut layer: Vec<Vec<Move>> = vec![Vec::new()];
+/// Tries every sequence of moves of each scenario about this.
+pub(crate) fn explore(subject: Subject) {
+    let about = |scenario: &&Scenario| scenario.subject == subject;
+    for scenario in SCENARIOS.iter().filter(about) {
+        let default = scenario.depths[usize::from(!cfg!(debug_assertions))];
+        let depth = setting("NILAS_EXPLORE_DEPTH").map_or(default, |text| {
+            text.parse().expect("NILAS_EXPLORE_DEPTH is a number")
+        });
+        explore_to(scenario, depth);
+    }
+}
+
+fn explore_to(scenario: &Scenario, depth: usize) {
+    let beginning = Meeting::new(scenario);
+    let mut seen = BTreeSet::from([beginning.fingerprint()]);
+    let mut layer = vec![(Vec::new(), beginning.moves())];
     let mut tried = 0_u64;
     for _ in 0..depth {
         let mut next = Vec::new();
-        for path in layer {
-            let moves = follow(scenario, &path).moves();
+        for (path, moves) in layer {
             for step in moves {
                 let longer: Vec<_> = path.iter().copied().chain([step]).collect();
                 tried += 1;
-                let state = follow(scenario, &longer).fingerprint();
-                if seen.insert(state) {
-                    next.push(longer);
+                let mut meeting = follow(scenario, &longer);
+                if seen.insert(meeting.fingerprint()) {
+                    let moves = meeting.moves();
+                    probe(&mut meeting, scenario, &longer);
+                    next.push((longer, moves));
                 }
             }
         }
@@ -39,12 +45,12 @@ pub(crate) fn explore(scenario: &Scenario, debug_depth: usize, release_depth: us
         seen.len(),
         layer.len()
     );
-    for path in &layer {
+    for (path, _) in &layer {
         let mut meeting = follow(scenario, path);
-        let _told = Told { scenario, path };
-        if let Err(broken) = meeting.come_to_rest() {
-            panic!("{broken}");
-        }
+        let told = Told { scenario, path };
+        or_panic(meeting.come_to_rest());
+        drop(told);
+        probe(&mut meeting, scenario, path);
     }
     // A search that finds nothing to do would prove nothing.
     assert!(layer.len() > depth, "{} states", layer.len());
@@ -55,11 +61,15 @@ fn follow(scenario: &Scenario, path: &[Move]) -> Meeting {
     let _told = Told { scenario, path };
     let mut meeting = Meeting::new(scenario);
     for step in path {
-        if let Err(broken) = meeting.make(*step) {
-            panic!("{broken}");
-        }
+        or_panic(meeting.make(*step));
     }
     meeting
+}
+
+/// Whether data can be sent in a state that nothing else is done with.
+fn probe(meeting: &mut Meeting, scenario: &Scenario, path: &[Move]) {
+    let _told = Told { scenario, path };
+    or_panic(meeting.carry_data());
 }
 
 /// Makes moves again, and tells what each of them brings.
@@ -71,12 +81,15 @@ pub(crate) fn replay(scenario: &Scenario, moves: &str) {
         let possible = meeting.moves();
         assert!(possible.contains(&step), "{word} is not possible now");
         println!("{word}");
-        if let Err(broken) = meeting.make(step) {
-            panic!("{broken}");
-        }
+        or_panic(meeting.make(step));
     }
     println!("and then all arrives");
-    if let Err(broken) = meeting.come_to_rest() {
+    or_panic(meeting.come_to_rest());
+    or_panic(meeting.carry_data());
+}
+
+fn or_panic(result: Result<(), String>) {
+    if let Err(broken) = result {
         panic!("{broken}");
     }
 }
