@@ -138,9 +138,15 @@ impl Agent {
                     other.usable && other.duty == own.duty && other.address.ip() == ip
                 };
                 let is_there = |interface: &Interface| interface.addresses.contains(&ip);
+                let keeps = |interface: &Interface| {
+                    is_there(interface) && self.settings.keeps(interface, ip)
+                };
                 if own.relay.is_none() {
-                    self.sockets[index].usable = interfaces.iter().any(is_there)
+                    let admitted = interfaces.iter().any(keeps);
+                    let usable = interfaces.iter().any(is_there)
                         && (own.usable || !self.sockets.iter().any(replaced));
+                    let own = &mut self.sockets[index];
+                    (own.usable, own.admitted) = (usable, admitted);
                 }
             }
         }
@@ -305,6 +311,7 @@ impl Agent {
                     preference: bind.preference,
                     foundation,
                     usable: true,
+                    admitted: true,
                     relay: None,
                     duty: bind.duty,
                     network_cost: shared.network_cost(address.ip()),

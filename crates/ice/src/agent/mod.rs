@@ -230,13 +230,22 @@ impl Settings {
 
     /// Whether an address of an interface may become the base of candidates.
     fn admits(&self, interface: &Interface, address: IpAddr) -> bool {
-        let by_route = match self.addresses {
+        self.admits_route(interface) && self.filter().admits(interface, address)
+    }
+
+    /// Whether a socket on this address may go on.
+    fn keeps(&self, interface: &Interface, address: IpAddr) -> bool {
+        self.admits_route(interface) && self.filter().keeps(interface, address)
+    }
+
+    /// RFC 8828 section 5.2: modes 2 and 3 keep to the default route.
+    fn admits_route(&self, interface: &Interface) -> bool {
+        match self.addresses {
             AddressPolicy::All | AddressPolicy::RelayOnly => true,
             AddressPolicy::DefaultRoute | AddressPolicy::DefaultRouteHidden => {
                 interface.default_route
             }
-        };
-        by_route && self.filter().admits(interface, address)
+        }
     }
 
     fn relay_only(&self) -> bool {
@@ -314,6 +323,8 @@ struct Socket {
     foundation: u32,
     /// Whether the machine still has the address, as far as the latest gathering saw, or the server.
     usable: bool,
+    /// Whether the policy lets this generation use it. The one before goes on with what it has.
+    admitted: bool,
     /// The allocation whose relayed address it is.
     relay: Option<u16>,
     duty: Duty,
@@ -640,7 +651,8 @@ impl Agent {
 
     /// Whether a socket may be the base of pairs.
     fn is_base(&self, socket: &Socket) -> bool {
-        socket.duty != Duty::Carrier && (socket.relay.is_some() || !self.settings.relay_only())
+        let host = socket.admitted && !self.settings.relay_only();
+        socket.duty != Duty::Carrier && (socket.relay.is_some() || host)
     }
 
     fn socket_index(&self, socket: SocketId) -> Option<u16> {

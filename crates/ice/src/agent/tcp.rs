@@ -181,6 +181,7 @@ impl Agent {
             preference,
             foundation,
             usable: true,
+            admitted: true,
             relay: None,
             duty: Duty::Tcp(tcp_type),
             network_cost: shared.network_cost(address.ip()),

@@ -467,6 +467,7 @@ impl Agent {
                 preference: preference_of(transport) - rank,
                 foundation,
                 usable: true,
+                admitted: true,
                 relay: Some(index as u16),
                 duty: Duty::Datagrams,
                 network_cost,
