@@ -297,6 +297,7 @@ fn peers(workspace: &Workspace) -> Vec<Command> {
             "coturn_client",
             "--test",
             "coturn_judges",
+            "--test",
             "port_mapping",
         ],
     )
