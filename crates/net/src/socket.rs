@@ -316,6 +316,29 @@ impl UdpSocket {
     /// [`io::ErrorKind::WouldBlock`] when nothing has; `batch` is empty then.
     pub fn try_receive(&self, batch: &mut ReceiveBatch) -> io::Result<()> {
         batch.count = 0;
+        let received = self.io.try_io(Interest::READABLE, || {
+            self.look(batch)?;
+            // Where the system takes many at a time, fewer than there was room for mean that there are no
+            // more. Saying so here makes tokio wait for the next, and saves a call that would bring nothing.
+            if batch.is_partial() {
+                Err(io::ErrorKind::WouldBlock.into())
+            } else {
+                Ok(())
+            }
+        });
+        match received {
+            Err(error) if batch.count == 0 => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`try_receive`](Self::try_receive), but asks the system even where the runtime knows of nothing that has arrived:
+    /// to look is cheaper than to be told.
+    ///
+    /// # Errors
+    /// As of [`try_receive`](Self::try_receive).
+    pub fn look(&self, batch: &mut ReceiveBatch) -> io::Result<()> {
+        batch.count = 0;
         batch.tells_ecn = self.tells_ecn.load(Ordering::Relaxed);
         batch.room = batch.next_room;
         let mut slots = batch.bytes.chunks_exact_mut(STRIDE_BYTES);
@@ -328,28 +351,14 @@ impl UdpSocket {
                     .unwrap_or_default(),
             )
         });
-        let received = self.io.try_io(Interest::READABLE, || {
-            batch.count = self.state.recv(
-                (&self.io).into(),
-                &mut slices[..batch.room],
-                &mut batch.meta,
-            )?;
-            // Where the system takes many at a time, fewer than there was room for mean that there are no
-            // more. Saying so here makes tokio wait for the next, and saves a call that would bring nothing.
-            if batch.count < batch.room {
-                Err(io::ErrorKind::WouldBlock.into())
-            } else {
-                Ok(())
-            }
-        });
+        let slices = &mut slices[..batch.room];
+        let received = self.state.recv((&self.io).into(), slices, &mut batch.meta);
+        batch.count = *received.as_ref().unwrap_or(&0);
         batch.next_room = match batch.is_partial() {
             true => (batch.count * 2).clamp(LEAST_ROOM, BATCH_SIZE),
             false => BATCH_SIZE,
         };
-        match received {
-            Err(error) if batch.count == 0 => Err(error),
-            _ => Ok(()),
-        }
+        received.map(drop)
     }
 }
 

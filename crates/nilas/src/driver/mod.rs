@@ -35,7 +35,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use self::haste::Haste;
+use self::haste::{Haste, others_first};
 use self::listeners::{Accepted, Listeners};
 use self::port_mappings::{News, PortMappings};
 use self::streams::StreamSource;
@@ -92,6 +92,8 @@ pub(crate) struct Driver {
     watching: JoinSet<()>,
     changes: (mpsc::Sender<Vec<Interface>>, mpsc::Receiver<Vec<Interface>>),
     batch: ReceiveBatch,
+    /// The socket that has brought something last, and whether it is a second one.
+    latest: Option<(SocketId, bool)>,
     transmit: Box<[u8; TRANSMIT_BYTES]>,
     /// What is read from streams; made with the first of them.
     stream_buffer: Option<Box<[u8]>>,
@@ -179,6 +181,7 @@ impl Driver {
             watching: JoinSet::new(),
             changes: mpsc::channel(1),
             batch: ReceiveBatch::default(),
+            latest: None,
             transmit: Box::new([0; TRANSMIT_BYTES]),
             stream_buffer: None,
             staged: Staged::default(),
@@ -223,28 +226,25 @@ impl Driver {
             // engine looks at its deadlines whenever it is polled, which is once a turn.
             let source = match polled {
                 Polled::More => self.ready.try_next(),
-                Polled::Idle(_) => {
-                    let mut found = self.ready.try_next();
-                    for _ in 0..haste.looks() {
-                        if found.is_some() {
-                            break;
+                Polled::Idle(_) => match self.ready.try_next() {
+                    None => {
+                        (turns, self.staged.delivered) = (0, 0);
+                        if haste.looks_again() {
+                            others_first().await;
+                            now = self.clock.now();
+                            if self.look_again(now) {
+                                haste.found();
+                            }
+                            continue;
                         }
-                        (turns, self.staged.delivered) = (0, 0);
-                        yield_now().await;
-                        found = self.ready.try_next();
+                        let source = self.ready.next().await;
+                        haste.woken(self.clock.now().since(now));
+                        Some(source)
                     }
-                    if found.is_none() {
-                        (turns, self.staged.delivered) = (0, 0);
-                        found = Some(self.ready.next().await);
-                    }
-                    found
-                }
+                    source => source,
+                },
             };
-            let before = now;
             now = self.clock.now();
-            if source.is_some() {
-                haste.waited(now.since(before));
-            }
             match source {
                 Some(Source::Socket(socket)) => self.read(now, socket, false),
                 Some(Source::Dedicated(socket)) => self.read(now, socket, true),
@@ -326,6 +326,30 @@ impl Driver {
             Err(error) if dedicated && is_reported(&error) => return reader.reported(),
             Err(_) => return reader.failed(),
         }
+        self.latest = Some((id, dedicated));
+        self.received(now, id);
+    }
+
+    /// Looks whether the socket that was read last has something more. Whether or not, it comes back into the list.
+    fn look_again(&mut self, now: Time) -> bool {
+        let Some((id, dedicated)) = self.latest else {
+            return false;
+        };
+        let readers = match dedicated {
+            true => &self.dedicated,
+            false => &self.readers,
+        };
+        let reader = readers.get(&id);
+        // An error is as if nothing had come: the next one will be read as usual.
+        let found = reader.is_some_and(|reader| reader.socket.look(&mut self.batch).is_ok());
+        if found {
+            self.received(now, id);
+        }
+        found
+    }
+
+    /// Hands on what the batch holds, which came to this socket.
+    fn received(&mut self, now: Time, id: SocketId) {
         for (remote, range, ecn) in self.batch.marked_datagrams() {
             let payload = &self.batch.bytes()[range.clone()];
             match self.engine.handle(
