@@ -36,7 +36,7 @@ macro_rules! fault {
 }
 
 /// What the faults need: a constant function cannot ask which fault is on.
-pub(crate) const PREPARATION: [Edit; 4] = [
+pub(crate) const PREPARATION: [Edit; 5] = [
     Edit {
         file: "crates/ice/src/candidate.rs",
         from: "pub const fn priority(",
@@ -51,6 +51,11 @@ pub(crate) const PREPARATION: [Edit; 4] = [
         file: "crates/ice/src/candidate.rs",
         from: "pub(crate) const fn tcp_priority(",
         to: "pub(crate) fn tcp_priority(",
+    },
+    Edit {
+        file: "crates/ice/src/candidate.rs",
+        from: "pub(crate) const fn nat_assisted_priority(",
+        to: "pub(crate) fn nat_assisted_priority(",
     },
     Edit {
         file: "crates/ice/src/agent/mod.rs",
@@ -131,7 +136,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         ["ice/src/agent/request.rs", "if learned >= usize::from(self.settings.max_peer_reflexive) {" => "if !FAULT && learned >= usize::from(self.settings.max_peer_reflexive) {"];
         Catcher("nilas-ice", "hostile", "peer_reflexive_learning_is_bounded")),
     fault!("pairs-unbounded", "any number of pairs is checked",
-        ["ice/src/agent/checklist.rs", "if generation.pairs.len() >= usize::from(self.settings.max_pairs)" => "if !FAULT && generation.pairs.len() >= usize::from(self.settings.max_pairs)"];
+        ["ice/src/agent/checklist.rs", "if generation.pairs.len() >= max_pairs && !generation.make_room(priority) {" => "if !FAULT && generation.pairs.len() >= max_pairs && !generation.make_room(priority) {"];
         Catcher("nilas-sim", "proofs", "bounds::at_most_a_hundred_pairs")),
     fault!("lesser-nomination-stands", "of the pairs that an aggressive peer nominates, not the best one stands",
         ["ice/src/selection.rs", "nominated.max_by_key(|(_, own)| own.priority)" => "nominated.max_by_key(|(_, own)| if FAULT { u64::MAX - own.priority } else { own.priority })"],
@@ -144,7 +149,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         ["ice/src/agent/restart.rs", "if old.selected.is_some() && !old.consent_lost() {" => "if !FAULT && old.selected.is_some() && !old.consent_lost() {"];
         Catcher("nilas-sim", "proofs", "restart::while_the_peer_takes_its_time_consent_goes_on_on_the_old_pair")),
     fault!("crossed-restarts", "of two restarts that cross, each is answered by another",
-        ["ice/src/agent/restart.rs", "if self.current.exchanged || !self.current.by_own_restart || stale {" => "if FAULT || self.current.exchanged || !self.current.by_own_restart || stale {"];
+        ["ice/src/agent/restart.rs", "let guess = self.current.exchanged || !self.current.by_own_restart || stale;" => "let guess = FAULT || self.current.exchanged || !self.current.by_own_restart || stale;"];
         Catcher("nilas-sim", "explore", "every_order_of_events_carries_restarts_of_both_sides_through")),
     fault!("overtaken-answer", "the answer to a restart that another has overtaken is taken for one to that",
         ["ice/src/agent/response.rs", "self.current.exchanged |= self.current.answers_due == 0;" => "self.current.exchanged |= FAULT || self.current.answers_due == 0;"];

@@ -341,6 +341,15 @@ mod tests {
     }
 
     #[test]
+    fn the_sources_have_the_places_of_all_faults() {
+        let workspace = Workspace::find().expect("the tests run in the workspace");
+        for (file, edits) in edits() {
+            let text = fs::read_to_string(workspace.root().join(file)).expect("the file is there");
+            assert_eq!(edited(file, text, &edits).map(drop), Ok(()));
+        }
+    }
+
+    #[test]
     fn a_place_that_is_not_there_once_is_an_error() {
         let edits = [("a", "b".to_owned())];
         assert_eq!(edited("x", "1a2".into(), &edits), Ok("1b2".into()));
