@@ -658,27 +658,38 @@ impl Agent {
         self.current.jobs[usize::from(job)].state = JobState::Answered {
             next: now + KEEPALIVE,
         };
-        let base = self.sockets[usize::from(socket)];
-        self.add_local(
-            shared,
-            LocalCandidate {
-                address: mapped,
-                socket,
-                kind: CandidateType::Srflx,
-                origin: Origin::Stun(server),
-                removed: false,
-                priority: priority(
-                    CandidateType::Srflx,
-                    reflexive_preference(&base, mapped),
-                    self.component(),
-                ),
-                // RFC 8445 section 5.1.1.3: type, base address and server make the foundation.
-                foundation: 1_000_000 + 1_000 * u32::from(server) + base.foundation,
-            },
-        );
+        let origin = Origin::Stun(server);
+        let server = 1_000_000 + 1_000 * u32::from(server);
+        self.add_reflexive(shared, socket, mapped, (origin, server));
         if first || late {
             self.finish_gathering(shared);
         }
+    }
+
+    /// The server-reflexive candidate of what a server sees of a socket. `server` is what sets its foundation apart from
+    /// those of other servers.
+    pub(super) fn add_reflexive(
+        &mut self,
+        shared: &mut Shared,
+        socket: u16,
+        address: SocketAddr,
+        (origin, server): (Origin, u32),
+    ) {
+        let base = self.sockets[usize::from(socket)];
+        let preference = reflexive_preference(&base, address);
+        self.add_local(
+            shared,
+            LocalCandidate {
+                address,
+                socket,
+                kind: CandidateType::Srflx,
+                origin,
+                removed: false,
+                priority: priority(CandidateType::Srflx, preference, self.component()),
+                // RFC 8445 section 5.1.1.3: type, base address and server make the foundation.
+                foundation: server + base.foundation,
+            },
+        );
     }
 
     pub(super) fn job_timed_out(

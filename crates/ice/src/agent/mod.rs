@@ -651,8 +651,13 @@ impl Agent {
 
     /// Whether a socket may be the base of pairs.
     fn is_base(&self, socket: &Socket) -> bool {
-        let host = socket.admitted && !self.settings.relay_only();
-        socket.duty != Duty::Carrier && (socket.relay.is_some() || host)
+        let may_be = match socket.relay {
+            // A relay leaves by the network of the socket that it is reached from.
+            Some(relay) => { self.below(relay) }
+                .is_none_or(|carrier| self.sockets[usize::from(carrier)].admitted),
+            None => socket.admitted && !self.settings.relay_only(),
+        };
+        socket.duty != Duty::Carrier && may_be
     }
 
     fn socket_index(&self, socket: SocketId) -> Option<u16> {

@@ -6,9 +6,12 @@ use nilas_ice::{
     AddressPolicy, AgentConfig, AgentError, CandidateType, Event, ExternalAddress, Mode, PortRange,
     Role,
 };
-use nilas_sim::{Agent, Dependence, Link, Nat, PortAssignment, Realm, Signaling, World};
+use nilas_sim::{
+    Agent, Dependence, Link, Nat, PortAssignment, Realm, Signaling, TurnServer, World,
+};
 
 use crate::common::{MINUTE, address, ip, ms, with_stun};
+use crate::relay::with_turn;
 
 const ROLES: [Role; 2] = [Role::Controlling, Role::Controlled];
 
@@ -84,6 +87,14 @@ fn sockets_are_bound_to_the_ports_of_the_range() {
 
 /// Two interfaces, of which the first has the default route, behind a NAT each.
 fn two_uplinks(policy: AddressPolicy, role: Role) -> (World, Agent, Agent) {
+    two_uplinks_of(policy, role, |_, _| {})
+}
+
+fn two_uplinks_of(
+    policy: AddressPolicy,
+    role: Role,
+    configure: impl Fn(&mut World, &mut AgentConfig),
+) -> (World, Agent, Agent) {
     let mut world = World::new(1);
     let stun = address("198.51.100.1:3478");
     world.add_stun_server(Realm::INTERNET, stun, Link::default());
@@ -99,6 +110,7 @@ fn two_uplinks(policy: AddressPolicy, role: Role) -> (World, Agent, Agent) {
     let other = world.add_host(Realm::INTERNET, &[ip("192.0.2.9")], Link::default());
     let mut config = with_stun(role, stun);
     config.addresses = policy;
+    configure(&mut world, &mut config);
     let agent = world.add_agent(host, config).expect("room");
     let peer = world
         .add_agent(other, with_stun(role.opposite(), stun))
@@ -384,4 +396,47 @@ fn a_lite_agent_cannot_be_told_to_use_relays_only() {
         })
         .expect("open");
     assert_eq!(refused, Err(AgentError::LiteHasHostsOnly));
+}
+
+/// What a TURN server gave to the other network, and has seen of it, is not told any more either.
+#[test]
+fn a_policy_that_changes_holds_for_relays_as_well() {
+    for role in ROLES {
+        let with_turn = |world: &mut World, config: &mut AgentConfig| {
+            let server = TurnServer::new("ann", "secret").expect("good words");
+            let at = [ip("198.51.100.9")];
+            world.add_turn_server(Realm::INTERNET, &at, Link::default(), server);
+            let mut server = with_turn(role, "secret").turn_servers.remove(0);
+            server.host = "198.51.100.9".into();
+            config.turn_servers.push(server);
+        };
+        let (mut world, agent, peer) = two_uplinks_of(AddressPolicy::All, role, with_turn);
+        connect(&mut world, agent, peer);
+        let told = |world: &World, from: usize| {
+            let mut count = (0, Vec::new());
+            for (_, event) in &world.events(agent)[from..] {
+                if let Event::Candidate(own) = event {
+                    count.0 += usize::from(own.kind == CandidateType::Relay);
+                    count.1.extend(own.ip_address().map(|address| address.ip()));
+                }
+            }
+            count
+        };
+        let (relays, all) = told(&world, 0);
+        assert_eq!(relays, 2, "{role:?}");
+        assert!(all.contains(&ip("203.0.113.2")), "{role:?}");
+        let before = world.events(agent).len();
+        world
+            .with_agent(agent, |mut agent, now| {
+                agent.set_addresses(now, AddressPolicy::DefaultRouteHidden)
+            })
+            .expect("open")
+            .expect("allowed");
+        world.run_for(MINUTE);
+        let (relays, all) = told(&world, before);
+        assert_eq!(relays, 1, "{role:?}");
+        assert!(!all.contains(&ip("203.0.113.2")), "{role:?}");
+        let selected = world.selected_pair(agent).expect("a pair").base.ip();
+        assert_eq!(selected, ip("10.0.1.2"), "{role:?}");
+    }
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::agent::gather::Sharing;
 use crate::agent::gather::unresolved;
 use crate::agent::generation::{LocalCandidate, Origin};
-use crate::agent::translator::{ipv4_only, reflexive_preference};
+use crate::agent::translator::ipv4_only;
 use crate::agent::{Agent, Duty, Socket};
 use crate::candidate::{CandidateType, priority};
 use crate::config::TurnTransport;
@@ -97,6 +97,7 @@ impl Agent {
             || own.relay.is_some()
             || own.tcp().is_some()
             || !own.usable
+            || !own.admitted
         {
             return;
         }
@@ -483,7 +484,7 @@ impl Agent {
     /// The relayed candidate of a base, and its pairs.
     pub(in crate::agent) fn add_relay(&mut self, shared: &mut Shared, socket: u16) {
         let base = self.sockets[usize::from(socket)];
-        let Some(allocation) = base.relay.filter(|_| base.usable) else {
+        let Some(allocation) = base.relay.filter(|_| base.usable && self.is_base(&base)) else {
             return;
         };
         if self.relaying().allocations[usize::from(allocation)].verifying {
@@ -513,25 +514,12 @@ impl Agent {
         };
         let server = self.relaying().allocations[index].server;
         let carrier = self.sockets[usize::from(socket)];
-        if self.settings.relay_only() || carrier.duty != Duty::Datagrams {
+        if !self.is_base(&carrier) || carrier.duty != Duty::Datagrams {
             return;
         }
-        self.add_local(
-            shared,
-            LocalCandidate {
-                address: mapped,
-                socket,
-                kind: CandidateType::Srflx,
-                origin: Origin::Turn(server),
-                removed: false,
-                priority: priority(
-                    CandidateType::Srflx,
-                    reflexive_preference(&carrier, mapped),
-                    self.component(),
-                ),
-                foundation: 5_000_000 + 1_000 * u32::from(server) + carrier.foundation,
-            },
-        );
+        let origin = Origin::Turn(server);
+        let server = 5_000_000 + 1_000 * u32::from(server);
+        self.add_reflexive(shared, socket, mapped, (origin, server));
     }
 
     /// The agent's address as the server of this relayed address sees it.
