@@ -272,6 +272,16 @@ fn reach(
     port
 }
 
+/// RFC 6052 section 2.2: the IPv4 address that an address under the prefix of all translators stands for.
+pub(super) fn untranslated(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) if v6.segments()[..6] == NAT64_PREFIX.segments()[..6] => {
+            Ipv4Addr::from_bits(v6.to_bits() as u32).into()
+        }
+        other => other,
+    }
+}
+
 /// The address by which the Internet knows an interface, or the NAT before it.
 fn outside((peer, interface): (usize, usize)) -> IpAddr {
     IpAddr::from([203, 0, 113, (96 * peer + 16 * interface) as u8 + 17])

@@ -11,7 +11,7 @@ use nilas_ice::{
 };
 use nilas_stun::{Class, Message, Method};
 
-use super::network::SERVER;
+use super::network::{SERVER, untranslated};
 use super::oracle::{self, Existence};
 use super::plan::{Names, Net, Servers};
 use super::run::Running;
@@ -138,13 +138,14 @@ fn roles_differ(running: &mut Running<'_>) -> Result<(), Rule> {
     )
 }
 
+/// Both ends of a pair, as the Internet knows them: a machine behind a translator may have another address for them.
 fn ends(running: &Running<'_>, pair: &SelectedPair) -> (Option<SocketAddr>, Option<SocketAddr>) {
-    let address = |candidate: &Candidate| match &candidate.address {
-        CandidateAddress::Ip(address) => Some(*address),
-        CandidateAddress::Name { name, port } => {
-            let ip = running.network.address_of(name)?;
-            Some(SocketAddr::new(ip, *port))
-        }
+    let address = |candidate: &Candidate| {
+        let (ip, port) = match &candidate.address {
+            CandidateAddress::Ip(address) => (address.ip(), address.port()),
+            CandidateAddress::Name { name, port } => (running.network.address_of(name)?, *port),
+        };
+        Some(SocketAddr::new(untranslated(ip), port))
     };
     (address(&pair.local), address(&pair.remote))
 }
@@ -246,10 +247,6 @@ pub(super) fn data_arrives(running: &mut Running<'_>) -> Result<(), Rule> {
         for number in 0..SENT {
             let payload = [b'd', b'a', b't', b'a', number];
             let sent = running.world.send(from, &payload);
-            if sent.is_err() && !running.plan.is_calm() && running.plan.has_detours() {
-                // A connection may just be opened anew.
-                return Ok(());
-            }
             hold(sent.is_ok(), "what is up can send", || format!("{sent:?}"))?;
         }
         running.world.run_for(Duration::from_secs(2));

@@ -160,8 +160,8 @@ impl<'a> Running<'a> {
     fn disturb(&mut self, disturbance: &Disturbance) -> Result<(), Rule> {
         let since = self.world.now();
         let was_up = self.are_up();
-        let calm = self.plan.is_calm() && !self.plan.has_tcp();
-        let lasts = |seconds: u64| was_up && seconds < SHORT_ABSENCE && calm;
+        // What a connection has not delivered comes late, and keeps one side up longer than the other.
+        let lasts = |seconds: u64| was_up && seconds < SHORT_ABSENCE && !self.plan.has_tcp();
         match disturbance {
             Disturbance::Restarts(restarts) => {
                 for (peer, after) in restarts {
@@ -245,13 +245,10 @@ impl<'a> Running<'a> {
                 if let (Servers::Turn(_), Some(server)) = (self.plan.servers, self.network.server) {
                     self.world.reboot(server);
                 }
-                // A relay may have been the cheapest way.
-                let free = self.plan.uplinks().all(|uplink| uplink.cost == 0);
-                self.aftermath(was_up && calm && free)?;
+                self.aftermath(was_up)?;
             }
         }
-        // Where a wire loses what is told, a peer may send to where the other was a while ago.
-        if self.are_up() && self.plan.is_calm() {
+        if self.are_up() {
             rules::data_arrives(self)?;
         }
         Ok(())
@@ -285,7 +282,9 @@ impl<'a> Running<'a> {
         let since = self.world.now();
         self.restart(0);
         self.settle(since)?;
-        let must = self.must_connect(since) && !self.plan.has_tcp();
+        // A lite agent opens no connection, and one that it has not missed yet is not opened anew.
+        let lite_over_tcp = self.plan.has_tcp() && self.plan.peers.iter().any(|peer| peer.lite);
+        let must = self.must_connect(since) && !lite_over_tcp;
         // Where no path is left, a side may hold on to the path of before for longer than the other.
         rules::each_connected(self, must).map(|_| ())
     }

@@ -18,6 +18,7 @@ pub(crate) struct Meeting {
     wire: Vec<Datagram>,
     rations: Rations,
     renomination: bool,
+    orderly: bool,
     /// Whether another path than the first may be the better one later.
     may_move: bool,
     /// When both came to rest, where the moves began after that: since then there is a path.
@@ -51,6 +52,7 @@ impl Meeting {
             wire: Vec::new(),
             rations: scenario.rations,
             renomination: scenario.renomination,
+            orderly: scenario.orderly,
             may_move: scenario.renomination || scenario.rations.touch_networks(),
             rested_at: None,
             broken: None,
@@ -102,7 +104,8 @@ impl Meeting {
     pub(crate) fn moves(&self) -> Vec<Move> {
         let mut moves = Vec::new();
         let mut seen = BTreeSet::new();
-        for (index, datagram) in self.wire.iter().enumerate() {
+        let next = if self.orderly { 1 } else { usize::MAX };
+        for (index, datagram) in self.wire.iter().enumerate().take(next) {
             // The same datagram twice is one possibility.
             if !seen.insert(datagram) {
                 continue;
@@ -129,7 +132,7 @@ impl Meeting {
             );
             push(left(self.rations.plugs) && side.misses_one(), Move::Plug);
         }
-        if self.deadline().is_some() {
+        if self.deadline().is_some() && !self.orderly {
             moves.push(Move::Wait);
         }
         moves
@@ -187,7 +190,9 @@ impl Meeting {
         self.now.as_nanos().hash(&mut hasher);
         self.rations.hash(&mut hasher);
         let mut wire = self.wire.clone();
-        wire.sort();
+        if !self.orderly {
+            wire.sort();
+        }
         wire.hash(&mut hasher);
         self.sides.hash(&mut hasher);
         hasher.finish()

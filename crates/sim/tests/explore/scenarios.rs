@@ -1,10 +1,13 @@
 //! Where two agents begin, what may happen to them, and how many moves deep that is tried.
 
+use std::fmt;
+
 use nilas_ice::Role;
 
 use crate::moves::Rations;
 
 /// How two agents begin, and what may happen to them.
+#[derive(Clone, Copy)]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) subject: Subject,
@@ -22,7 +25,43 @@ pub(crate) struct Scenario {
     pub(crate) renomination: bool,
     /// Whether both sides restart of their own accord. Where they need not, this would hide a dead state.
     pub(crate) restarts_alone: bool,
+    /// Whether parameters say what they answer. Without that restarts are told from answers as beside a plain peer.
+    pub(crate) answers: bool,
+    /// No time passes, and datagrams arrive in the order in which they left: what is tried are all orders of restarts and letters
+    /// among them, many moves deep.
+    pub(crate) orderly: bool,
     pub(crate) rations: Rations,
+}
+
+impl Scenario {
+    /// The scenario, and where a side may restart also the one with parameters that say what they answer.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = Self> {
+        let restarts = self.rations.restarts != [0, 0] || self.restarts_alone;
+        let with = Self {
+            answers: true,
+            ..*self
+        };
+        [*self].into_iter().chain(restarts.then_some(with))
+    }
+
+    /// With `answers` one move less, for nearly all is the same then; where all orders come to an end, all of them.
+    pub(crate) fn default_depth(&self) -> usize {
+        let depth = self.depths[usize::from(!cfg!(debug_assertions))];
+        depth - usize::from(self.answers && !self.orderly)
+    }
+
+    /// The scenario of this name, as it is displayed.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let all = SCENARIOS.iter().flat_map(Self::columns);
+        { all }.find(|scenario| scenario.to_string() == name)
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let answers = if self.answers { "+answers" } else { "" };
+        write!(f, "{}{answers}", self.name)
+    }
 }
 
 /// What a scenario is about: each has a test.
@@ -33,6 +72,7 @@ pub(crate) enum Subject {
     TwoThatAreControlled,
     RestartOfOneSide,
     RestartsOfBothSides,
+    CrossedRestarts,
     Renomination,
     RenominationAndRestart,
     MakeBeforeBreak,
@@ -91,6 +131,8 @@ const fn plain(
         missing: [0, 0],
         renomination: false,
         restarts_alone: false,
+        answers: false,
+        orderly: false,
         rations: RATIONS,
     }
 }
@@ -228,6 +270,27 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             "restarts-before-it-began",
             Strangers,
             [4, 7],
+        )
+    },
+    // Restarts and answers that cross and overtake each other in every way: these come to an end before that depth.
+    Scenario {
+        orderly: true,
+        rations: restarting(NO_LOSS, [2, 2]),
+        ..plain(
+            Subject::CrossedRestarts,
+            "restarts-that-cross",
+            AtRest,
+            [20, 20],
+        )
+    },
+    Scenario {
+        orderly: true,
+        rations: restarting(NO_LOSS, [3, 3]),
+        ..plain(
+            Subject::CrossedRestarts,
+            "many-restarts-that-cross",
+            AtRest,
+            [10, 40],
         )
     },
     Scenario {

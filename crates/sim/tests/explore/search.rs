@@ -9,12 +9,13 @@ use crate::scenarios::{SCENARIOS, Scenario, Subject};
 /// Tries every sequence of moves of each scenario about this.
 pub(crate) fn explore(subject: Subject) {
     let about = |scenario: &&Scenario| scenario.subject == subject;
-    for scenario in SCENARIOS.iter().filter(about) {
-        let default = scenario.depths[usize::from(!cfg!(debug_assertions))];
+    let all = SCENARIOS.iter().filter(about).flat_map(Scenario::columns);
+    for scenario in all {
+        let default = scenario.default_depth();
         let depth = setting("NILAS_EXPLORE_DEPTH").map_or(default, |text| {
             text.parse().expect("NILAS_EXPLORE_DEPTH is a number")
         });
-        explore_to(scenario, depth);
+        explore_to(&scenario, depth);
     }
 }
 
@@ -22,10 +23,14 @@ fn explore_to(scenario: &Scenario, depth: usize) {
     let beginning = Meeting::new(scenario);
     let mut seen = BTreeSet::from([beginning.fingerprint()]);
     let mut layer = vec![(Vec::new(), beginning.moves())];
-    let mut tried = 0_u64;
+    let (mut tried, mut ends) = (0_u64, Vec::new());
     for _ in 0..depth {
         let mut next = Vec::new();
         for (path, moves) in layer {
+            if moves.is_empty() {
+                ends.push(path);
+                continue;
+            }
             for step in moves {
                 let longer: Vec<_> = path.iter().copied().chain([step]).collect();
                 tried += 1;
@@ -39,13 +44,14 @@ fn explore_to(scenario: &Scenario, depth: usize) {
         }
         layer = next;
     }
+    // What nothing more can happen in ends as well as what was gone no further from.
+    ends.extend(layer.into_iter().map(|(path, _)| path));
     println!(
-        "{}: {depth} moves deep, {tried} moves, {} states, {} of them in the last layer",
-        scenario.name,
+        "{scenario}: {depth} moves deep, {tried} moves, {} states, {} of them at the end",
         seen.len(),
-        layer.len()
+        ends.len()
     );
-    for (path, _) in &layer {
+    for path in &ends {
         let mut meeting = follow(scenario, path);
         let told = Told { scenario, path };
         or_panic(meeting.come_to_rest());
@@ -53,7 +59,7 @@ fn explore_to(scenario: &Scenario, depth: usize) {
         probe(&mut meeting, scenario, path);
     }
     // A search that finds nothing to do would prove nothing.
-    assert!(layer.len() > depth, "{} states", layer.len());
+    assert!(seen.len() > depth, "{} states", seen.len());
 }
 
 /// Makes moves from the beginning.
@@ -106,7 +112,7 @@ impl Drop for Told<'_> {
             let moves: Vec<_> = self.path.iter().map(ToString::to_string).collect();
             eprintln!(
                 "after these moves; again: NILAS_EXPLORE_MOVES=\"{} {}\" cargo test -p nilas-sim --test explore replay -- --nocapture",
-                self.scenario.name,
+                self.scenario,
                 moves.join(" ")
             );
         }

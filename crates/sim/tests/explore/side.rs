@@ -51,6 +51,7 @@ pub(crate) struct Side {
     pub(crate) letters: VecDeque<Letter>,
     pub(crate) deadline: Option<Time>,
     renomination: bool,
+    answers: bool,
 }
 
 struct Network {
@@ -93,6 +94,7 @@ impl Side {
             letters: VecDeque::new(),
             deadline: None,
             renomination: scenario.renomination,
+            answers: scenario.answers,
         };
         side.tell_networks(Time::ZERO);
         side
@@ -273,8 +275,9 @@ impl Side {
         if !self.renomination {
             parameters.options.retain(|option| option != "renomination");
         }
-        // Restarts are told from answers as beside a peer that does not say what it answers.
-        parameters.answers = None;
+        if !self.answers {
+            parameters.answers = None;
+        }
         parameters
     }
 }
