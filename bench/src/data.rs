@@ -12,6 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nilas::{Agent, Config, Connection};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 
 use crate::clock::median;
 use crate::report::{Bar, Figure, Report};
@@ -30,6 +32,31 @@ const ROUNDS: usize = 7;
 enum Way {
     OneByOne,
     Batched,
+}
+
+/// An end of a flow.
+#[derive(Clone, Copy)]
+enum End {
+    Sender,
+    Receiver,
+}
+
+impl End {
+    /// Gives the end on this thread a core to itself, the same in each round: on which core the system itself works, too,
+    /// makes more of a difference than what is measured. With one core there is no choice.
+    fn take_core(self) -> Result<(), Failure> {
+        let this = Pid::from_raw(0);
+        let allowed = sched_getaffinity(this)?;
+        let mut cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core) == Ok(true));
+        let core = match self {
+            Self::Sender => cores.next_back(),
+            Self::Receiver => cores.next(),
+        };
+        let mut own = CpuSet::new();
+        own.set(core.ok_or("there is no core to run on")?)?;
+        sched_setaffinity(this, &own)?;
+        Ok(())
+    }
 }
 
 /// What both ends of a round share.
@@ -63,6 +90,7 @@ fn raw_flow() -> Result<f64, Failure> {
     let meter = Meter::default();
     let rate = thread::scope(|scope| {
         scope.spawn(|| {
+            let _ = End::Sender.take_core();
             let payload = [0x80; SIZE];
             while !meter.ended.load(Relaxed) {
                 // A full buffer is the receiver's loss, which is what is counted.
@@ -70,6 +98,7 @@ fn raw_flow() -> Result<f64, Failure> {
             }
         });
         scope.spawn(|| {
+            let _ = End::Receiver.take_core();
             let mut buffer = [0; 2_048];
             while !meter.ended.load(Relaxed) {
                 if b.recv(&mut buffer).is_ok() {
@@ -160,6 +189,7 @@ fn flow(way: Way) -> Result<f64, Failure> {
         let (meter, ready) = (Arc::clone(&meter), ready.clone());
         thread::spawn(move || {
             on_own_runtime(async {
+                End::Sender.take_core()?;
                 let (agent, connection) = connect(Config::controlling(), tell_b, hear_b).await?;
                 ready.send(())?;
                 send(connection, way, &meter).await?;
@@ -172,6 +202,7 @@ fn flow(way: Way) -> Result<f64, Failure> {
         let meter = Arc::clone(&meter);
         thread::spawn(move || {
             on_own_runtime(async {
+                End::Receiver.take_core()?;
                 let (agent, connection) = connect(Config::controlled(), tell_a, hear_a).await?;
                 ready.send(())?;
                 receive(connection, way, &meter).await?;

@@ -210,12 +210,15 @@ impl PathCell {
         version & 1 == 0 && epoch_of(version) == epoch
     }
 
-    /// To be called by whoever sent `packets` datagrams of application data, together `bytes` long.
-    pub fn record_sent(&self, now: Time, packets: u64, bytes: u64) {
+    /// To be called by whoever sent `packets` datagrams of application data, together `bytes` long: `now`, or, if there is
+    /// none, within a few milliseconds after it last said when.
+    pub fn record_sent(&self, now: Option<Time>, packets: u64, bytes: u64) {
         self.packets_sent.fetch_add(packets, Ordering::Relaxed);
         self.bytes_sent.fetch_add(bytes, Ordering::Relaxed);
-        // Of two at once either may stand: they differ by no more than a send takes.
-        self.last_sent.store(now.as_nanos(), Ordering::Relaxed);
+        if let Some(now) = now {
+            // Of two at once either may stand: they differ by no more than a send takes.
+            self.last_sent.store(now.as_nanos(), Ordering::Relaxed);
+        }
     }
 
     /// To be called by whoever could not send `packets` datagrams of application data, together `bytes` long, because

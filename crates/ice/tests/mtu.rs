@@ -158,7 +158,10 @@ fn a_path_that_takes_less_than_before_is_found_out_while_data_is_sent() {
     pair.until(100);
     assert_eq!(probes(&pair), []);
     mtu.set(1_400);
-    pair.sides[0].agent().path().record_sent(pair.now, 1, 1_000);
+    pair.sides[0]
+        .agent()
+        .path()
+        .record_sent(Some(pair.now), 1, 1_000);
     pair.until(140);
     // The base first, then what still passes.
     assert_eq!(told(&pair), [1_232, 1_252, 1_352, 1_372]);
@@ -257,11 +260,17 @@ fn a_session_that_finds_out_plays_back_from_its_recording() {
     mtu.set(1_420);
     pair.until(20);
     for second in 21..60 {
-        pair.sides[0].agent().path().record_sent(pair.now, 1, 1_000);
+        pair.sides[0]
+            .agent()
+            .path()
+            .record_sent(Some(pair.now), 1, 1_000);
         pair.until(second);
     }
     mtu.set(1_300);
-    pair.sides[0].agent().path().record_sent(pair.now, 1, 1_000);
+    pair.sides[0]
+        .agent()
+        .path()
+        .record_sent(Some(pair.now), 1, 1_000);
     pair.until(120);
     assert_eq!(max_payload(&mut pair, 0), 1_252);
     let recording = pair.sides[0].engine.end_recording();

@@ -37,8 +37,10 @@ pub mod signaling;
 mod socket;
 pub mod stream;
 mod traffic_class;
+mod udp_state;
+mod watched;
 
-pub use clock::Clock;
+pub use clock::{Clock, Ticks};
 pub use interface_watch::InterfaceWatch;
 pub use interfaces::interfaces;
 pub use peer_tcp::{connect_from, listen_shared};
@@ -47,3 +49,5 @@ pub use resolve::resolve;
 pub use seed::os_seed;
 pub use socket::{ReceiveBatch, UdpSocket, bind_error, is_reported, send_error};
 pub use traffic_class::{Ecn, TrafficClass, send_marked};
+pub use udp_state::{tell_own_address, udp_state};
+pub use watched::Watched;

@@ -8,15 +8,14 @@ use std::task::{Context, Poll};
 
 use nilas_ice::{BindError, SendError};
 #[cfg(target_os = "linux")]
-use nix::sys::socket::{
-    setsockopt,
-    sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo, ReceiveTimestampns, ReusePort},
-};
+use nix::sys::socket::{setsockopt, sockopt::ReusePort};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::Interest;
 
 use crate::traffic_class::{Ecn, TrafficClass, send_marked};
+use crate::udp_state::udp_state;
+use crate::watched::Watched;
 
 /// Asked of the system for each socket and direction, so that a burst is not lost while the driver is
 /// busy elsewhere. The system grants what it allows; memory is used only while datagrams wait.
@@ -37,7 +36,7 @@ const LEAST_ROOM: usize = 4;
 /// It must be made, and is awaited, inside a tokio runtime with I/O enabled.
 #[derive(Debug)]
 pub struct UdpSocket {
-    io: tokio::net::UdpSocket,
+    io: Watched,
     state: UdpSocketState,
     local: SocketAddr,
     /// The one remote that it sends to without saying so.
@@ -58,13 +57,10 @@ impl UdpSocket {
     }
 
     fn new(socket: Socket, remote: Option<SocketAddr>) -> io::Result<Self> {
-        let io = tokio::net::UdpSocket::from_std(socket.into())?;
-        // It has DF set on all that is sent, and no heed given to a path MTU that anybody may have forged (RFC 8899
-        // section 4.5).
-        let state = UdpSocketState::new((&io).into())?;
-        let local = io.local_addr()?;
-        #[cfg(target_os = "linux")]
-        decline_ancillary(&io, local.is_ipv4());
+        let socket = socket.into();
+        let state = udp_state(&socket)?;
+        let local = socket.local_addr()?;
+        let io = Watched::new(socket)?;
         Ok(Self {
             io,
             state,
@@ -81,9 +77,9 @@ impl UdpSocket {
     /// # Errors
     /// The system's, such as that there is no route.
     pub fn connect(&self, remote: SocketAddr) -> io::Result<SocketAddr> {
-        let socket = SockRef::from(&self.io);
+        let socket = SockRef::from(self.io.socket());
         socket.connect(&SockAddr::from(remote))?;
-        self.io.local_addr()
+        self.io.socket().local_addr()
     }
 
     /// One more socket at the same address, for this remote alone: the system does not look the way up for each datagram
@@ -99,11 +95,11 @@ impl UdpSocket {
     pub fn dedicated(&self, remote: SocketAddr) -> io::Result<Self> {
         let twin = unbound(self.local)?;
         // Only while the second one is bound, so that no third one can be.
-        setsockopt(&self.io, ReusePort, &true)?;
+        setsockopt(self.io.socket(), ReusePort, &true)?;
         let bound = setsockopt(&twin, ReusePort, &true)
             .map_err(io::Error::from)
             .and_then(|()| twin.bind(&self.local.into()));
-        setsockopt(&self.io, ReusePort, &false)?;
+        setsockopt(self.io.socket(), ReusePort, &false)?;
         bound?;
         setsockopt(&twin, ReusePort, &false)?;
         twin.connect(&remote.into())?;
@@ -136,8 +132,8 @@ impl UdpSocket {
     pub fn tell_ecn(&self) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         match self.local.is_ipv4() {
-            true => SockRef::from(&self.io).set_recv_tos_v4(true)?,
-            false => SockRef::from(&self.io).set_recv_tclass_v6(true)?,
+            true => SockRef::from(self.io.socket()).set_recv_tos_v4(true)?,
+            false => SockRef::from(self.io.socket()).set_recv_tclass_v6(true)?,
         }
         self.tells_ecn.store(true, Ordering::Relaxed);
         Ok(())
@@ -155,7 +151,7 @@ impl UdpSocket {
             let _ = self.io.try_io(Interest::ERROR, || {
                 Err::<(), _>(io::ErrorKind::WouldBlock.into())
             });
-            if let Some(error) = self.io.take_error()? {
+            if let Some(error) = self.io.socket().take_error()? {
                 return Err(error);
             }
         }
@@ -172,7 +168,7 @@ impl UdpSocket {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when it cannot; others are sorted by [`send_error`].
     pub fn try_send(&self, destination: SocketAddr, datagram: &[u8]) -> io::Result<()> {
-        let socket = SockRef::from(&self.io);
+        let socket = SockRef::from(self.io.socket());
         if self.remote == Some(destination) {
             return self.past_reports(|| socket.send(datagram)).map(drop);
         }
@@ -209,7 +205,7 @@ impl UdpSocket {
             segment_size: Some(segment),
             src_ip: None,
         };
-        match self.past_reports(|| self.state.try_send((&self.io).into(), &transmit)) {
+        match self.past_reports(|| self.state.try_send(self.io.socket().into(), &transmit)) {
             Ok(()) => Ok(chunk.len()),
             Err(error) if may_be_segmentation(&error) => send_singly(chunk, segment, |datagram| {
                 self.try_send(destination, datagram)
@@ -264,7 +260,7 @@ impl UdpSocket {
             segment_size: segment,
             src_ip: None,
         };
-        self.past_reports(|| send_marked(&self.io, &self.state, &transmit, class))
+        self.past_reports(|| send_marked(self.io.socket(), &self.state, &transmit, class))
     }
 
     /// Does `send`, and again where a dedicated socket tells by it what an ICMP error said about one before: that took
@@ -293,13 +289,8 @@ impl UdpSocket {
     ///
     /// # Errors
     /// Those of `send`, but for [`io::ErrorKind::WouldBlock`].
-    pub async fn when_writable<T>(&self, mut send: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        match send() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.io.async_io(Interest::WRITABLE, send).await
-            }
-            done => done,
-        }
+    pub async fn when_writable<T>(&self, send: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        self.io.when_writable(send).await
     }
 
     /// Whether there may be something to receive. One task at a time can wait for it.
@@ -307,7 +298,7 @@ impl UdpSocket {
     /// # Errors
     /// When the runtime shuts down.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.poll_recv_ready(cx)
+        self.io.poll_readable(cx)
     }
 
     /// Fills `batch` with what has arrived, in place of what it held.
@@ -352,7 +343,9 @@ impl UdpSocket {
             )
         });
         let slices = &mut slices[..batch.room];
-        let received = self.state.recv((&self.io).into(), slices, &mut batch.meta);
+        let received = self
+            .state
+            .recv(self.io.socket().into(), slices, &mut batch.meta);
         batch.count = *received.as_ref().unwrap_or(&0);
         batch.next_room = match batch.is_partial() {
             true => (batch.count * 2).clamp(LEAST_ROOM, BATCH_SIZE),
@@ -428,20 +421,6 @@ impl ReceiveBatch {
     /// Whether there was room for more, so that the socket was empty afterwards.
     pub fn is_partial(&self) -> bool {
         self.count < self.room
-    }
-}
-
-/// Turns off what `quinn_udp` asks for and nobody here reads: TOS, the address that it was sent to and the
-/// time, which would be written, copied and parsed with every datagram. A refusal leaves it as it was.
-#[cfg(target_os = "linux")]
-fn decline_ancillary(io: &tokio::net::UdpSocket, is_ipv4: bool) {
-    let _ = setsockopt(io, ReceiveTimestampns, &false);
-    if is_ipv4 {
-        let _ = setsockopt(io, Ipv4PacketInfo, &false);
-        let _ = SockRef::from(io).set_recv_tos_v4(false);
-    } else {
-        let _ = setsockopt(io, Ipv6RecvPacketInfo, &false);
-        let _ = SockRef::from(io).set_recv_tclass_v6(false);
     }
 }
 

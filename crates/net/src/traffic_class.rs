@@ -63,7 +63,7 @@ impl TrafficClass {
 /// # Errors
 /// The system's.
 pub fn send_marked(
-    socket: &tokio::net::UdpSocket,
+    socket: &std::net::UdpSocket,
     state: &UdpSocketState,
     transmit: &Transmit<'_>,
     class: TrafficClass,

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use nilas_ice::{NoPath, Path, SendError, State, Via};
-use nilas_net::{Ecn, TrafficClass, send_error};
+use nilas_net::{Ecn, Ticks, TrafficClass, send_error};
 use tokio::task::coop::consume_budget;
 
 use crate::error::Error;
@@ -25,6 +25,8 @@ pub struct Sender {
     way: Way,
     wish: Wish,
     framer: Framer,
+    /// When something was sent, in short.
+    ticks: Ticks,
 }
 
 /// For a path that carries much, its sender wishes for a socket of its own.
@@ -52,6 +54,7 @@ impl Sender {
             way: Way::default(),
             wish: Wish::default(),
             framer: Framer::new(class),
+            ticks: Ticks::default(),
         }
     }
 
@@ -259,11 +262,11 @@ impl Sender {
         error
     }
 
-    fn record(&self, sent: Sent) {
+    fn record(&mut self, sent: Sent) {
         let (packets, bytes) = (sent.packets as u64, sent.bytes as u64);
-        self.session
-            .path
-            .record_sent(self.session.clock.now(), packets, bytes);
+        // Nobody needs to know it better than that.
+        let now = self.ticks.passed().then(|| self.session.clock.now());
+        self.session.path.record_sent(now, packets, bytes);
     }
 }
 

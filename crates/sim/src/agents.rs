@@ -88,7 +88,7 @@ impl World {
             Via::Socket { socket, .. } => Some(host.address_of(socket).ok_or(NoPath::Closed)?),
             Via::Stream(_) => None,
         };
-        cell.record_sent(now, 1, payload.len() as u64);
+        cell.record_sent(Some(now), 1, payload.len() as u64);
         match (path.via, source) {
             (Via::Socket { destination, .. }, Some(source)) if fits => {
                 self.send_datagram(agent.node, source, destination, &framed);

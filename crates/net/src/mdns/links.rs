@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use super::responder::{PORT, Response};
 use crate::interfaces;
+use crate::udp_state::{tell_own_address, udp_state};
 
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
@@ -178,9 +179,13 @@ impl Ear {
         };
         socket.set_nonblocking(true)?;
         socket.bind(&SocketAddr::new(any, PORT).into())?;
-        let io = UdpSocket::from_std(socket.into())?;
-        let state = UdpSocketState::new((&io).into())?;
-        Ok(Self { io, state })
+        let socket = socket.into();
+        let state = udp_state(&socket)?;
+        tell_own_address(&socket)?;
+        Ok(Self {
+            io: UdpSocket::from_std(socket)?,
+            state,
+        })
     }
 
     fn send(&self, packet: &[u8], to: SocketAddr) -> io::Result<usize> {

@@ -2,11 +2,11 @@
 
 use core::net::{IpAddr, SocketAddr};
 use std::io::{self, IoSliceMut};
+use std::net::UdpSocket;
 
 use nilas_net::TrafficClass;
 use nilas_turn::server::{ListenerId, RelayId};
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
-use tokio::net::UdpSocket;
 
 use super::marks::Marks;
 use super::options::{CloseLook, tell_traffic_class};

@@ -54,7 +54,7 @@ impl Worker {
         let mut result = Ok(());
         while count < MOST_AT_ONCE {
             let received = inbound.receive(
-                &listener.socket,
+                listener.socket.socket(),
                 &listener.state,
                 BATCH_SIZE,
                 &listener.marks,

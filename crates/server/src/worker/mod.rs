@@ -24,7 +24,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nilas_net::TrafficClass;
+use nilas_net::{TrafficClass, Watched};
 use nilas_turn::Time;
 use nilas_turn::server::{
     Common, ConnectionId, Counters as TurnCounters, Handled, Input, ListenerId, MIN_BUFFER, Output,
@@ -32,7 +32,6 @@ use nilas_turn::server::{
 };
 use quinn_udp::UdpSocketState;
 use rand_chacha::ChaCha12Rng;
-use tokio::net::UdpSocket;
 use tokio::sync::{Notify, mpsc};
 
 use self::batch::{Destination, Inbound, Runs};
@@ -137,7 +136,7 @@ struct Worker {
 
 /// A UDP socket for clients. Each worker has one of its own for each address.
 struct Listener {
-    socket: UdpSocket,
+    socket: Watched,
     state: UdpSocketState,
     segments: Cell<usize>,
     local: SocketAddr,
@@ -304,7 +303,7 @@ impl Worker {
                 class,
             } => self.listener(listener).map_or(0, |listener| {
                 let way = Way {
-                    socket: &listener.socket,
+                    socket: listener.socket.socket(),
                     state: &listener.state,
                     segments: &listener.segments,
                     from,

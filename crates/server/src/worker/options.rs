@@ -2,8 +2,7 @@
 //! and code.
 
 pub(super) use imp::{
-    CloseLook, declines_ancillary, icmp_error, joins_datagrams, set_dont_fragment,
-    tell_traffic_class, tells_icmp,
+    CloseLook, icmp_error, joins_datagrams, set_dont_fragment, tell_traffic_class, tells_icmp,
 };
 
 /// Whether a datagram can be sent with the DF bit (RFC 8656 section 14).
@@ -22,7 +21,7 @@ pub(super) struct IcmpError {
 
 #[cfg(target_os = "linux")]
 mod imp {
-    use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+    use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
     use std::io::{self, IoSliceMut};
     use std::os::fd::{AsFd, AsRawFd};
 
@@ -53,20 +52,6 @@ mod imp {
         let _ = setsockopt(socket, sockopt::UdpGroSegment, &true);
     }
 
-    /// Turns off what `quinn_udp` asks for and nobody here reads, which would be written and parsed with every
-    /// datagram: the time, and, where the socket has one address only, the address that it was sent to. A refusal leaves
-    /// it as it was.
-    pub(in super::super) fn declines_ancillary(socket: &impl AsFd, local: IpAddr) {
-        let _ = setsockopt(socket, sockopt::ReceiveTimestampns, &false);
-        let one_address = !local.is_unspecified();
-        if one_address {
-            let _ = match local.is_ipv4() {
-                true => setsockopt(socket, sockopt::Ipv4PacketInfo, &false),
-                false => setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &false),
-            };
-        }
-    }
-
     /// Has the system tell how each datagram that comes is marked, or not any more. If it refuses, none is marked.
     pub(in super::super) fn tell_traffic_class(socket: &impl AsFd, tell: bool) {
         let socket = SockRef::from(socket);
@@ -88,7 +73,7 @@ mod imp {
         /// Takes a datagram, or several that the kernel has joined, and tells the whole octet that it is marked with.
         pub(in super::super) fn receive(
             &mut self,
-            socket: &tokio::net::UdpSocket,
+            socket: &std::net::UdpSocket,
             room: &mut [u8],
         ) -> io::Result<(RecvMeta, TrafficClass)> {
             let fd = socket.as_fd().as_raw_fd();
@@ -226,7 +211,7 @@ mod imp {
 
         pub(in super::super) fn receive(
             &mut self,
-            _: &tokio::net::UdpSocket,
+            _: &std::net::UdpSocket,
             _: &mut [u8],
         ) -> io::Result<(RecvMeta, TrafficClass)> {
             Err(io::ErrorKind::Unsupported.into())
@@ -234,8 +219,6 @@ mod imp {
     }
 
     pub(in super::super) fn joins_datagrams<T>(_: &T) {}
-
-    pub(in super::super) fn declines_ancillary<T>(_: &T, _: core::net::IpAddr) {}
 
     pub(in super::super) fn tells_icmp<T>(_: &T, _: bool) -> io::Result<()> {
         Ok(())

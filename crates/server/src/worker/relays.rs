@@ -5,14 +5,13 @@ use core::net::{IpAddr, SocketAddr};
 use std::io;
 use std::rc::Rc;
 
-use nilas_net::TrafficClass;
+use nilas_net::{TrafficClass, Watched};
 use nilas_stun::AddressFamily;
 use nilas_turn::Time;
 use nilas_turn::server::{BindError, Handled, Input, ListenerId, Path, RelayId, RelayPort};
 use quinn_udp::{BATCH_SIZE, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{Interest, Ready};
-use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 
 use super::Worker;
@@ -43,7 +42,7 @@ enum Entry {
 pub(super) struct UdpRelay {
     id: RelayId,
     // Closed before its port is given back.
-    socket: UdpSocket,
+    socket: Watched,
     lease: PortLease,
     address: RelayAddress,
     segments: Cell<usize>,
@@ -124,7 +123,7 @@ impl UdpRelay {
         let dont_fragment = !allowed;
         if self.dont_fragment.replace(dont_fragment) != dont_fragment {
             let local = self.lease.address();
-            let _ = set_dont_fragment(&self.socket, local.is_ipv4(), dont_fragment);
+            let _ = set_dont_fragment(self.socket.socket(), local.is_ipv4(), dont_fragment);
         }
     }
 
@@ -136,7 +135,7 @@ impl UdpRelay {
         class: TrafficClass,
     ) -> Way<'a> {
         Way {
-            socket: &self.socket,
+            socket: self.socket.socket(),
             state,
             segments: &self.segments,
             from: None,
@@ -169,7 +168,7 @@ impl Worker {
         let mut rng = self.rng.borrow_mut();
         let ports = &self.shared.ports;
         let (socket, lease) = ports.bind_udp(address.local, port, &mut *rng, open)?;
-        let socket = UdpSocket::from_std(socket).map_err(|_| BindError::Other)?;
+        let socket = Watched::new(socket).map_err(|_| BindError::Other)?;
         let public = SocketAddr::new(address.public, lease.address().port());
         let relay = Rc::new(UdpRelay {
             id,
@@ -223,7 +222,12 @@ impl Worker {
     fn receive_peers(self: &Rc<Self>, relay: &UdpRelay) -> io::Result<()> {
         let mut inbound = self.inbound.borrow_mut();
         let slots = usize::from(relay.slots.get());
-        let received = inbound.receive(&relay.socket, &self.relay_state, slots, &relay.marks);
+        let received = inbound.receive(
+            relay.socket.socket(),
+            &self.relay_state,
+            slots,
+            &relay.marks,
+        );
         let more = match received {
             // An ICMP error, which is taken for itself; datagrams may stand behind it.
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Ok(()),
@@ -255,7 +259,7 @@ impl Worker {
     fn receive_icmp(self: &Rc<Self>, relay: &UdpRelay) -> io::Result<()> {
         let now = self.shared.clock.now();
         for _ in 0..MAX_ICMP {
-            let Some(error) = icmp_error(&relay.socket)? else {
+            let Some(error) = icmp_error(relay.socket.socket())? else {
                 self.pump(now);
                 return Err(io::ErrorKind::WouldBlock.into());
             };

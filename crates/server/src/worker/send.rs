@@ -4,11 +4,11 @@
 use core::cell::Cell;
 use core::net::{IpAddr, SocketAddr};
 use std::io;
+use std::net::UdpSocket;
 
 use nilas_net::{TrafficClass, send_marked};
 use quinn_udp::{Transmit, UdpSocketState};
 use socket2::{SockAddr, SockRef};
-use tokio::net::UdpSocket;
 
 /// No longer segments are tried: what Ethernet carries over IPv4. Datagrams that are longer go one by one.
 const MAX_SEGMENT: usize = 1_472;

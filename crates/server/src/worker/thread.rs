@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use nilas_net::stream::{DtlsLimits, DtlsServer};
+use nilas_net::{Watched, tell_own_address, udp_state};
 use nilas_turn::server::{MIN_BUFFER, Server as Core, ServerConfig as TurnConfig, WorkerId};
 use quinn_udp::UdpSocketState;
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;
 
@@ -20,7 +21,7 @@ use super::batch::{Inbound, Runs};
 use super::dtls::Dtls;
 use super::handover::{Letter, Mailbox, Order, Post};
 use super::marks::Marks;
-use super::options::declines_ancillary;
+use super::options::tell_traffic_class;
 use super::send::first_segments;
 use super::{Listener, Shared, Worker};
 use crate::web::Web;
@@ -203,10 +204,13 @@ fn run(shared: Arc<Shared>, config: Arc<TurnConfig>, parts: Parts) -> io::Result
 }
 
 fn listener(socket: std::net::UdpSocket) -> io::Result<Listener> {
-    let socket = UdpSocket::from_std(socket)?;
-    let state = UdpSocketState::new((&socket).into())?;
+    let state = udp_state(&socket)?;
     let local = socket.local_addr()?;
-    declines_ancillary(&socket, local.ip());
+    tell_traffic_class(&socket, true);
+    if local.ip().is_unspecified() {
+        tell_own_address(&socket)?;
+    }
+    let socket = Watched::new(socket)?;
     Ok(Listener {
         local,
         segments: Cell::new(first_segments(&state)),
