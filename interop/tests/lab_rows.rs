@@ -4,7 +4,7 @@ use std::process::Command;
 
 use nilas_interop::pair::Pair;
 use nilas_interop::programs::{self, Said};
-use nilas_interop::scene::{Scene, start_among_dead};
+use nilas_interop::scene::{Scene, start, start_among_dead};
 use nilas_lab::Node;
 use serde_json::Value;
 
@@ -169,6 +169,45 @@ fn dead_servers_and_a_dead_route_keep_nobody_from_a_path() {
         };
         run().unwrap_or_else(|report: String| panic!("{kinds}: {report}"));
     }
+}
+
+/// No UDP gets out on either side, and no connection comes in: both open one at the same time, from the ports that the
+/// STUN server has seen.
+#[test]
+fn a_connection_through_two_nats_without_udp() {
+    let run = || {
+        let scene = Scene::build("plain,plain")?;
+        for router in [Node::HomeA, Node::HomeB] {
+            let rules = "add table inet noudp; \
+                 add chain inet noudp passing { type filter hook forward priority -10; }; \
+                 add rule inet noudp passing meta l4proto udp drop";
+            scene.nft(router, rules)?;
+        }
+        let starts = [true, false].map(|controlling| {
+            let mut start = start(controlling);
+            start["tcp"] = true.into();
+            start
+        });
+        let peers = [scene.nilas(Node::A)?, scene.nilas(Node::B)?];
+        let mut pair = Pair::start(peers, starts)?;
+        pair.connect()?;
+        for side in [0, 1] {
+            let Some((local, remote)) = pair.seen(side).selected.last() else {
+                return Err("no pair".to_owned());
+            };
+            let is_open = |line: &str| line.contains(" tcptype so");
+            let kinds = pair.seen(side).selected_types();
+            let mapped = kinds.is_some_and(|(_, remote)| MAPPED.contains(&remote));
+            if !is_open(local) || !is_open(remote) || !mapped {
+                return Err(format!("{local} with {remote}"));
+            }
+        }
+        pair.exchange(20)?;
+        // The ports are asked for anew, and the servers from the same ones.
+        pair.restart(&[0], 20)?;
+        pair.close()
+    };
+    run().unwrap_or_else(|report: String| panic!("{report}"));
 }
 
 /// Runs the demo and checks that a relay carries the data both ways.

@@ -66,6 +66,10 @@ pub enum TcpCandidates {
     /// Active ones: the agent opens connections, and no port of this machine is open for others.
     Active,
     /// Active, passive and simultaneous-open ones: two ports are open on each address. A lite agent has passive ones only.
+    ///
+    /// From these ports STUN servers are asked over TCP what they see of them, and so are TURN servers that are reached over
+    /// TCP: behind most NATs it takes such candidates to get through without UDP. One that does not answer over TCP is no
+    /// error.
     All,
 }
 
@@ -332,7 +336,7 @@ impl ExternalAddress {
 pub struct StunServer {
     /// A host name or an address literal without brackets.
     pub host: String,
-    /// The UDP port; 3478 is the default of RFC 8489.
+    /// The port, of UDP and of TCP; 3478 is the default of RFC 8489.
     pub port: u16,
 }
 

@@ -52,8 +52,18 @@ pub(crate) struct Allocation {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StreamOwner {
     pub(crate) agent: AgentId,
-    /// The index of the allocation that it carries; `None` if it leads to the peer.
-    pub(crate) allocation: Option<u16>,
+    pub(crate) end: StreamEnd,
+}
+
+/// What is at the other end of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamEnd {
+    /// The peer, or somebody who is yet to show that.
+    Peer,
+    /// The server of the allocation of this index.
+    Relay(u16),
+    /// A server that is asked what it sees of a TCP candidate.
+    Server,
 }
 
 impl Demux {
@@ -145,14 +155,8 @@ impl Demux {
         self.servers.get(&Remote::new(socket, server)).copied()
     }
 
-    pub(crate) fn claim_stream(
-        &mut self,
-        stream: StreamId,
-        agent: AgentId,
-        allocation: Option<u16>,
-    ) {
-        self.streams
-            .insert(stream, StreamOwner { agent, allocation });
+    pub(crate) fn claim_stream(&mut self, stream: StreamId, agent: AgentId, end: StreamEnd) {
+        self.streams.insert(stream, StreamOwner { agent, end });
     }
 
     pub(crate) fn release_stream(&mut self, stream: StreamId) {

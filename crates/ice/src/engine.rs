@@ -4,7 +4,9 @@ use core::net::{SocketAddr, SocketAddrV6};
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use nilas_stun::{Class, ErrorCode, Fingerprint, Message, MessageBuilder, Method, is_stun};
+use nilas_stun::{
+    Class, ErrorCode, Fingerprint, Message, MessageBuilder, Method, is_stun, stream_message_length,
+};
 use nilas_turn::client::{NotTurn, message_length};
 
 use crate::agent::relay::{Unwrapped, enclose, head_length, indication_id};
@@ -12,7 +14,7 @@ use crate::agent::{Agent, Visit};
 use crate::arena::Arena;
 use crate::config::{AgentConfig, EngineConfig};
 use crate::counters::Counters;
-use crate::demux::{Allocation, StreamOwner};
+use crate::demux::{Allocation, StreamEnd, StreamOwner};
 use crate::dscp::Dscp;
 use crate::error::AgentError;
 use crate::ids::{AgentId, RequestId, SocketId, StreamId};
@@ -37,6 +39,8 @@ mod session_mut;
 
 /// RFC 4571 section 2: the length of the frame in two bytes.
 pub(crate) const FRAME_HEAD: usize = 2;
+/// The answer to a question over TCP is about 60 bytes long; what is longer than this is not waited for.
+const MAX_ANSWER: usize = 1_280;
 
 /// Hosts agents. See the [crate's front page](crate).
 #[derive(Debug)]
@@ -557,8 +561,10 @@ impl Engine {
         let Some(owner) = self.shared.demux.by_stream(stream) else {
             return none;
         };
-        let Some(index) = owner.allocation else {
-            return self.handle_frame(now, owner.agent, stream, bytes);
+        let index = match owner.end {
+            StreamEnd::Peer => return self.handle_frame(now, owner.agent, stream, bytes),
+            StreamEnd::Server => return self.handle_answer(now, owner, stream, bytes),
+            StreamEnd::Relay(index) => index,
         };
         let allocation = Allocation {
             agent: owner.agent,
@@ -645,12 +651,47 @@ impl Engine {
         take(end, data)
     }
 
+    /// Takes the answer of a server that was asked what it sees of a TCP candidate, if it is complete. Messages follow each
+    /// other without a frame (RFC 8489 section 6.2.2), and whoever sends anything but answers is not asked any more.
+    fn handle_answer(
+        &mut self,
+        now: Time,
+        owner: StreamOwner,
+        stream: StreamId,
+        bytes: &[u8],
+    ) -> Handled {
+        let take = |taken| Handled::Stream {
+            taken,
+            application: None,
+        };
+        let AgentId(key) = owner.agent;
+        let length = match stream_message_length(bytes) {
+            Ok(Some(length)) if length <= MAX_ANSWER && length > bytes.len() => return take(0),
+            Ok(Some(length)) if length <= MAX_ANSWER => Some(length),
+            Ok(None) => return take(0),
+            _ => None,
+        };
+        let message = length.and_then(|length| Message::parse(&bytes[..length]).ok());
+        if let (Some(length), Some(message), Some(agent)) =
+            (length, message, self.agents.get_mut(key))
+            && agent.server_answered(&mut self.shared, now, stream, &message)
+        {
+            self.rearm(key.slot);
+            return take(length);
+        }
+        self.shared.counters.unexpected += 1;
+        self.shared.command(Command::CloseStream(stream));
+        self.stream_ended(now, owner, stream);
+        take(bytes.len())
+    }
+
     fn stream_ended(&mut self, now: Time, owner: StreamOwner, stream: StreamId) {
         let AgentId(key) = owner.agent;
         if let Some(agent) = self.agents.get_mut(key) {
-            match owner.allocation {
-                Some(index) => agent.stream_closed(&mut self.shared, now, index),
-                None => agent.connection_ended(&mut self.shared, now, stream),
+            match owner.end {
+                StreamEnd::Relay(index) => agent.stream_closed(&mut self.shared, now, index),
+                StreamEnd::Peer => agent.connection_ended(&mut self.shared, now, stream),
+                StreamEnd::Server => agent.server_connection_ended(&mut self.shared, stream),
             }
         }
         self.rearm(key.slot);

@@ -187,14 +187,14 @@ pub enum Command {
         /// The local address to bind.
         address: SocketAddr,
     },
-    /// Open a TCP connection to a candidate of the peer. Answered by [`Input::StreamOpened`], after ten seconds at the
-    /// latest.
+    /// Open a TCP connection to a candidate of the peer, or to a server that says what it sees of a port that listens.
+    /// Answered by [`Input::StreamOpened`], after ten seconds at the latest.
     Connect {
         /// To be repeated in the answer.
         request: RequestId,
         /// The local address to connect from: one that listens, or with port 0 any port.
         local: SocketAddr,
-        /// The peer's address.
+        /// The address of the peer or the server.
         remote: SocketAddr,
     },
     /// Close a socket that nobody needs any more, whether bound or listening. Not answered.

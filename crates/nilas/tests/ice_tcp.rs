@@ -2,11 +2,15 @@
 
 mod common;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::{Two, config, deliver, event, soon};
-use nilas::ice::{TcpCandidates, TcpType, Transport};
+use nilas::ice::{CandidateType, TcpCandidates, TcpType, Transport};
 use nilas::{Candidate, Connection, Error, Event, GatheringState, Role, SelectedPair, State};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 /// Two agents that were told each other's TCP candidates of these types, and no others.
@@ -119,6 +123,80 @@ async fn much_data_arrives_whole_and_in_order() {
         }
     };
     soon("the data", async { tokio::join!(sending, receiving) }).await;
+}
+
+/// What happens at a STUN server, and to whom.
+#[derive(Debug, PartialEq)]
+enum Asked {
+    Question(SocketAddr),
+    Closed(SocketAddr),
+}
+
+/// A STUN server over TCP that takes everybody for 203.0.113.7, with the port that the question came from.
+async fn stun_over_tcp() -> (SocketAddr, mpsc::UnboundedReceiver<Asked>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let (told, asked) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, from) = listener.accept().await.unwrap();
+            let told = told.clone();
+            tokio::spawn(async move {
+                // A header and a FINGERPRINT.
+                let mut question = [0; 28];
+                while stream.read_exact(&mut question).await.is_ok() {
+                    let seen = u32::from_be_bytes([203, 0, 113, 7]) ^ 0x2112_A442;
+                    let mut answer = vec![0x01, 0x01, 0, 12];
+                    answer.extend(&question[4..20]);
+                    answer.extend([0, 0x20, 0, 8, 0, 1]);
+                    answer.extend((from.port() ^ 0x2112).to_be_bytes());
+                    answer.extend(seen.to_be_bytes());
+                    stream.write_all(&answer).await.unwrap();
+                    told.send(Asked::Question(from)).unwrap();
+                }
+                told.send(Asked::Closed(from)).unwrap();
+            });
+        }
+    });
+    (at, asked)
+}
+
+#[tokio::test]
+async fn servers_are_asked_from_the_ports_that_accept_connections() {
+    let (server, mut asked) = stun_over_tcp().await;
+    let of = |role| config(role).tcp(TcpCandidates::All);
+    let asking = of(Role::Controlling).stun(&server.to_string()).unwrap();
+    let two = Two::with(asking, of(Role::Controlled)).await;
+    let mut events = two.a.events();
+    let mut bases = Vec::new();
+    // The passive and the simultaneous-open one; what is asked over UDP is not answered, and not waited for.
+    for _ in 0..2 {
+        let found = event(&mut events, "a server-reflexive candidate", |event| {
+            matches!(event, Event::Candidate(found) if found.kind == CandidateType::Srflx
+                && tcp_type(found) != Some(TcpType::Active))
+        });
+        let Event::Candidate(found) = found.await else {
+            unreachable!("it is one")
+        };
+        let (seen, base) = (found.ip_address().unwrap(), found.related.unwrap());
+        assert_eq!(seen.to_string(), format!("203.0.113.7:{}", base.port()));
+        bases.push(base);
+    }
+    // Questions may be repeated.
+    let mut both = async |wanted: fn(SocketAddr) -> Asked| {
+        let mut left = bases.clone();
+        while !left.is_empty() {
+            let told = soon("the server", asked.recv()).await.unwrap();
+            left.retain(|base| wanted(*base) != told);
+        }
+    };
+    both(Asked::Question).await;
+    two.exchange();
+    let _connections = two.connect().await;
+    // RFC 6544 section 11.2: it is left when ICE is done; and a moment later it is asked again from the same ports.
+    both(Asked::Closed).await;
+    two.a.restart().await.unwrap();
+    both(Asked::Question).await;
 }
 
 #[tokio::test]

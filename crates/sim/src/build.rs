@@ -9,6 +9,7 @@ use crate::error::WorldError;
 use crate::host::Host;
 use crate::link::Link;
 use crate::sockets::{Sockets, UdpOwner};
+use crate::stun_server::StunNode;
 use crate::tcp::{self, Stack};
 use crate::world::{Node, NodeId, NodeKind, Realm, World};
 
@@ -48,7 +49,7 @@ impl World {
         Realm(self.next_realm - 1)
     }
 
-    /// A STUN server that answers Binding requests over UDP.
+    /// A STUN server that answers Binding requests over UDP and TCP.
     ///
     /// # Panics
     /// As [`try_add_stun_server`](Self::try_add_stun_server) refuses.
@@ -57,7 +58,7 @@ impl World {
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// A STUN server that answers Binding requests over UDP.
+    /// A STUN server that answers Binding requests over UDP and TCP.
     ///
     /// # Errors
     /// As [`try_add_host`](Self::try_add_host).
@@ -68,9 +69,10 @@ impl World {
         link: Link,
     ) -> Result<NodeId, WorldError> {
         self.check_new(realm, &[address.ip()], link)?;
-        let node = self.add_node(NodeKind::StunServer);
+        let node = self.add_node(NodeKind::StunServer(StunNode::default()));
         self.attach(node, realm, &[address.ip()], link)?;
         self.listen_udp(node, address)?;
+        self.listen_stream(node, address, false)?;
         Ok(node)
     }
 

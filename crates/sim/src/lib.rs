@@ -70,7 +70,7 @@
 //! | `sockets` | the UDP sockets of a node; [`UdpSocket`], for what is no agent |
 //! | `tcp` | TCP, with a handshake like TLS's or without; [`TcpStream`], for what is no agent |
 //! | `streams` | the connections of a host's engine to TURN servers |
-//! | `stun_server` | the answer of a STUN server |
+//! | `stun_server` | a STUN server, over UDP and TCP |
 //! | `turn_server` | [`TurnServer`]: a relay on the core that real servers run |
 //! | `signaling` | [`Signaling`]: how two agents' descriptions reach each other |
 //! | `trace` | [`Trace`]: every packet and its fate |

@@ -1,8 +1,55 @@
-//! The answer of a STUN server: where a Binding request came from (RFC 8489 section 6.3.1).
+//! A STUN server: it says where a Binding request came from (RFC 8489 section 6.3.1).
 
 use core::net::SocketAddr;
+use std::collections::BTreeMap;
 
-use nilas_stun::{Class, Message, MessageBuilder, Method};
+use nilas_stun::{Class, Message, MessageBuilder, Method, stream_message_length};
+
+use crate::tcp::Happened;
+use crate::world::{NodeId, NodeKind, World};
+
+/// A STUN server at work.
+#[derive(Debug, Default)]
+pub(crate) struct StunNode {
+    /// What came on each connection and is no whole message yet.
+    streams: BTreeMap<u32, Vec<u8>>,
+}
+
+impl World {
+    /// Something happened on a connection to a STUN server.
+    pub(crate) fn stun_stream(&mut self, node: NodeId, id: u32, happened: Happened) {
+        let now = self.now();
+        let place = self.node_mut(node);
+        let client = place.tcp.connection(id).map(|connection| connection.remote);
+        let came = place.tcp.take(id);
+        let NodeKind::StunServer(server) = &mut place.kind else {
+            return;
+        };
+        let bytes = server.streams.entry(id).or_default();
+        bytes.extend(came);
+        let mut answers = Vec::new();
+        let mut speaks_stun = true;
+        while speaks_stun {
+            match stream_message_length(bytes) {
+                Ok(Some(length)) if length <= bytes.len() => {
+                    let message: Vec<_> = bytes.drain(..length).collect();
+                    answers.extend(client.and_then(|client| answer(&message, client)));
+                }
+                Ok(_) => break,
+                Err(_) => speaks_stun = false,
+            }
+        }
+        if !speaks_stun || matches!(happened, Happened::Ended(_)) {
+            server.streams.remove(&id);
+        }
+        for answer in answers {
+            place.tcp.write(now, id, &answer);
+        }
+        if !speaks_stun {
+            place.tcp.close(now, id);
+        }
+    }
+}
 
 /// The response to a datagram from `remote`; `None` if it is no Binding request.
 pub(crate) fn answer(datagram: &[u8], remote: SocketAddr) -> Option<Vec<u8>> {

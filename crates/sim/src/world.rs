@@ -23,6 +23,7 @@ use crate::queue::Queue;
 use crate::router::RouterState;
 use crate::signaling::{Channel, Signal};
 use crate::sockets::Sockets;
+use crate::stun_server::StunNode;
 use crate::tcp::Stack;
 use crate::trace::Trace;
 use crate::turn_server::TurnNode;
@@ -95,7 +96,7 @@ pub(crate) struct Node {
 #[derive(Debug)]
 pub(crate) enum NodeKind {
     Host(Box<Host>),
-    StunServer,
+    StunServer(StunNode),
     TurnServer(Box<TurnNode>),
     Router(Box<RouterState>),
 }

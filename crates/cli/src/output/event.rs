@@ -1,6 +1,6 @@
 //! What the commands tell while they run.
 
-use nilas_ice::{Candidate, CandidateType, State};
+use nilas_ice::{Candidate, CandidateType, State, TcpType, Transport};
 use serde::Serialize;
 
 use super::pairs::PairView;
@@ -53,6 +53,9 @@ pub(crate) struct CandidateView {
     #[serde(rename = "type")]
     pub(crate) kind: CandidateType,
     pub(crate) address: String,
+    /// Of one of TCP: who opens its connections (RFC 6544 section 4.5).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tcp_type: Option<TcpType>,
     /// The address of the local socket, where it is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) base: Option<String>,
@@ -75,6 +78,10 @@ impl CandidateView {
         Self {
             kind: candidate.kind,
             address: candidate.address.to_string(),
+            tcp_type: match candidate.transport {
+                Transport::Tcp(tcp_type) => Some(tcp_type),
+                _ => None,
+            },
             base: candidate.related.map(|related| related.to_string()),
             server: None,
             rtt_ms: None,

@@ -97,6 +97,9 @@ impl Palette {
             candidate.address
         );
         let mut origin = Vec::new();
+        if let Some(tcp_type) = candidate.tcp_type {
+            origin.push(format!("TCP {tcp_type}"));
+        }
         if let Some(base) = &candidate.base {
             origin.push(format!("base {base}"));
         }
@@ -170,6 +173,8 @@ pub(crate) fn milliseconds(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use nilas_ice::TcpType;
+
     use super::*;
 
     #[test]
@@ -178,16 +183,26 @@ mod tests {
         let candidate = CandidateView {
             kind: CandidateType::Srflx,
             address: "203.0.113.5:40000".to_owned(),
+            tcp_type: None,
             base: Some("10.0.0.1:40000".to_owned()),
             server: Some("stun:203.0.113.10:3478".to_owned()),
             rtt_ms: Some(12.34),
             found_ms: None,
             priority: 1,
         };
+        let line = |candidate| Palette::new(false).line(Some("a"), &Event::Candidate(candidate));
         assert_eq!(
-            Palette::new(false).line(Some("a"), &Event::Candidate(candidate)),
+            line(candidate.clone()),
             "a  candidate  srflx  203.0.113.5:40000  base 10.0.0.1:40000, told by stun:203.0.113.10:3478, RTT 12.3 ms"
         );
+        let open = CandidateView {
+            tcp_type: Some(TcpType::So),
+            base: None,
+            server: None,
+            rtt_ms: None,
+            ..candidate
+        };
+        assert_eq!(line(open), "a  candidate  srflx  203.0.113.5:40000  TCP so");
     }
 
     #[test]

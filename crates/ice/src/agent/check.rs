@@ -6,6 +6,7 @@ use nilas_stun::{BuildError, Class, MessageBuilder, Method};
 
 use super::generation::{Generation, LocalCredentials, RemoteCredentials};
 use super::pair::PairId;
+use super::reflexive_tcp::PATIENCE;
 use super::relay::{enclose, head_length, indication_id};
 use super::transaction::{Due, Purpose, RTO, Schedule, Transaction};
 use super::trickle::scoped;
@@ -96,6 +97,12 @@ impl Agent {
                 socket,
                 server,
             } => {
+                let is_tcp = self.sockets[usize::from(socket)].tcp().is_some();
+                if is_tcp && !self.reach_server(shared, now, socket, server) {
+                    // RFC 6544 section 4.1: the connection has the slot of the question.
+                    self.pace_at = now + self.pacing();
+                    return None;
+                }
                 let id = shared
                     .demux
                     .transaction_id(&mut shared.source, self.id.0.slot);
@@ -103,7 +110,10 @@ impl Agent {
                     generation: self.current.number,
                     job,
                 };
-                let schedule = Schedule::Short;
+                let schedule = match is_tcp {
+                    true => Schedule::Once { wait: PATIENCE },
+                    false => Schedule::Short,
+                };
                 let transaction = Transaction::new(id, purpose, socket, server, now, schedule);
                 self.send_new(now, transaction, buffer)
             }
@@ -354,7 +364,14 @@ impl Agent {
         buffer: &mut [u8],
     ) -> Option<Departure> {
         let socket = &self.sockets[usize::from(transaction.socket)];
-        let (via, framing) = self.route(now, transaction.socket, transaction.destination)?;
+        let (from, to) = (transaction.socket, transaction.destination);
+        let (via, framing) = match transaction.purpose {
+            // RFC 8489 section 6.2.2: a server takes messages as they are.
+            Purpose::Gather { .. } if socket.tcp().is_some() => {
+                (self.via_to_server(from, to)?, None)
+            }
+            _ => self.route(now, from, to)?,
+        };
         let inner = buffer.get_mut(head_length(framing)..)?;
         let size = match transaction.purpose {
             Purpose::Gather { .. } => Some(encode_question(transaction, inner)),

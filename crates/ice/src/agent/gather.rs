@@ -12,13 +12,11 @@ use super::transaction::{Purpose, Transaction};
 use super::translator::{direct_address_for, reflexive_preference};
 use super::trickle::plain;
 use super::{Agent, Bind, Duty, Socket};
-use crate::candidate::{
-    Candidate, CandidateAddress, CandidateType, Foundation, Transport, priority,
-};
-use crate::config::StunServer;
+use crate::candidate::{Candidate, CandidateAddress, CandidateType, Foundation, Transport};
+use crate::config::{AgentConfig, StunServer, TcpCandidates, TurnTransport};
 use crate::event::{CandidateError, Event, GatheringState, State};
 use crate::ids::{RequestId, SocketId};
-use crate::io::{BindError, Command, Interface, ResolveError};
+use crate::io::{BindError, Command, Interface, ResolveError, StreamTransport};
 use crate::shared::Shared;
 use nilas_turn::Time;
 
@@ -41,21 +39,44 @@ pub(super) struct Server {
     pub(super) addresses: Vec<SocketAddr>,
     request: Option<RequestId>,
     resolved: bool,
+    /// It is a TURN server that is reached over TCP, and answers questions over TCP only. What is wrong with it is told where
+    /// its allocation is.
+    is_relay: bool,
 }
 
 impl Server {
     pub(super) fn new(server: &StunServer) -> Self {
-        let literal = server.host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+        Self::at(server.url(), &server.host, server.port)
+    }
+
+    /// The servers that an agent asks what they see of it.
+    pub(super) fn all_of(config: &AgentConfig) -> Vec<Self> {
+        let mut servers: Vec<_> = config.stun_servers.iter().map(Self::new).collect();
+        // RFC 6544 section 5.2.
+        if config.tcp == TcpCandidates::All {
+            let over_tcp = TurnTransport::Stream(StreamTransport::Tcp);
+            let relays = { config.turn_servers.iter() }.filter(|own| own.transport == over_tcp);
+            servers.extend(relays.map(|relay| Self {
+                is_relay: true,
+                ..Self::at(relay.url(), &relay.host, relay.port)
+            }));
+        }
+        servers
+    }
+
+    fn at(url: String, host: &str, port: u16) -> Self {
+        let literal = host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
         Self {
-            url: server.url().into(),
-            host: server.host.as_str().into(),
-            port: server.port,
+            url: url.into(),
+            host: host.into(),
+            port,
             addresses: literal
-                .map(|ip| SocketAddr::new(ip, server.port))
+                .map(|ip| SocketAddr::new(ip, port))
                 .into_iter()
                 .collect(),
             request: None,
             resolved: literal.is_some(),
+            is_relay: false,
         }
     }
 }
@@ -83,7 +104,7 @@ pub(super) struct Job {
     server: u16,
     address: SocketAddr,
     state: JobState,
-    /// How often it was asked without an answer.
+    /// How often it was asked without an answer; over TCP, how often a connection has been there for it.
     unanswered: u8,
 }
 
@@ -102,6 +123,17 @@ enum JobState {
         next: Time,
     },
     Failed,
+}
+
+impl Job {
+    /// Whether gathering waits for it.
+    const fn is_open(&self) -> bool {
+        matches!(self.state, JobState::Waiting | JobState::Asked)
+    }
+
+    fn goes_to(&self, socket: u16, server: SocketAddr) -> bool {
+        self.socket == socket && plain(self.address) == server
+    }
 }
 
 impl Agent {
@@ -375,6 +407,7 @@ impl Agent {
         match result {
             // More than one address of a family is of no use, and the list is the outside's.
             Ok(addresses) => server.addresses = addresses.iter().copied().take(8).collect(),
+            Err(_) if server.is_relay => {}
             Err(error) => {
                 let error = self.server_error(index as u16, None, 701, unresolved(error));
                 self.emit(shared, Event::CandidateError(error));
@@ -446,10 +479,11 @@ impl Agent {
     /// Has a server asked from a socket, unless it is being asked or cannot be reached.
     pub(super) fn add_job(&mut self, shared: &Shared, socket: u16, server: u16) {
         let own = self.sockets[usize::from(socket)];
-        if !own.usable || !own.is_udp_host() || !self.is_base(&own) {
+        let is_tcp = own.tcp().is_some();
+        let servers = &self.servers[usize::from(server)];
+        if !self.asks_servers(&own) || servers.is_relay && !is_tcp {
             return;
         }
-        let servers = &self.servers[usize::from(server)];
         let base = own.address.ip();
         // Through a translator a server tells another address than directly.
         let far = self.far_address_for(shared, &servers.addresses, base);
@@ -457,8 +491,10 @@ impl Agent {
             .into_iter()
             .chain(far);
         for address in asked {
-            let known =
-                |job: &Job| (job.socket, job.server, job.address) == (socket, server, address);
+            // From one port there is one connection to a server, whatever it is there for.
+            let known = |job: &Job| {
+                (job.socket, job.address) == (socket, address) && (is_tcp || job.server == server)
+            };
             if !self.current.jobs.iter().any(known) {
                 self.current.jobs.push(Job {
                     socket,
@@ -630,6 +666,7 @@ impl Agent {
             ..
         } = self.current.jobs[usize::from(job)];
         let (first, late) = (state == JobState::Asked, state == JobState::AskedAgain);
+        let is_tcp = self.sockets[usize::from(socket)].tcp().is_some();
         let mapped = match message.class() {
             Class::SuccessResponse => message.xor_mapped_address().ok().flatten(),
             _ => None,
@@ -642,8 +679,10 @@ impl Agent {
                 Ok(Some(error)) => (error.code(), error.reason()),
                 _ => (701, "the server's answer has no mapped address"),
             };
-            let error = self.server_error(server, Some(socket), code, reason);
-            self.emit(shared, Event::CandidateError(error));
+            if !is_tcp {
+                let error = self.server_error(server, Some(socket), code, reason);
+                self.emit(shared, Event::CandidateError(error));
+            }
             self.end_job(shared, job);
             return;
         };
@@ -661,6 +700,9 @@ impl Agent {
         let origin = Origin::Stun(server);
         let server = 1_000_000 + 1_000 * u32::from(server);
         self.add_reflexive(shared, socket, mapped, (origin, server));
+        if is_tcp {
+            self.add_active_reflexive(shared, socket, mapped, (origin, server));
+        }
         if first || late {
             self.finish_gathering(shared);
         }
@@ -675,8 +717,8 @@ impl Agent {
         address: SocketAddr,
         (origin, server): (Origin, u32),
     ) {
-        let base = self.sockets[usize::from(socket)];
-        let preference = reflexive_preference(&base, address);
+        let mut base = self.sockets[usize::from(socket)];
+        base.preference = reflexive_preference(&base, address);
         self.add_local(
             shared,
             LocalCandidate {
@@ -685,7 +727,7 @@ impl Agent {
                 kind: CandidateType::Srflx,
                 origin,
                 removed: false,
-                priority: priority(CandidateType::Srflx, preference, self.component()),
+                priority: base.priority(CandidateType::Srflx, self.component()),
                 // RFC 8445 section 5.1.1.3: type, base address and server make the foundation.
                 foundation: server + base.foundation,
             },
@@ -707,6 +749,10 @@ impl Agent {
         if !matches!(state, JobState::Asked | JobState::AskedAgain) {
             return;
         }
+        if self.sockets[usize::from(socket)].tcp().is_some() {
+            let address = own.address;
+            return self.give_up_server(shared, socket, address);
+        }
         own.unanswered += 1;
         own.state = match own.unanswered {
             MAX_QUESTIONS.. => JobState::Failed,
@@ -719,6 +765,39 @@ impl Agent {
             self.emit(shared, Event::CandidateError(error));
             self.finish_gathering(shared);
         }
+    }
+
+    /// The connection to a server is there: the question has its turn.
+    pub(super) fn ask_when_connected(&mut self, now: Time, socket: u16, server: SocketAddr) {
+        let mut jobs = self.current.jobs.iter_mut();
+        let Some(job) = jobs.find(|job| job.goes_to(socket, server)) else {
+            return;
+        };
+        match &mut job.state {
+            JobState::Asked => {
+                job.state = JobState::Waiting;
+                job.unanswered = 1;
+            }
+            JobState::Answered { next } => *next = now,
+            _ => {}
+        }
+    }
+
+    /// A connection to a server is gone, or there is none: what was to be asked on it has no answer.
+    pub(super) fn end_job_over(&mut self, shared: &mut Shared, socket: u16, server: SocketAddr) {
+        let tried = |job: &Job| match job.state {
+            JobState::Waiting => job.unanswered > 0,
+            state => state == JobState::Asked,
+        };
+        let mut jobs = self.current.jobs.iter();
+        if let Some(job) = jobs.position(|job| job.goes_to(socket, server) && tried(job)) {
+            self.end_job(shared, job as u16);
+        }
+    }
+
+    pub(super) fn has_open_job(&self, socket: u16, server: SocketAddr) -> bool {
+        let mut jobs = self.current.jobs.iter();
+        jobs.any(|job| job.goes_to(socket, server) && job.is_open())
     }
 
     fn end_job(&mut self, shared: &mut Shared, job: u16) {
@@ -772,6 +851,7 @@ impl Agent {
                 .iter()
                 .any(|job| usize::from(job.server) == index);
             if !asked
+                && !server.is_relay
                 && !self.settings.relay_only()
                 && !server.addresses.is_empty()
                 && !self.sockets.is_empty()
@@ -785,7 +865,6 @@ impl Agent {
 
     /// Tells the end of gathering when nothing more can come (RFC 8838 section 13).
     pub(super) fn finish_gathering(&mut self, shared: &mut Shared) {
-        let open = |job: &Job| matches!(job.state, JobState::Waiting | JobState::Asked);
         let done = self.gathering == GatheringState::Gathering
             && self.interfaces_seen
             && self.binds.is_empty()
@@ -793,7 +872,7 @@ impl Agent {
             && !self.awaits_translator(shared)
             && !self.awaits_gateway(shared)
             && self.relays_done()
-            && !self.current.jobs.iter().any(open);
+            && !self.current.jobs.iter().any(Job::is_open);
         if done {
             self.report_unreachable(shared);
             self.report_unreachable_relays(shared);

@@ -19,6 +19,7 @@
 //! | [`standby`] | another path takes over | |
 //! | [`mtu`] | how long its datagrams may be | 8899 |
 //! | [`tcp`] | paths over TCP | 6544 |
+//! | [`reflexive_tcp`] | what servers see of TCP candidates | 6544 section 5.2 |
 //! | [`lite`] | an agent that only answers | 8445 sections 2.5, 8.2 |
 //! | [`mobility`] | the machine's addresses change | 8445 section 9 |
 //! | [`component`] | one of several components of a session | 8445 section 4 |
@@ -67,6 +68,7 @@ mod mtu;
 mod names;
 mod nominate;
 mod pair;
+mod reflexive_tcp;
 pub(crate) mod relay;
 mod report;
 mod request;
@@ -422,11 +424,7 @@ impl Agent {
             (None, None) => restart::fresh_credentials(shared, slot),
         };
         let uncommon = Uncommon::of(&config, shared);
-        let servers = config
-            .stun_servers
-            .iter()
-            .map(gather::Server::new)
-            .collect();
+        let servers = gather::Server::all_of(&config);
         let mut agent = Self {
             id,
             component,

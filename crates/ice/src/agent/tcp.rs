@@ -15,7 +15,7 @@
 //!
 //! Relayed candidates are UDP's only: RFC 6544 section 5.5 leaves TCP allocations (RFC 6062) to those who need more
 //! than one such technique, and a TURN server that is reached over TCP relays what ICE-TCP is there for, to peers that
-//! need not speak it. There are no server-reflexive ones: few NATs let two connections meet in the middle.
+//! need not speak it. What servers see of a candidate is asked for in `reflexive_tcp`.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -29,6 +29,7 @@ use super::trickle::{plain, scoped};
 use super::{Agent, Bind, Duty, Socket};
 use crate::candidate::{CandidateType, TcpType, Transport};
 use crate::config::TcpCandidates;
+use crate::demux::StreamEnd;
 use crate::ids::{RequestId, SocketId, StreamId};
 use crate::io::{Command, StreamError};
 use crate::path::{NoPath, Via};
@@ -50,12 +51,14 @@ const SURPLUS: Duration = Duration::from_secs(3);
 /// The path's connection is opened again so long after an attempt that failed.
 const RETRY: Duration = Duration::from_secs(1);
 /// RFC 6544 section 4.5: the port of an active candidate means nothing.
-const DISCARD: u16 = 9;
+pub(super) const DISCARD: u16 = 9;
 
 /// The connections of an agent.
 #[derive(Debug, Default)]
 pub(super) struct Tcp {
     connections: Vec<Connection>,
+    /// Those to servers that are asked what they see of a base.
+    pub(super) servers: Vec<Connection>,
     /// When the path's connection is opened again.
     retry_at: Option<Time>,
     /// The suspicion for which it was given up.
@@ -63,16 +66,16 @@ pub(super) struct Tcp {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Connection {
+pub(super) struct Connection {
     /// Index of the base.
-    socket: u16,
-    remote: SocketAddr,
-    state: ConnectionState,
-    since: Time,
+    pub(super) socket: u16,
+    pub(super) remote: SocketAddr,
+    pub(super) state: ConnectionState,
+    pub(super) since: Time,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ConnectionState {
+pub(super) enum ConnectionState {
     /// Others to the same address have their turn.
     Wanted,
     Opening(RequestId),
@@ -80,14 +83,14 @@ enum ConnectionState {
 }
 
 impl Connection {
-    const fn stream(&self) -> Option<StreamId> {
+    pub(super) const fn stream(&self) -> Option<StreamId> {
         match self.state {
             ConnectionState::Open(stream) => Some(stream),
             _ => None,
         }
     }
 
-    fn leads(&self, socket: u16, remote: SocketAddr) -> bool {
+    pub(super) fn leads(&self, socket: u16, remote: SocketAddr) -> bool {
         self.socket == socket && self.remote == plain(remote)
     }
 }
@@ -172,7 +175,7 @@ impl Agent {
             Some(own) => own.foundation,
             None => {
                 let group = u16::MAX - tcp_type as u16;
-                6_000_000 + self.number_of_base(shared, address.ip(), group)
+                10_000_000 + self.number_of_base(shared, address.ip(), group)
             }
         };
         self.sockets.push(Socket {
@@ -269,12 +272,12 @@ impl Agent {
         let opening = ConnectionState::Opening(request);
         let mut connections = tcp.connections.iter_mut().enumerate();
         let Some((index, known)) = connections.find(|(_, known)| known.state == opening) else {
-            return false;
+            return self.server_connected(shared, now, request, result);
         };
         let (socket, remote) = (known.socket, known.remote);
         if let Ok(stream) = result {
             (known.state, known.since) = (ConnectionState::Open(stream), now);
-            shared.demux.claim_stream(stream, self.id, None);
+            shared.demux.claim_stream(stream, self.id, StreamEnd::Peer);
             self.check_over(socket, remote);
         } else {
             tcp.connections.remove(index);
@@ -338,7 +341,7 @@ impl Agent {
             state: ConnectionState::Open(stream),
             since: now,
         });
-        shared.demux.claim_stream(stream, self.id, None);
+        shared.demux.claim_stream(stream, self.id, StreamEnd::Peer);
         self.check_over(index, remote);
         true
     }
@@ -415,6 +418,7 @@ impl Agent {
         for stream in over {
             self.end_connection(shared, now, stream);
         }
+        self.fire_servers(shared, now);
         if let Some(tcp) = &mut self.tcp
             && tcp.retry_at.is_some_and(|at| at <= now)
         {
@@ -429,7 +433,8 @@ impl Agent {
     pub(super) fn tcp_deadline(&self) -> Option<Time> {
         let tcp = self.tcp.as_ref()?;
         let ends = self.connections().filter_map(|known| self.ends_at(known));
-        ends.chain(tcp.retry_at).min()
+        let servers = self.servers_deadline();
+        ends.chain(tcp.retry_at).chain(servers).min()
     }
 
     /// What carries datagrams from this base to this remote.
@@ -506,7 +511,8 @@ impl Agent {
 
     pub(super) fn close_connections(&mut self, shared: &mut Shared) {
         let Some(tcp) = self.tcp.take() else { return };
-        for stream in tcp.connections.iter().filter_map(Connection::stream) {
+        let all = tcp.connections.iter().chain(&tcp.servers);
+        for stream in all.filter_map(Connection::stream) {
             shared.demux.release_stream(stream);
             shared.command(Command::CloseStream(stream));
         }

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use nilas_stun::{
     AttributeType, Class, Fingerprint, Key, Message, Method, is_stun, opaque_string, reseal,
+    stream_message_length,
 };
 use nilas_turn::client::{Credentials, message_length};
 use siphasher::sip::SipHasher13;
@@ -20,7 +21,7 @@ use siphasher::sip::SipHasher13;
 use super::entry::Sent;
 use crate::agent::Agent;
 use crate::config::AgentConfig;
-use crate::demux::Allocation;
+use crate::demux::{Allocation, StreamEnd};
 use crate::engine::{Engine, FRAME_HEAD, without_flow};
 use crate::event::Event;
 use crate::ids::{AgentId, SocketId, StreamId};
@@ -164,16 +165,23 @@ impl StandIns {
     ) -> (Vec<u8>, Vec<Range<usize>>) {
         let mut concealed = Concealed::new(bytes);
         let owner = engine.shared.demux.by_stream(stream);
-        let allocation = owner.and_then(|owner| {
-            Some(Allocation {
-                agent: owner.agent,
-                index: owner.allocation?,
-            })
-        });
-        if owner.is_some() && allocation.is_none() {
-            self.conceal_frame(engine, &mut concealed);
-            return (concealed.bytes, concealed.hidden);
-        }
+        let allocation = match owner {
+            None => None,
+            Some(owner) => match owner.end {
+                StreamEnd::Relay(index) => Some(Allocation {
+                    agent: owner.agent,
+                    index,
+                }),
+                StreamEnd::Peer => {
+                    self.conceal_frame(engine, &mut concealed);
+                    return (concealed.bytes, concealed.hidden);
+                }
+                StreamEnd::Server => {
+                    self.conceal_answer(engine, &mut concealed);
+                    return (concealed.bytes, concealed.hidden);
+                }
+            },
+        };
         let datagrams = allocation.is_some_and(|allocation| {
             let agent = engine.agents.get(allocation.agent.0);
             agent.is_some_and(|agent| agent.is_datagrams(allocation.index))
@@ -207,6 +215,19 @@ impl StandIns {
         if let Some(frame) = frame {
             kept = frame.end;
             self.conceal_of_peer(engine, concealed, frame);
+        }
+        concealed.hide(kept..end);
+    }
+
+    /// What came from a server that was asked what it sees: the first message, and otherwise what tells its length.
+    fn conceal_answer(&self, engine: &Engine, concealed: &mut Concealed) {
+        let end = concealed.bytes.len();
+        let mut kept = end.min(4);
+        if let Ok(Some(length)) = stream_message_length(&concealed.bytes)
+            && length <= end
+        {
+            kept = length;
+            self.conceal_of_peer(engine, concealed, 0..length);
         }
         concealed.hide(kept..end);
     }

@@ -18,6 +18,8 @@
 //! - `eim-apdf` with a port that depends on the destination has no direct path, not even to `eif`: both sides send
 //!   at the same time, so the other's NAT has a session towards this peer, from an unforeseen port, before this
 //!   peer's check reaches it, and answers from there.
+//! - Over TCP the same holds of connections that both sides open at once, from the ports that a server has seen (RFC 6544
+//!   section 5.2).
 //! - Otherwise one relay carries it. Of the two relays the controlling side takes the other's: the pair of its base
 //!   with the other's relay has the higher priority (RFC 8445 section 6.1.2.3: equal minima, and a base is of type
 //!   host). RFC 8445 section 7.2.5.3.2 names its own end by the relay's view: `s` where the relay's address,
@@ -126,7 +128,7 @@ pub(super) struct Single {
 
 /// What neither matrix holds.
 #[rustfmt::skip]
-pub(super) const SINGLES: [Single; 20] = [
+pub(super) const SINGLES: [Single; 23] = [
     single("plain", "same", ["hh", "hh"], "one network: the addresses of the machines reach each other"),
     single("plain", "plain+overlap", ["ss", "ss"], "the same private addresses on both sides lead nowhere, and do no harm"),
     single("cgn:plain:eim-apdf", "eim-apdf", ["ss", "ss"], "two endpoint-independent mappings in a row are one"),
@@ -144,6 +146,9 @@ pub(super) const SINGLES: [Single; 20] = [
     single("v6broken", "dual", ["ss", "ss"], "IPv6 leads nowhere, and IPv4 does not wait for it"),
     single("nat64", "plain", ["ss", "ss"], "through the translator, which is a NAT like the other side's"),
     single("multi", "plain", ["ss", "ss"], "the way out with the better NAT"),
+    single("plain+noudp", "plain+noudp", ["sst", "sst"], "both open a connection at once, from the ports that the server has seen (RFC 6544 section 5.2): as over UDP"),
+    single("eim-eif+noudp", "sym+noudp", ["spt", "spt"], "eif lets a connection in from a port that nobody foresaw"),
+    single("plain+noudp", "sym+noudp", ["rr", "rr"], "no connection passes a filter by port from a port that nobody foresaw, and without UDP neither side reaches the other's relay"),
     single("plain+udpblock", "sym", ["rp", "rp"], "only TCP to ports 80 and 443 gets out: a relay over TLS on 443"),
     single("plain+tcp443", "plain", ["rs", "rs"], "only TCP to port 443 gets out: a relay over TLS there"),
     single("plain+strict443", "plain", ["rs", "rs"], "as tcp443"),

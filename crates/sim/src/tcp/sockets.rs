@@ -8,7 +8,7 @@ use nilas_ice::{BindError, Time};
 use super::{End, Happened, Owner, Stack};
 use crate::packet::{Flow, Packet};
 use crate::trace::Fate;
-use crate::world::{Happening, NodeId, World};
+use crate::world::{Happening, NodeId, NodeKind, World};
 
 /// Somebody who listens for TCP connections on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -185,7 +185,10 @@ impl World {
                 match owner {
                     Owner::Application => stack.tell_application(now, id, happened),
                     Owner::Engine => self.engine_stream(node, id, happened),
-                    Owner::Server => self.turn_stream(node, id, happened),
+                    Owner::Server => match self.node(node).kind {
+                        NodeKind::StunServer(_) => self.stun_stream(node, id, happened),
+                        _ => self.turn_stream(node, id, happened),
+                    },
                 }
             } else {
                 let deadline = stack.deadline().map(|at| at.max(now));

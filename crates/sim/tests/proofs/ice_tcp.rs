@@ -13,14 +13,14 @@ use nilas_sim::{
     TcpStream, World,
 };
 
-fn config(role: Role, tcp: TcpCandidates) -> AgentConfig {
+pub(crate) fn config(role: Role, tcp: TcpCandidates) -> AgentConfig {
     let mut config = AgentConfig::new(role);
     config.tcp = tcp;
     config
 }
 
 /// A firewall that lets no UDP through.
-fn no_udp(mut firewall: Firewall) -> Firewall {
+pub(crate) fn no_udp(mut firewall: Firewall) -> Firewall {
     firewall.udp = Ports::None;
     firewall
 }
@@ -55,7 +55,7 @@ fn connected(seed: u64, configs: [AgentConfig; 2]) -> (Peers, NodeId) {
     (peers, nat)
 }
 
-fn completed(peers: &mut Peers) -> bool {
+pub(crate) fn completed(peers: &mut Peers) -> bool {
     let both = peers.both();
     let done = peers.world.run_until(MINUTE, |world| {
         both.iter()
@@ -64,7 +64,7 @@ fn completed(peers: &mut Peers) -> bool {
     done.is_some()
 }
 
-fn told(peers: &Peers, agent: Agent) -> Vec<Candidate> {
+pub(crate) fn told(peers: &Peers, agent: Agent) -> Vec<Candidate> {
     let events = peers.world.events(agent).iter();
     let candidate = |event: &Event| match event {
         Event::Candidate(candidate) => Some(candidate.clone()),
@@ -73,7 +73,7 @@ fn told(peers: &Peers, agent: Agent) -> Vec<Candidate> {
     events.filter_map(|(_, event)| candidate(event)).collect()
 }
 
-fn tcp_type(candidate: &Candidate) -> Option<TcpType> {
+pub(crate) fn tcp_type(candidate: &Candidate) -> Option<TcpType> {
     match candidate.transport {
         Transport::Tcp(tcp_type) => Some(tcp_type),
         _ => None,
@@ -81,7 +81,7 @@ fn tcp_type(candidate: &Candidate) -> Option<TcpType> {
 }
 
 /// The transports of the pair that an agent selected.
-fn transports(peers: &Peers, agent: Agent) -> [Option<TcpType>; 2] {
+pub(crate) fn transports(peers: &Peers, agent: Agent) -> [Option<TcpType>; 2] {
     let pair = peers.world.selected_pair(agent).expect("a pair");
     [tcp_type(&pair.local), tcp_type(&pair.remote)]
 }

@@ -23,6 +23,7 @@ mod nat;
 mod network;
 mod path_mtu;
 mod port_mapping;
+mod reflexive_tcp;
 mod relay;
 mod replay;
 mod restart;

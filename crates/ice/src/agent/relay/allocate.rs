@@ -16,6 +16,7 @@ use crate::agent::translator::ipv4_only;
 use crate::agent::{Agent, Duty, Socket};
 use crate::candidate::{CandidateType, priority};
 use crate::config::TurnTransport;
+use crate::demux::StreamEnd;
 use crate::event::{CandidateError, Event};
 use crate::ids::{RequestId, StreamId};
 use crate::io::{Command, ResolveError, StreamError};
@@ -297,7 +298,7 @@ impl Agent {
             Ok(stream) => {
                 shared
                     .demux
-                    .claim_stream(stream, self.id, Some(index as u16));
+                    .claim_stream(stream, self.id, StreamEnd::Relay(index as u16));
                 let allocation = &mut self.relaying_mut().allocations[index];
                 allocation.route = Route::Stream(stream);
                 allocation.leaves_from = shared.default_address();
