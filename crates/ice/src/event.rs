@@ -86,7 +86,7 @@ pub enum State {
     Connected,
     /// Checking is over: the pair was nominated and nothing more is to be expected.
     Completed,
-    /// The pair stopped answering; it may come back.
+    /// The pair stopped answering, or its connection broke; it may come back.
     Disconnected,
     /// No pair works. Only a restart can change that.
     Failed,

@@ -44,6 +44,8 @@ pub enum Verdict {
     },
     /// This agent is lite, and no check of the peer has nominated a pair.
     NotChecked,
+    /// The connection that carries the data broke (RFC 6544 section 11.1). It is being opened again, or awaited.
+    ConnectionBroken,
     /// The peer stopped answering consent checks (RFC 7675), or sending them to a lite agent.
     ConsentExpired,
 }
@@ -85,6 +87,9 @@ impl fmt::Display for Verdict {
             ),
             Self::NotChecked => f.write_str(
                 "this agent is lite and waits for checks, but the peer nominated no pair: the peer's packets do not arrive, or this side's candidates do not reach it",
+            ),
+            Self::ConnectionBroken => f.write_str(
+                "the connection to the peer broke and is being opened again: nothing can be sent until then",
             ),
             Self::ConsentExpired => f.write_str(
                 "the peer stopped answering: it is gone, or the path to it is broken; restart to look for another",

@@ -186,7 +186,7 @@ impl Agent {
         if !pair.is_valid() {
             pair.begin(now);
         }
-        pair.valid_local = Some(valid_local);
+        let told = pair.valid_local.replace(valid_local);
         pair.answered_after = now.since(transaction.sent_at);
         // RFC 8445 section 7.2.5.3.4: by our nomination, or by the peer's that came before.
         let nominated = match role {
@@ -212,7 +212,7 @@ impl Agent {
         }
         self.select(shared, now);
         self.consider_move(shared, now);
-        self.path_is_back(shared, now, id);
+        self.path_is_back(shared, now, id, told != Some(valid_local));
     }
 
     /// The local candidate of a mapped address; a new one is peer-reflexive.

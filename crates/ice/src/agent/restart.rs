@@ -207,7 +207,9 @@ impl Agent {
             previous.early = Vec::new();
             previous.jobs = Vec::new();
         }
-        self.verdict = None;
+        if self.state != State::Disconnected {
+            self.verdict = None;
+        }
         let told = self.parameters_that_answer(theirs);
         self.emit(shared, Event::LocalParameters(told));
         if self.gathering != GatheringState::New {

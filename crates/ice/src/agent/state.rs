@@ -26,10 +26,12 @@ impl Agent {
             self.set_state(shared, State::Connected, None);
         }
         if state != self.state {
-            let verdict = if matches!(state, State::Disconnected | State::Failed) {
-                Some(Verdict::ConsentExpired)
-            } else {
-                None
+            let verdict = match state {
+                State::Disconnected if !self.is_silent(now) && self.awaits_connection() => {
+                    Some(Verdict::ConnectionBroken)
+                }
+                State::Disconnected | State::Failed => Some(Verdict::ConsentExpired),
+                _ => None,
             };
             self.set_state(shared, state, verdict);
         }
@@ -51,7 +53,7 @@ impl Agent {
             return State::Failed;
         }
         if self.carrier().is_some() {
-            if self.is_silent(now) {
+            if self.is_silent(now) || self.awaits_connection() {
                 return State::Disconnected;
             }
             let ended = self.gathering == GatheringState::Complete && generation.remote_ended;

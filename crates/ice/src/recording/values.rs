@@ -303,6 +303,7 @@ wire_enum!(Verdict {
     8 = Rejected { code: code },
     9 = ConsentExpired {},
     10 = NotChecked {},
+    11 = ConnectionBroken {},
 });
 wire_enum!(PairState {
     0 = Frozen {},

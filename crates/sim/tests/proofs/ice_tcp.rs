@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::common::{Check, MINUTE, Peers, ip, ms, quarter, states};
 use nilas_ice::{
     AgentConfig, AgentError, Candidate, CandidateType, Event, Mode, Role, State, TcpCandidates,
-    TcpType, Transport,
+    TcpType, Transport, Verdict,
 };
 use nilas_sim::{
     Agent, End, Fate, Firewall, Flow, Link, Nat, NodeId, Ports, Realm, Router, Signal, Signaling,
@@ -349,6 +349,37 @@ fn a_connection_that_breaks_is_opened_again() {
             assert!(!states(&peers.world, agent).contains(&State::Failed));
         }
         peers.assert_data_both_ways();
+    }
+}
+
+#[test]
+fn whoever_is_connected_can_send_also_while_the_connection_is_opened_again() {
+    for role in [Role::Controlling, Role::Controlled] {
+        let (mut peers, nat) = connected(
+            1,
+            [role, role.opposite()].map(|role| config(role, TcpCandidates::All)),
+        );
+        assert!(completed(&mut peers));
+        talk(&mut peers, 100);
+        peers.world.reboot(nat);
+        let mut refused = [0, 0];
+        for _ in 0..500 {
+            for (agent, refused) in peers.both().into_iter().zip(&mut refused) {
+                let sent = peers.world.send(agent, b"data");
+                let state = peers.world.state(agent);
+                assert_eq!(sent.is_ok(), state.is_up(), "{state:?}");
+                *refused += usize::from(sent.is_err());
+                if state == State::Disconnected {
+                    let verdict = peers.world.with_agent(agent, |agent, _| agent.verdict());
+                    assert_eq!(verdict, Ok(Some(Verdict::ConnectionBroken)));
+                }
+            }
+            peers.world.run_for(ms(10));
+        }
+        // The side that opens it: the other one sends until it is told that there is another.
+        assert!(refused[0] > 0, "{refused:?}");
+        // The NAT has another port for it, and both sides know.
+        peers.assert_mirrored_and_working();
     }
 }
 
