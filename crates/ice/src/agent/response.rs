@@ -11,7 +11,7 @@ use super::transaction::{Purpose, Transaction};
 use super::translator::reflexive_preference;
 use super::trickle::plain;
 use crate::candidate::{CandidateType, priority};
-use crate::event::Role;
+use crate::event::{Event, Role};
 use crate::ids::SocketId;
 use crate::shared::Shared;
 use crate::stats::PairState;
@@ -186,7 +186,7 @@ impl Agent {
         if !pair.is_valid() {
             pair.begin(now);
         }
-        let told = pair.valid_local.replace(valid_local);
+        let known_as = pair.valid_local.replace(valid_local);
         pair.answered_after = now.since(transaction.sent_at);
         // RFC 8445 section 7.2.5.3.4: by our nomination, or by the peer's that came before.
         let nominated = match role {
@@ -203,6 +203,9 @@ impl Agent {
             pair.nominate = false;
             self.forget_checks(id);
         }
+        if known_as.is_some_and(|before| before != valid_local) {
+            self.tell_anew(shared, id);
+        }
         self.current.thaw(foundation);
         if nominated && role == self.role {
             if self.role == Role::Controlling && self.renominates() {
@@ -212,7 +215,16 @@ impl Agent {
         }
         self.select(shared, now);
         self.consider_move(shared, now);
-        self.path_is_back(shared, now, id, told != Some(valid_local));
+        self.path_is_back(shared, now, id);
+    }
+
+    /// The pair has another local candidate than was told, such as after a NAT's reboot: to the peer it is another pair.
+    fn tell_anew(&self, shared: &mut Shared, id: PairId) {
+        if self.current.selected == Some(id)
+            && let Some(pair) = self.selected_pair()
+        {
+            self.emit(shared, Event::SelectedPairChange(pair));
+        }
     }
 
     /// The local candidate of a mapped address; a new one is peer-reflexive.

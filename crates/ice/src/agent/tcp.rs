@@ -30,7 +30,6 @@ use super::{Agent, Bind, Duty, Socket};
 use crate::candidate::{CandidateType, TcpType, Transport};
 use crate::config::TcpCandidates;
 use crate::demux::StreamEnd;
-use crate::event::Event;
 use crate::ids::{RequestId, SocketId, StreamId};
 use crate::io::{Command, StreamError};
 use crate::path::{NoPath, Via};
@@ -454,25 +453,14 @@ impl Agent {
         self.tcp.is_some() && self.path.load() == Err(NoPath::NotConnected)
     }
 
-    /// A check was answered on a connection. If it is that of the path, opened anew, data may go on there. It may come from
-    /// another port than before: then the pair is another one to the peer, and told again.
-    pub(super) fn path_is_back(
-        &mut self,
-        shared: &mut Shared,
-        now: Time,
-        id: PairId,
-        is_elsewhere: bool,
-    ) {
+    /// A check was answered on a connection. If it is that of the path, opened anew, data may go on there.
+    pub(super) fn path_is_back(&mut self, shared: &mut Shared, now: Time, id: PairId) {
         if self.tcp.is_none() {
             return;
         }
         if self.current.selected == Some(id) {
             if self.awaits_connection() {
                 self.publish(now);
-                if let Some(pair) = self.selected_pair().filter(|_| is_elsewhere) {
-                    self.selected_changes += 1;
-                    self.emit(shared, Event::SelectedPairChange(pair));
-                }
                 self.update_state(shared, now);
             }
         } else if self.takes_the_place_of_the_path(id)
