@@ -277,7 +277,13 @@ fn cli(workspace: &Workspace) -> Vec<Command> {
 }
 
 fn rows(workspace: &Workspace) -> Vec<Command> {
-    let suites = ["lab_rows", "lab_events", "lab_packets", "lab_and_simulator"];
+    let suites = [
+        "lab_rows",
+        "lab_events",
+        "lab_interfaces",
+        "lab_packets",
+        "lab_and_simulator",
+    ];
     interop(workspace, &suites.map(|suite| ["--test", suite]).concat())
 }
 

@@ -21,6 +21,8 @@ pub struct InterfaceWatch {
     #[cfg(target_os = "linux")]
     netlink: Option<linux::Netlink>,
     known: Vec<Interface>,
+    /// Whether the listing after the latest change failed.
+    owed: bool,
 }
 
 impl InterfaceWatch {
@@ -36,6 +38,7 @@ impl InterfaceWatch {
             #[cfg(target_os = "linux")]
             netlink,
             known: interfaces()?,
+            owed: false,
         })
     }
 
@@ -47,13 +50,19 @@ impl InterfaceWatch {
     /// Waits until they are others, and gives them. May be cancelled without losing a change.
     pub async fn changed(&mut self) -> &[Interface] {
         loop {
-            self.wait().await;
-            match interfaces() {
+            match self.owed {
+                true => tokio::time::sleep(INTERVAL).await,
+                false => self.wait().await,
+            }
+            let listing = interfaces();
+            // Out of descriptors for a moment, for example: nobody tells of the same change twice.
+            self.owed = listing.is_err();
+            match listing {
                 Ok(now) if now != self.known => {
                     self.known = now;
                     return &self.known;
                 }
-                // Nothing that matters here, or out of descriptors for a moment: asked again.
+                // Nothing that matters here.
                 Ok(_) | Err(_) => {}
             }
         }
@@ -83,7 +92,7 @@ impl InterfaceWatch {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    //! A netlink socket that is told of links and addresses (rtnetlink(7)). What its messages say is not read:
+    //! A netlink socket that is told of links, addresses and routes (rtnetlink(7)). What its messages say is not read:
     //! the listing says it better, and cannot be out of step.
 
     use std::io;
@@ -105,7 +114,12 @@ mod linux {
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             let protocol = SockProtocol::NetlinkRoute;
             let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
-            let groups = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
+            // The default route says which addresses some policies use (RFC 8828 section 5.2, modes 2 and 3).
+            let groups = libc::RTMGRP_LINK
+                | libc::RTMGRP_IPV4_IFADDR
+                | libc::RTMGRP_IPV6_IFADDR
+                | libc::RTMGRP_IPV4_ROUTE
+                | libc::RTMGRP_IPV6_ROUTE;
             bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups as u32))?;
             UdpSocket::from_std(socket.into()).map(Self)
         }
@@ -144,5 +158,14 @@ mod tests {
             waited.await.is_err(),
             "the machine's interfaces stay as they are in this test"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listing_that_failed_is_made_up_for_without_another_change() {
+        let mut watch = InterfaceWatch::new().expect("a listing");
+        let there = std::mem::take(&mut watch.known);
+        watch.owed = true;
+        assert_eq!(watch.changed().await, there);
+        assert!(!watch.owed);
     }
 }

@@ -8,7 +8,11 @@ use std::path::Path;
 use getifaddrs::{InterfaceFlags, getifaddrs};
 use nilas_ice::Interface;
 
-/// All addresses of all interfaces that are up, in the order of the interfaces' indices, and which of them are
+/// Up, and with a carrier. What can have none, such as loopback and most tunnels, always runs to the system; a cable
+/// that leads nowhere and a wireless network that was not joined do not.
+const USABLE: InterfaceFlags = InterfaceFlags::UP.union(InterfaceFlags::RUNNING);
+
+/// All addresses of all interfaces that are up and run, in the order of the interfaces' indices, and which of them are
 /// temporary or deprecated, as far as the system tells: that is so on Linux.
 ///
 /// Of addresses that cannot be used yet, or not at all because another machine has them, nothing is said. Nothing else is left out: which of them become candidates is decided by the agent's
@@ -20,7 +24,7 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
     let mut found: BTreeMap<(u32, String), Interface> = BTreeMap::new();
     let kinds = kinds();
     for entry in getifaddrs()? {
-        if !entry.flags.contains(InterfaceFlags::UP) {
+        if !entry.flags.contains(USABLE) {
             continue;
         }
         let Some(address) = entry.address.ip_addr() else {

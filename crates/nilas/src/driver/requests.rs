@@ -1,18 +1,24 @@
 //! What applications ask the driver for.
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nilas_ice::{
     AgentConfig, AgentError, AgentId, IceDescription, Input, Interface, SessionId, State,
 };
 use nilas_net::{InterfaceWatch, interfaces};
 use tokio::sync::{broadcast, watch};
+use tokio::time::sleep;
 
 use super::{Driver, Hosted, INTERFACES_AGE, MAX_EVENTS};
 use crate::inbox::Inbox;
 use crate::servers::{NewServers, Server, stream_servers};
 use crate::session::{Added, AddedStreams, Request};
 use crate::snapshot::Snapshot;
+
+/// Where the system refuses to list the interfaces, watching them is begun again so much later.
+const WATCH_AGAIN: Duration = Duration::from_secs(1);
 
 impl Driver {
     pub(super) fn serve(&mut self, request: Request) {
@@ -290,11 +296,21 @@ impl Driver {
         {
             return;
         }
-        // Without a listing the engine finds no candidate, and its verdict says so.
-        let found = interfaces().unwrap_or_default();
-        self.take_interfaces(found);
+        self.take_listing(interfaces());
         if self.watching.is_empty() {
             self.watch_interfaces();
+        }
+    }
+
+    fn take_listing(&mut self, listing: io::Result<Vec<Interface>>) {
+        match listing {
+            Ok(found) => self.take_interfaces(found),
+            // Out of descriptors for a moment, for example. The interfaces are where they were, and so are the sessions' paths.
+            Err(error) if self.listed.is_some() => {
+                tracing::warn!("the interfaces cannot be listed: {error}");
+            }
+            // Without any listing the engine finds no candidate, and its verdict says so.
+            Err(_) => self.take_interfaces(Vec::new()),
         }
     }
 
@@ -312,9 +328,11 @@ impl Driver {
     fn watch_interfaces(&mut self) {
         let changes = self.changes.0.clone();
         self.watching.spawn(async move {
-            // Without a listing there is nothing to compare with; the next agent asks again.
-            let Ok(mut watch) = InterfaceWatch::new() else {
-                return;
+            let mut watch = loop {
+                match InterfaceWatch::new() {
+                    Ok(watch) => break watch,
+                    Err(_) => sleep(WATCH_AGAIN).await,
+                }
             };
             // What changed between the driver's listing and this one must not be missed.
             let mut found = watch.interfaces().to_vec();
@@ -322,5 +340,54 @@ impl Driver {
                 found = watch.changed().await.to_vec();
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nilas_ice::{Engine, EngineConfig};
+    use nilas_net::Clock;
+
+    use super::*;
+    use crate::sockets::SocketTable;
+
+    fn wired(address: &str) -> Vec<Interface> {
+        vec![Interface {
+            name: "eth0".into(),
+            index: 1,
+            addresses: vec![address.parse().unwrap()],
+            ..Interface::default()
+        }]
+    }
+
+    fn driver() -> Driver {
+        let engine = Engine::new(EngineConfig::default(), [7; 32]);
+        Driver::new(
+            engine,
+            Clock::start(),
+            Arc::new(SocketTable::new(false)),
+            None,
+        )
+    }
+
+    fn refused() -> io::Result<Vec<Interface>> {
+        Err(io::Error::other("no descriptor is free"))
+    }
+
+    #[test]
+    fn a_listing_that_fails_takes_nothing_away() {
+        let mut driver = driver();
+        driver.take_listing(Ok(wired("192.0.2.1")));
+        driver.take_listing(refused());
+        assert_eq!(driver.interfaces, wired("192.0.2.1"));
+        driver.take_listing(Ok(wired("192.0.2.2")));
+        assert_eq!(driver.interfaces, wired("192.0.2.2"));
+    }
+
+    #[test]
+    fn where_no_listing_succeeds_gathering_ends_with_nothing() {
+        let mut driver = driver();
+        driver.take_listing(refused());
+        assert!(driver.listed.is_some() && driver.interfaces.is_empty());
     }
 }
