@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::Value;
-use support::{complaint, run};
+use support::{complaint, last_json, run};
 
 #[test]
 fn both_peers_select_the_same_pair_and_data_goes_both_ways() {
@@ -77,4 +77,18 @@ fn people_see_who_won_and_why() {
         !text.contains('\u{1b}'),
         "no colours where there is no terminal"
     );
+}
+
+#[test]
+fn the_relay_carries_the_data_where_nothing_else_may() {
+    let output = run(&["demo", "--relay-only", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+    let report = last_json(&output);
+    assert_eq!(report["ok"], true);
+    for peer in report["peers"].as_array().expect("a list") {
+        assert_eq!(
+            (&peer["local"], &peer["remote"]),
+            (&"relay".into(), &"relay".into())
+        );
+    }
 }

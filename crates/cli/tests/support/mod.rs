@@ -221,6 +221,16 @@ impl Server {
     }
 }
 
+/// The last line of standard output.
+pub(crate) fn last_json(output: &Output) -> serde_json::Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text
+        .lines()
+        .last()
+        .unwrap_or_else(|| panic!("standard output is empty; {}", complaint(output)));
+    serde_json::from_str(line).expect("JSON")
+}
+
 /// Standard error as text.
 pub(crate) fn complaint(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()

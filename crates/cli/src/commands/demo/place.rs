@@ -1,9 +1,10 @@
 //! Where a demo happens: on this machine as it is, or in a laboratory of NATs.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::thread::JoinHandle;
 
-use nilas_lab::{Egress, Kind, Lab, Node, SERVER_V4, SERVER_V6, Side, Topology};
+use nilas_ice::{Interface, InterfaceFilter};
+use nilas_lab::{Kind, Lab, Node, SERVER_V4, SERVER_V6, Side, Topology};
 use nilas_server::{DEFAULT_STUN_PORT, LocalAddresses, ServerConfig};
 
 use super::relay::{self, Relay};
@@ -86,7 +87,7 @@ impl Place {
     /// What the server is to be, with this relay if there is one.
     pub(super) fn server_config(&self, relay: Option<&Relay>) -> Result<ServerConfig, Failure> {
         let mut config = match self {
-            Self::Here => ServerConfig::loopback(),
+            Self::Here => ServerConfig::on(&own_addresses(&network::interfaces()?), 0, 0),
             Self::Lab { .. } => {
                 let mut config = ServerConfig::on(&lab_addresses(0), DEFAULT_STUN_PORT, 0);
                 let at = |ip: &IpAddr, port| SocketAddr::new(*ip, port);
@@ -143,17 +144,38 @@ impl Place {
             Self::Here => None,
             Self::Lab { topology, .. } => topology.side(side).flags.egress,
         };
-        // What gets through is all that is asked: each way is an allocation, and pairs of its own.
-        let turn = match egress {
-            None => vec![relay::url(stun, "udp")],
-            Some(Egress::UdpBlock) => vec![relay::url(at(LAB_OPEN_PORT), "tcp")],
-            Some(_) => vec![relay::url(at(LAB_STRICT_PORT), "tls")],
-        };
+        // Each way is an allocation, and pairs of its own: where UDP gets through, it is all that is asked.
+        let mut turn = vec![relay::url(stun, "udp")];
+        if egress.is_some() {
+            turn.push(relay::url(at(LAB_OPEN_PORT), "tcp"));
+            turn.push(relay::url(at(LAB_STRICT_PORT), "tls"));
+        }
         Some(ServerAddress {
             stun,
             rendezvous: format!("ws://{}", choose(&server.rendezvous)?),
             turn,
         })
+    }
+}
+
+/// An address of this machine of each family that there is, such as its peers have: the default route's before others. A
+/// socket at any of them reaches no server on loopback.
+fn own_addresses(interfaces: &[Interface]) -> Vec<IpAddr> {
+    let filter = InterfaceFilter::default();
+    let is_ipv4 = IpAddr::is_ipv4 as fn(&IpAddr) -> bool;
+    let of_family = |wanted: fn(&IpAddr) -> bool| {
+        let admitted = interfaces.iter().flat_map(|interface| {
+            let of_it = interface.addresses.iter();
+            let of_it = of_it.filter(|ip| wanted(ip) && filter.admits(interface, **ip));
+            of_it.map(|ip| (!interface.default_route, *ip))
+        });
+        admitted.min_by_key(|(is_other, _)| *is_other)
+    };
+    let own = [is_ipv4, IpAddr::is_ipv6].map(of_family);
+    let own: Vec<_> = own.into_iter().flatten().map(|(_, ip)| ip).collect();
+    match own.is_empty() {
+        true => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        false => own,
     }
 }
 
@@ -165,6 +187,32 @@ fn lab_addresses(which: usize) -> [IpAddr; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_server_stands_where_the_peers_are() {
+        let interface = |name: &str, addresses: &[&str], default_route| Interface {
+            name: name.to_owned(),
+            addresses: addresses
+                .iter()
+                .map(|ip| ip.parse().expect("an address"))
+                .collect(),
+            default_route,
+            ..Interface::default()
+        };
+        let own = |interfaces: &[Interface]| {
+            let own = own_addresses(interfaces);
+            own.iter().map(IpAddr::to_string).collect::<Vec<_>>()
+        };
+        let loopback = interface("lo", &["127.0.0.1", "::1"], false);
+        let bridge = interface("br0", &["172.17.0.1"], false);
+        let wired = interface("eth0", &["fe80::1", "192.0.2.1", "2001:db8::1"], true);
+        assert_eq!(own(std::slice::from_ref(&loopback)), ["127.0.0.1", "::1"]);
+        assert_eq!(own(&[loopback.clone(), bridge.clone()]), ["172.17.0.1"]);
+        assert_eq!(
+            own(&[loopback, bridge, wired]),
+            ["192.0.2.1", "2001:db8::1"]
+        );
+    }
 
     #[test]
     fn a_peer_uses_the_server_s_address_of_its_family() {
