@@ -136,11 +136,11 @@ impl Agent {
     /// Exchanges signals with the peer until the signaling or the agent ends; meanwhile
     /// [`connect`](Self::connect) can wait side by side, such as in `tokio::select!`.
     ///
-    /// Candidates of the peer that cannot be used are passed over (RFC 8839 section 5.1). What was not
-    /// sent when the future is dropped is sent by the next one; a signal that was just received may be lost.
+    /// Candidates of the peer that cannot be used are passed over (RFC 8839 section 5.1), and so are its restarts. What was
+    /// not sent when the future is dropped is sent by the next one; a signal that was just received may be lost.
     ///
     /// # Errors
-    /// Those of the signaling, and [`Error::Agent`] for a description that cannot be used.
+    /// Those of the signaling, and [`Error::Agent`] when the first description cannot be used.
     pub async fn exchange(
         &self,
         to_peer: &mut impl SignalSender,

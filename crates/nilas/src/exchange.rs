@@ -130,8 +130,21 @@ pub(crate) async fn run(
         Ok(())
     };
     let listen = async {
+        let mut is_described = false;
         while let Some(signal) = from_peer.recv().await? {
-            forgive(deliver(control, signal).await)?;
+            let is_description = matches!(signal, Signal::Description(_));
+            match forgive(deliver(control, signal).await) {
+                // Without a first description there is no session. A later one that cannot be used leaves that as it is.
+                Err(Error::Agent(
+                    wrong @ (AgentError::Parameters(_) | AgentError::PartialRestart),
+                )) if is_described => {
+                    tracing::warn!("a description of the peer cannot be used: {wrong}");
+                }
+                other => {
+                    other?;
+                    is_described |= is_description;
+                }
+            }
         }
         Ok(())
     };

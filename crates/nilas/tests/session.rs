@@ -2,11 +2,12 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Two, config, deliver, event, receive, soon};
-use nilas::ice::Stats;
-use nilas::signaling::{CandidateInit, Signal};
+use nilas::ice::{AgentError, Stats};
+use nilas::signaling::{CandidateInit, Description, Signal};
 use nilas::{Agent, Batch, Error, Event, GatheringState, NoPath, Role, State};
 use tokio::sync::mpsc;
 
@@ -47,6 +48,44 @@ async fn one_call_runs_agent_and_signaling() {
     })
     .await;
     deliver(&mut b, &mut a, "meanwhile").await;
+}
+
+#[tokio::test]
+async fn a_restart_that_cannot_be_used_leaves_the_session_and_its_signaling_as_they_are() {
+    let two = Two::new().await;
+    let (to_b, from_a) = mpsc::channel(4);
+    let (to_a, from_b) = mpsc::channel(4);
+    let beside_a = to_b.clone();
+    for (agent, mut to, mut from) in [(&two.a, to_b, from_b), (&two.b, to_a, from_a)] {
+        let agent = Arc::clone(agent);
+        tokio::spawn(async move { agent.exchange(&mut to, &mut from).await });
+    }
+    let (mut a, mut b) = two.connect().await;
+    let mut events = two.b.events();
+    let known = two.a.local_parameters();
+    for (ufrag, pwd) in [("!", "!"), ("another", known.pwd.as_str())] {
+        let unusable = Signal::Description(Description::new(ufrag, pwd));
+        beside_a.send(unusable).await.unwrap();
+    }
+    two.a.restart().await.unwrap();
+    event(&mut events, "the restart of b", |event| {
+        matches!(event, Event::LocalParameters(_))
+    })
+    .await;
+    deliver(&mut a, &mut b, "all the same").await;
+}
+
+#[tokio::test]
+async fn a_first_description_that_cannot_be_used_ends_the_signaling() {
+    let agent = Agent::new(config(Role::Controlling)).await.unwrap();
+    let ((mut to, _peer), (of_peer, mut from)) = (mpsc::channel(4), mpsc::channel(4));
+    let unusable = Signal::Description(Description::new("!", "!"));
+    of_peer.send(unusable).await.unwrap();
+    let refused = soon("refusing", agent.exchange(&mut to, &mut from)).await;
+    assert!(
+        matches!(refused, Err(Error::Agent(AgentError::Parameters(_)))),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
