@@ -54,6 +54,12 @@ pub(crate) enum Server {
     Stun(String),
     /// A server of `iceServers`, with one URL; `turn` is put into this shape, too.
     Listed(IceServer),
+    /// A TURN server whose secret makes the credentials.
+    Shared {
+        url: String,
+        user: String,
+        secret: String,
+    },
 }
 
 /// What the agent tells.
@@ -170,7 +176,7 @@ impl Start {
         Ok(())
     }
 
-    /// `{"host", "port", "transport": "udp|tcp|tls|dtls", "user", "pass"}`.
+    /// `{"host", "port", "transport": "udp|tcp|tls|dtls", "user", "pass"}`, or `secret` in place of `pass`.
     fn take_turn(&mut self, value: &Value) -> Result<(), String> {
         let fields = match value {
             Value::Null => return Ok(()),
@@ -178,7 +184,13 @@ impl Start {
             _ => return Err("turn: an object or null is needed".to_owned()),
         };
         let text = |key| text(fields, key).map_err(|wrong| format!("turn: {wrong}"));
-        let (host, user, password) = (text("host")?, text("user")?, text("pass")?);
+        let host = text("host")?;
+        let secret = fields.get("secret").map(|_| text("secret")).transpose()?;
+        let (user, password) = match secret {
+            Some(_) if !fields.contains_key("user") => ("", ""),
+            Some(_) => (text("user")?, ""),
+            None => (text("user")?, text("pass")?),
+        };
         let port = fields.get("port").and_then(Value::as_u64);
         let port = port.ok_or("turn: port: a number is needed")?;
         let (scheme, transport) = match text("transport")? {
@@ -197,6 +209,11 @@ impl Start {
             ("", "")
         };
         let url = format!("{scheme}:{open}{host}{close}:{port}?transport={transport}");
+        if let Some(secret) = secret {
+            let (user, secret) = (user.to_owned(), secret.to_owned());
+            self.take("turn", Server::Shared { url, user, secret });
+            return Ok(());
+        }
         match url.parse() {
             Ok(url) => {
                 let server = IceServer {
@@ -264,6 +281,7 @@ impl Server {
         match self {
             Self::Stun(text) => config.stun(text),
             Self::Listed(server) => config.ice_server(server),
+            Self::Shared { url, user, secret } => config.turn_with_secret(url, secret, user),
         }
     }
 }
@@ -455,6 +473,15 @@ mod tests {
             };
             assert_eq!(server.urls, [url.parse().expect("a URL")]);
         }
+        let shared = r#"{"cmd":"start","turn":{"host":"192.0.2.1","port":5,"transport":"udp","secret":"north"}}"#;
+        assert_eq!(
+            start(shared).servers,
+            [Server::Shared {
+                url: "turn:192.0.2.1:5?transport=udp".to_owned(),
+                user: String::new(),
+                secret: "north".to_owned(),
+            }]
+        );
         let sctp = r#"{"cmd":"start","turn":{"host":"h","port":5,"transport":"sctp","user":"u","pass":"p"}}"#;
         assert_eq!(start(sctp).refused.len(), 1);
     }

@@ -109,7 +109,8 @@ pub(crate) struct Connect {
     /// Wait under CODE if nobody does yet: for a code that you two have agreed upon
     #[arg(long, requires = "code")]
     pub(crate) wait: bool,
-    /// The rendezvous server, as ws://HOST:PORT (see `nilas server`)
+    /// The rendezvous server, as wss://HOST or ws://HOST:PORT (see `nilas server`); the system's roots are trusted with
+    /// wss:, or those in the file that SSL_CERT_FILE names
     #[arg(long, env = "NILAS_SERVER", value_name = "URL", value_hint = ValueHint::Url)]
     pub(crate) server: Option<String>,
     /// Use no server: exchange one line each way by copy and paste
@@ -117,7 +118,8 @@ pub(crate) struct Connect {
     pub(crate) ticket: bool,
     #[command(flatten)]
     pub(crate) network: Network,
-    /// Print JSON lines (schema nilas.connect-event/1), with what the other side sends as `data` events
+    /// Print JSON lines (schema nilas.connect-event/1), with what the other side sends as `data` events; the last one is the
+    /// result (schema nilas.connect/1)
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -141,9 +143,9 @@ pub(crate) struct Network {
     pub(crate) stun: Vec<String>,
     /// A TURN server, which relays where nothing direct works, such as turn:HOST or turns:HOST:443?transport=tcp;
     /// may be given several times
-    #[arg(long, value_name = "URL", requires_all = ["user", "password"], value_hint = ValueHint::Url)]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub(crate) turn: Vec<String>,
-    /// The user name for the TURN servers
+    /// The user name for the TURN servers; with --secret, the name behind the time
     #[arg(long, value_name = "NAME", requires = "turn")]
     pub(crate) user: Option<String>,
     /// The password for the TURN servers; other users of this machine can see it unless it is in the environment
@@ -154,6 +156,15 @@ pub(crate) struct Network {
         value_name = "PASSWORD"
     )]
     pub(crate) password: Option<String>,
+    /// The secret that the TURN servers know: credentials for a day are made from it. As with the password, the environment
+    /// is the place for it
+    #[arg(
+        long,
+        env = "NILAS_TURN_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET"
+    )]
+    pub(crate) secret: Option<String>,
     /// A list of servers as providers hand it out (RTCIceServer), or the file it is in; may be given several times
     #[arg(long, value_name = "JSON|FILE", value_hint = ValueHint::FilePath)]
     pub(crate) ice_servers: Vec<String>,
@@ -438,12 +449,11 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_needs_a_user_and_a_password() {
+    fn a_user_is_one_of_a_relay() {
         let parse = |more: &[&str]| {
             let words = ["nilas", "gather"].iter().chain(more);
             Arguments::try_parse_from(words).is_ok()
         };
-        assert!(!parse(&["--turn", "turn:h", "--user", "u"]));
         assert!(!parse(&["--user", "u"]));
         assert!(parse(&[
             "--turn",

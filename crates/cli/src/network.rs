@@ -36,11 +36,8 @@ pub(crate) fn from_arguments(role: Role, network: &Network) -> Result<Config, Fa
     for server in &network.stun {
         config = config.stun(server).map_err(Failure::usage)?;
     }
-    let (user, password) = (network.user.as_deref(), network.password.as_deref());
     for url in &network.turn {
-        // Without both, the parser of the command line has refused it.
-        let (user, password) = (user.unwrap_or_default(), password.unwrap_or_default());
-        config = config.turn(url, user, password).map_err(Failure::usage)?;
+        config = add_turn(config, url, network)?;
     }
     for list in &network.ice_servers {
         config = config
@@ -69,6 +66,29 @@ pub(crate) fn from_arguments(role: Role, network: &Network) -> Result<Config, Fa
     }
     require_address(&mut config, &interfaces)?;
     Ok(config)
+}
+
+/// A TURN server, with the account that the command line gives or a secret makes.
+fn add_turn(config: Config, url: &str, network: &Network) -> Result<Config, Failure> {
+    let user = network.user.as_deref();
+    match (user, &network.password, &network.secret) {
+        (user, None, Some(secret)) => {
+            config.turn_with_secret(url, secret, user.unwrap_or_default())
+        }
+        (Some(user), Some(password), None) => config.turn(url, user, password),
+        (_, Some(_), Some(_)) => {
+            return Err(Failure::usage(
+                "there are a password and a secret for the TURN servers: leave out --password (NILAS_TURN_PASSWORD) or \
+                 --secret (NILAS_TURN_SECRET)",
+            ));
+        }
+        _ => {
+            return Err(Failure::usage(
+                "a TURN server wants to know who asks: give --user and --password, or --secret",
+            ));
+        }
+    }
+    .map_err(Failure::usage)
 }
 
 /// The list itself, or what is in the file that is called so.
@@ -149,7 +169,10 @@ fn admits(filter: &InterfaceFilter, interface: &Interface) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::arguments::{Arguments, Verb};
 
     fn interface(name: &str, address: &str) -> Interface {
         Interface {
@@ -197,6 +220,44 @@ mod tests {
             missing,
             [r#"no interface that is up is called "eth9": there are eth0"#]
         );
+    }
+
+    #[test]
+    fn a_relay_needs_a_user_and_a_password_or_a_secret() {
+        let add = |user: Option<&str>, password: Option<&str>, secret: Option<&str>| {
+            let arguments = ["nilas", "gather", "--turn", "turn:192.0.2.1"];
+            let Verb::Gather(mut gather) = Arguments::parse_from(arguments).verb else {
+                panic!("it is gather")
+            };
+            gather.network.user = user.map(Into::into);
+            gather.network.password = password.map(Into::into);
+            gather.network.secret = secret.map(Into::into);
+            add_turn(
+                Config::new(Role::Controlled),
+                "turn:192.0.2.1",
+                &gather.network,
+            )
+            .map(|mut config| {
+                let made = &config.engine_config_mut().turn_servers[0].credentials;
+                (made.username.clone(), made.password.clone())
+            })
+            .map_err(|failure| (failure.exit_code(), failure.to_string()))
+        };
+        let given = add(Some("u"), Some("p"), None).unwrap();
+        assert_eq!(given, ("u".to_owned(), "p".to_owned()));
+        let (user, password) = add(Some("u"), None, Some("north")).unwrap();
+        assert!(user.ends_with(":u") && password.len() == 28, "{user}");
+        assert!(add(None, None, Some("north")).is_ok());
+        for (user, password, secret) in [
+            (None, None, None),
+            (Some("u"), None, None),
+            (None, Some("p"), None),
+            (Some("u"), Some("p"), Some("north")),
+            (Some("u"), None, Some("")),
+        ] {
+            let (code, why) = add(user, password, secret).unwrap_err();
+            assert!(code == 2 && why.contains("secret"), "{why}");
+        }
     }
 
     #[test]

@@ -2,17 +2,22 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nilas_ice::{
     AddressPolicy, AgentConfig, Dscp, ExternalAddress, MdnsCandidates, Mode, Mtu, PortRange, Role,
     TcpCandidates, TemporaryAddresses, TurnServer,
 };
+use nilas_net::creds::{CredentialHash, time_limited};
 use nilas_net::ice_servers::{self, IceServer};
 use nilas_net::stream::{ClientTls, Proxy};
 
 use crate::connector::Connector;
 use crate::server::{Entry, ServerError, ServerErrorReason, parse_stun, parse_turn, parse_url};
 use crate::servers::NewServers;
+
+/// How long credentials hold that are made from a secret: sessions last hours, and a relay asks for them all the time.
+const SECRET_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// A family of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,23 +92,49 @@ impl Config {
         Ok(self)
     }
 
-    /// Adds the servers of a W3C RTCIceServer. Either all are added or none.
+    /// The same for a server that shares a secret with this application: a user name and a password are made that hold for a
+    /// day from now. `user` may be empty. Whoever knows the secret can let anybody in, so it stays with those who hand out
+    /// credentials; [`creds::time_limited`](crate::creds::time_limited) makes them for others, with another end or hash.
+    ///
+    /// ```
+    /// let config = nilas::Config::controlling().turn_with_secret("turn:turn.example.org", "north", "anna")?;
+    /// # Ok::<_, nilas::ServerError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ServerError`] when the text is no such URI, the secret is empty, or this machine's clock stands before 1970.
+    pub fn turn_with_secret(
+        self,
+        uri: &str,
+        secret: &str,
+        user: &str,
+    ) -> Result<Self, ServerError> {
+        let refuse = |reason| ServerError {
+            server: uri.to_owned(),
+            reason,
+        };
+        if secret.is_empty() {
+            return Err(refuse(ServerErrorReason::EmptySecret));
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_err(|_| refuse(ServerErrorReason::Clock))?;
+        let (secret, hash) = (secret.as_bytes(), CredentialHash::default());
+        let (user, password) = time_limited(secret, user, SECRET_TTL, now, hash);
+        self.turn(uri, &user, &password)
+    }
+
+    /// Adds the servers of a W3C RTCIceServer. Either all are added or none; `stuns:` URLs, which are not supported yet, are
+    /// passed over where there is another.
     ///
     /// # Errors
     /// For the first URL that cannot be used.
-    pub fn ice_server(mut self, server: &IceServer) -> Result<Self, ServerError> {
-        let credentials = server.username.as_deref().zip(server.credential.as_deref());
-        let entries: Result<Vec<_>, _> = server
-            .urls
-            .iter()
-            .map(|url| parse_url(url, credentials))
-            .collect();
-        entries?.into_iter().for_each(|entry| self.push(entry));
-        Ok(self)
+    pub fn ice_server(self, server: &IceServer) -> Result<Self, ServerError> {
+        self.add_listed(std::slice::from_ref(server))
     }
 
     /// Adds the servers of a list in any shape that providers hand out, such as the JSON of W3C's
-    /// RTCIceServer; [`ice_servers`] says which. Either all are added or none.
+    /// RTCIceServer; [`ice_servers`] says which. Either all are added or none; `stuns:` URLs, which are not supported yet, are
+    /// passed over where there is another.
     ///
     /// ```
     /// let servers = r#"{"iceServers": [
@@ -122,9 +153,30 @@ impl Config {
             server: String::from("the list of servers"),
             reason: ServerErrorReason::List(wrong),
         })?;
-        servers
-            .iter()
-            .try_fold(self, |config, server| config.ice_server(server))
+        self.add_listed(&servers)
+    }
+
+    fn add_listed(mut self, servers: &[IceServer]) -> Result<Self, ServerError> {
+        let (mut entries, mut passed_over) = (Vec::new(), None);
+        for server in servers {
+            let credentials = server.username.as_deref().zip(server.credential.as_deref());
+            for url in &server.urls {
+                match parse_url(url, credentials) {
+                    Ok(entry) => entries.push(entry),
+                    Err(error) if error.reason == ServerErrorReason::Tls => {
+                        passed_over.get_or_insert(error);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        match passed_over {
+            Some(error) if entries.is_empty() => return Err(error),
+            Some(error) => tracing::warn!("{error}"),
+            None => {}
+        }
+        entries.into_iter().for_each(|entry| self.push(entry));
+        Ok(self)
     }
 
     /// Whether only relayed addresses are used, so that the peer learns neither this machine's own
@@ -402,6 +454,12 @@ mod tests {
         );
         let error = Config::controlling().ice_servers(&mixed).unwrap_err();
         assert_eq!(error.reason, ServerErrorReason::Transport);
+        let secure = list.replace("stun:192.0.2.1", "stuns:192.0.2.1");
+        let config = Config::controlling().ice_servers(&secure).unwrap();
+        assert_eq!(config.agent.stun_servers.len(), 0);
+        assert_eq!(config.agent.turn_servers.len(), 2);
+        let alone = Config::controlling().ice_servers(r#"{"urls":["stuns:192.0.2.1"]}"#);
+        assert_eq!(alone.unwrap_err().reason, ServerErrorReason::Tls);
         let error = Config::controlling().ice_servers("{").unwrap_err();
         assert!(matches!(error.reason, ServerErrorReason::List(_)));
     }
@@ -427,6 +485,33 @@ mod tests {
             let absent = servers.iter().filter(|server| server.may_be_absent);
             assert_eq!(absent.count(), 2, "TLS and DTLS: {uris:?}");
         }
+    }
+
+    #[test]
+    fn a_secret_makes_credentials_that_hold_for_a_day() {
+        let since_1970 = || {
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap()
+                .as_secs()
+        };
+        let with = |secret| Config::controlling().turn_with_secret("turn:192.0.2.1", secret, "u");
+        let before = since_1970();
+        let config = with("north").unwrap();
+        let made = &config.agent.turn_servers[0].credentials;
+        let (expiry, user) = made.username.split_once(':').unwrap();
+        let expiry: u64 = expiry.parse().unwrap();
+        assert!(
+            (before..=since_1970()).contains(&(expiry - 86_400)),
+            "{expiry}"
+        );
+        assert_eq!(user, "u");
+        let expiry = Duration::from_secs(expiry);
+        let (_, password) =
+            time_limited(b"north", "u", Duration::ZERO, expiry, CredentialHash::Sha1);
+        assert_eq!(made.password, password);
+        let empty = with("").unwrap_err();
+        assert_eq!(empty.reason, ServerErrorReason::EmptySecret);
     }
 
     #[test]

@@ -88,6 +88,7 @@ pub use nilas_ice::{
     TemporaryAddresses, Verdict,
 };
 pub use nilas_net::Ecn;
+pub use nilas_net::creds;
 pub use nilas_net::ice_servers::{self, IceServer, ServerUrl};
 pub use nilas_net::signaling;
 pub use nilas_net::stream::{ClientTls, Proxy};

@@ -180,6 +180,10 @@ pub enum ServerErrorReason {
     Turn,
     /// A TURN server without user and password.
     Credentials,
+    /// The secret to make a TURN server's credentials from is empty, and no server takes one.
+    EmptySecret,
+    /// This machine's clock stands before 1970, and credentials that are made from a secret say when they end.
+    Clock,
     /// A TURN server with a transport that is neither `udp` nor `tcp`.
     Transport,
     /// A list of servers that is none.
@@ -205,6 +209,13 @@ impl fmt::Display for ServerError {
             ServerErrorReason::Credentials => {
                 write!(f, "{server:?} needs a user and a password")
             }
+            ServerErrorReason::EmptySecret => {
+                write!(f, "{server:?}: the secret is empty, which no server takes")
+            }
+            ServerErrorReason::Clock => write!(
+                f,
+                "{server:?}: this machine's clock stands before 1970: set it, since credentials expire by it"
+            ),
             ServerErrorReason::Transport => write!(
                 f,
                 "{server:?} asks for a transport that is not known: use `udp` or `tcp`"
