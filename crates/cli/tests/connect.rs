@@ -55,6 +55,11 @@ fn a_pipe_arrives_whole_in_both_directions() {
     let mut received = String::new();
     while let Some(line) = waiting.line_or_end() {
         let event: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        if event["schema"] == "nilas.connect/1" {
+            assert_eq!(event["ok"], true);
+            assert_eq!(waiting.line_or_end(), None, "it is the last line");
+            break;
+        }
         assert_eq!(event["schema"], "nilas.connect-event/1");
         if event["event"] == "data" {
             received.push_str(event["data"].as_str().expect("a text"));
@@ -143,15 +148,20 @@ fn what_is_wrong_with_the_meeting_is_a_sentence() {
     let free = std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|socket| socket.local_addr())
         .expect("a port");
-    let output = run(&["connect", "--server", &format!("ws://{free}")]);
+    let output = run(&["connect", "--json", "--server", &format!("ws://{free}")]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
         complaint(&output).contains("cannot be reached"),
         "{}",
         complaint(&output)
     );
+    let result = support::last_json(&output);
+    assert_eq!(result["schema"], "nilas.connect/1");
+    assert_eq!(result["ok"], false);
+    let reason = result["reason"].as_str().expect("a text");
+    assert!(reason.contains("cannot be reached"), "{reason}");
 
-    let output = run(&["connect", "--server", "wss://127.0.0.1"]);
+    let output = run(&["connect", "--server", "https://127.0.0.1"]);
     assert_eq!(output.status.code(), Some(2));
 }
 
@@ -191,4 +201,81 @@ fn whoever_leaves_is_missed_at_once() {
     assert_eq!(leaving.exit_code(), Some(1));
     waiting.error_line("left before all was said");
     assert_eq!(waiting.exit_code(), Some(1));
+}
+
+#[test]
+fn the_rendezvous_may_be_over_tls() {
+    let directory = std::env::temp_dir().join(format!("nilas-connect-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let file = |name: &str, text: &str| {
+        let path = directory.join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.to_str().expect("a text").to_owned()
+    };
+    let mut root = rcgen::CertificateParams::default();
+    root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let root = rcgen::CertifiedIssuer::self_signed(root, key).expect("a root");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let leaf = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+    let leaf = leaf.signed_by(&key, &root).expect("a certificate");
+    let (cert, key) = (
+        file("cert.pem", &leaf.pem()),
+        file("key.pem", &key.serialize_pem()),
+    );
+    let roots = file("roots.pem", &root.pem());
+    let server = Running::start(&[
+        "server",
+        "--json",
+        "--listen",
+        "127.0.0.1:0",
+        "--signal-listen",
+        "127.0.0.1:0",
+        "--tls-listen",
+        "127.0.0.1:0",
+        "--cert",
+        &cert,
+        "--key",
+        &key,
+    ]);
+    let ready = server.json(|value| value["event"] == "ready");
+    let url = format!("wss://{}", ready["tls"][0].as_str().expect("an address"));
+    let arguments = [
+        "connect",
+        "in private",
+        "--wait",
+        "--server",
+        &url,
+        "--loopback",
+        "--json",
+    ];
+    let start = || {
+        let mut command = nilas(&arguments);
+        command.env("SSL_CERT_FILE", &roots);
+        Running::start_command(command)
+    };
+    let (mut a, mut b) = (start(), start());
+    for side in [&mut a, &mut b] {
+        side.write("hello\n");
+        side.close_input();
+    }
+    for side in [a, b] {
+        assert_eq!(side.json(|event| event["event"] == "data")["data"], "hello");
+        assert_eq!(side.exit_code(), Some(0));
+    }
+    let stranger = file("stranger.pem", &root_of_nobody());
+    let mut command = nilas(&arguments);
+    command.env("SSL_CERT_FILE", &stranger);
+    let stranger = Running::start_command(command);
+    stranger.error_line("cannot be spoken to over TLS");
+    assert_eq!(stranger.exit_code(), Some(1));
+    let _ = std::fs::remove_dir_all(&directory);
+}
+
+/// A root that has issued nothing.
+fn root_of_nobody() -> String {
+    let mut root = rcgen::CertificateParams::default();
+    root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    root.self_signed(&key).expect("a root").pem()
 }

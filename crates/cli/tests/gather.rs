@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Server, complaint, run};
+use support::{Server, complaint, last_json, run};
 
 #[test]
 fn candidates_and_the_server_s_answer_are_told() {
@@ -52,4 +52,15 @@ fn a_server_that_does_not_answer_is_named() {
         String::from_utf8_lossy(&output.stdout).contains("candidate  host"),
         "the others are told all the same"
     );
+}
+
+#[test]
+fn what_is_wrong_before_it_begins_is_the_last_line_too() {
+    let output = run(&["gather", "--json", "--interface", "no-such-interface"]);
+    assert_eq!(output.status.code(), Some(2), "{}", complaint(&output));
+    let result = last_json(&output);
+    assert_eq!(result["schema"], "nilas.gather/1");
+    assert_eq!(result["ok"], false);
+    let reason = result["reason"].as_str().expect("a text");
+    assert!(reason.contains("no-such-interface"), "{reason}");
 }

@@ -15,7 +15,7 @@ use nilas_server::settings::SETTINGS;
 use nilas_stun::uri::TurnUri;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::Value;
-use support::{GUARD, Running, complaint, nilas, run, run_with};
+use support::{GUARD, Running, complaint, last_json, nilas, run, run_with};
 
 const LISTEN: [&str; 4] = ["--listen", "127.0.0.1:0", "--signal-listen", "none"];
 
@@ -406,6 +406,20 @@ fn a_file_is_checked_without_serving() {
         "{text}"
     );
     assert!(text.contains("server.toml:3: relay-ports"), "{text}");
+    let missing = run(&[
+        "server",
+        "check-config",
+        "--json",
+        "/nonexistent/nilas.toml",
+    ]);
+    assert_eq!(missing.status.code(), Some(2));
+    let verdict = last_json(&missing);
+    assert_eq!(
+        (&verdict["ok"], &verdict["mistakes"][0]["line"]),
+        (&false.into(), &0.into())
+    );
+    let reason = verdict["mistakes"][0]["reason"].as_str().expect("a text");
+    assert!(reason.contains("/nonexistent/nilas.toml"), "{reason}");
     let output = run(&["server", "check-config", "--json", &config]);
     assert_eq!(output.status.code(), Some(2));
     let verdict: Value = serde_json::from_slice(&output.stdout).expect("one object");

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{complaint, run};
+use support::{complaint, last_json, run};
 
 #[test]
 fn credentials_come_as_lines_and_as_json() {
@@ -58,6 +58,13 @@ fn a_server_that_is_not_there_fails_with_the_stage_and_exit_code_1() {
         (&"fails".into(), &"connect".into()),
         "{report}"
     );
+    let output = run(&["turn", "bench", &url, "--secret", "north", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report_of_bench = last_json(&output);
+    assert_eq!(report_of_bench["schema"], "nilas.turn-bench/1");
+    assert_eq!(report_of_bench["ok"], false);
+    let reason = report_of_bench["reason"].as_str().expect("a text");
+    assert!(complaint(&output).contains(reason), "{reason}");
     assert!(
         report["verdict"]
             .as_str()

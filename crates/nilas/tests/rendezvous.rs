@@ -2,8 +2,9 @@
 
 mod common;
 
+use common::relay::Relay;
 use common::{config, deliver, event, soon};
-use nilas::signaling::{Meeting, Rendezvous};
+use nilas::signaling::{Meeting, Rendezvous, RendezvousError};
 use nilas::{Error, Event, Role};
 use nilas_server::{Server, ServerConfig};
 
@@ -44,6 +45,27 @@ async fn a_code_leads_to_a_connection_and_carries_restarts() {
     soon("the server", running).await.unwrap();
     // And the connection does without it.
     deliver(&mut a, &mut b, "on our own").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rendezvous_is_met_over_tls_at_the_port_that_turn_has() {
+    let server = Relay::start("wss").await;
+    let url = format!("wss://localhost:{}", server.addresses.tls[0].port());
+    let connect = |meeting| Rendezvous::connect_trusting(&url, meeting, &server.roots);
+    let first = connect(Meeting::Create).await.unwrap();
+    let second = connect(Meeting::Join(first.code().clone())).await.unwrap();
+    let a = nilas::connect(config(Role::Controlling), first.sender(), first);
+    let b = nilas::connect(config(Role::Controlled), second.sender(), second);
+    let (mut a, mut b) = soon("connecting", async { tokio::try_join!(a, b) })
+        .await
+        .unwrap();
+    deliver(&mut a, &mut b, "met in private").await;
+
+    let other = Relay::start("wss-other").await;
+    // Another root than the one that issued the certificate.
+    let refused = Rendezvous::connect_trusting(&url, Meeting::Create, &other.roots).await;
+    let error = refused.unwrap_err();
+    assert!(matches!(error, RendezvousError::Tls { .. }), "{error:?}");
 }
 
 #[tokio::test]

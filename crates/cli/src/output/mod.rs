@@ -35,6 +35,27 @@ pub(crate) fn json_line(schema: &'static str, value: &impl Serialize) -> Result<
     Ok(())
 }
 
+/// Hands a result on. One that is bad and was asked for as JSON is told first, as the last line: `ok` is false, and `reason` is
+/// the sentence that standard error has as well.
+pub(crate) fn ended<T>(
+    json: bool,
+    schema: &'static str,
+    result: Result<T, Failure>,
+) -> Result<T, Failure> {
+    #[derive(Serialize)]
+    struct Ended {
+        ok: bool,
+        reason: String,
+    }
+    if let (true, Err(failure)) = (json, &result)
+        && failure.needs_telling()
+    {
+        let reason = failure.to_string();
+        json_line(schema, &Ended { ok: false, reason })?;
+    }
+    result
+}
+
 /// Tells the user why the program ends badly.
 pub(crate) fn complain(failure: &Failure) {
     let label = console::Style::new()

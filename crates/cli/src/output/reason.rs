@@ -25,6 +25,9 @@ pub(crate) fn why(winner: &PairView, pairs: &[PairView]) -> String {
         _ if relayed(winner) && others.iter().all(|pair| relayed(pair)) => {
             "no direct pair was tried, so a relay carries the data".to_owned()
         }
+        _ if relayed(winner) && others.iter().any(|pair| !relayed(pair) && pair.state == PairState::Succeeded) => {
+            "what is direct was answered and is no better at this moment, so a relay carries the data".to_owned()
+        }
         (CandidateType::Relay, _) | (_, CandidateType::Relay) => "nothing direct was answered, so a relay carries the data".to_owned(),
         (CandidateType::Host, CandidateType::Host) if winner.local.host() == winner.remote.host() => {
             "both peers are on this machine, and nothing is nearer".to_owned()
@@ -141,6 +144,28 @@ mod tests {
             PairState::Succeeded,
         );
         assert!(why(&learned, &[]).contains("no server had told"));
+    }
+
+    #[test]
+    fn a_relay_says_what_became_of_the_direct_pairs() {
+        use CandidateType::{Host, Relay};
+        let relay = (Relay, "203.0.113.9:1");
+        let winner = pair(relay, (Host, "192.0.2.2:2"), PairState::Succeeded);
+        let direct = |state| pair((Host, "192.0.2.1:1"), (Host, "192.0.2.2:2"), state);
+        for (others, words) in [
+            (vec![], "no direct pair was tried"),
+            (
+                vec![direct(PairState::Failed)],
+                "nothing direct was answered",
+            ),
+            (
+                vec![direct(PairState::Succeeded)],
+                "what is direct was answered",
+            ),
+        ] {
+            let sentence = why(&winner, &others);
+            assert!(sentence.starts_with(words), "{sentence}");
+        }
     }
 
     #[test]

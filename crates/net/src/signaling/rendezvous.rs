@@ -6,7 +6,8 @@ use std::io;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::value::to_raw_value;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::lookup_host;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -23,6 +24,7 @@ use super::message::{
 use super::rate::{Bucket, Rate};
 use super::signal::Signal;
 use crate::dial::connect_any;
+use crate::stream::{ClientTls, RootsError};
 
 /// From the first byte to the server's answer to the code. A server that takes longer is of no use.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -94,9 +96,11 @@ pub enum RendezvousEvent {
 }
 
 impl Rendezvous {
-    /// Connects to the server at `url`, such as `ws://rendezvous.example:3480`, and names the code.
+    /// Connects to the server at `url`, such as `ws://rendezvous.example:3480` or `wss://rendezvous.example`, and names the
+    /// code. With `wss:` nobody on the way reads or changes signals; the server's certificate must be for the URL's host,
+    /// and issued by a root that [`ClientTls::system`] trusts.
     ///
-    /// The port is 80 and the path [`PATH`] where the URL has none. Returns once the server has accepted
+    /// The port is 80, or 443 with `wss:`, and the path [`PATH`] where the URL has none. Returns once the server has accepted
     /// the code, which is before the peer is there unless the peer has been waiting.
     ///
     /// # Errors
@@ -104,7 +108,32 @@ impl Rendezvous {
     /// such server within ten seconds.
     pub async fn connect(url: &str, meeting: Meeting) -> Result<Self, RendezvousError> {
         let server = Server::parse(url)?;
-        let (socket, accepted) = timeout(CONNECT_TIMEOUT, open(&server, &meeting))
+        let roots = match server.secure {
+            true => Some(ClientTls::system().map_err(RendezvousError::Roots)?),
+            false => None,
+        };
+        Self::connect_to(&server, meeting, roots.as_ref()).await
+    }
+
+    /// The same, and with `wss:` these roots are trusted and no others.
+    ///
+    /// # Errors
+    /// As of [`connect`](Self::connect).
+    pub async fn connect_trusting(
+        url: &str,
+        meeting: Meeting,
+        roots: &ClientTls,
+    ) -> Result<Self, RendezvousError> {
+        let server = Server::parse(url)?;
+        Self::connect_to(&server, meeting, server.secure.then_some(roots)).await
+    }
+
+    async fn connect_to(
+        server: &Server,
+        meeting: Meeting,
+        roots: Option<&ClientTls>,
+    ) -> Result<Self, RendezvousError> {
+        let (socket, accepted) = timeout(CONNECT_TIMEOUT, open(server, &meeting, roots))
             .await
             .map_err(|_| RendezvousError::Timeout {
                 server: server.authority.clone(),
@@ -215,6 +244,8 @@ struct Server {
     authority: String,
     host: String,
     port: u16,
+    /// Whether it is spoken to over TLS.
+    secure: bool,
     url: String,
 }
 
@@ -224,13 +255,11 @@ impl Server {
             url: url.to_owned(),
         };
         let uri: Uri = url.parse().map_err(|_| invalid())?;
-        match uri.scheme_str() {
-            Some(scheme) if scheme.eq_ignore_ascii_case("ws") => {}
-            Some(scheme) if scheme.eq_ignore_ascii_case("wss") => {
-                return Err(RendezvousError::TlsNotSupported);
-            }
+        let secure = match uri.scheme_str() {
+            Some(scheme) if scheme.eq_ignore_ascii_case("ws") => false,
+            Some(scheme) if scheme.eq_ignore_ascii_case("wss") => true,
             _ => return Err(invalid()),
-        }
+        };
         let authority = uri.authority().ok_or_else(invalid)?;
         // Credentials in the URL would be sent to nobody: better to say so than to seem to use them.
         if authority.as_str().contains('@') || authority.host().is_empty() {
@@ -241,6 +270,7 @@ impl Server {
             Some(port) => port.as_u16(),
             // `host:` without a number, or with one that is none.
             None if authority.as_str() != authority.host() => return Err(invalid()),
+            None if secure => 443,
             None => 80,
         };
         let path = match uri.path_and_query().map_or("/", |path| path.as_str()) {
@@ -251,19 +281,29 @@ impl Server {
             authority: authority.to_string(),
             host,
             port,
-            url: format!("ws://{authority}{path}"),
+            secure,
+            url: format!("{}://{authority}{path}", if secure { "wss" } else { "ws" }),
         })
     }
 }
 
-type Socket = WebSocketStream<TcpStream>;
+/// A connection that carries the WebSocket, secured or not.
+trait Carrier: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpin> Carrier for T {}
+
+type Socket = WebSocketStream<Box<dyn Carrier>>;
 
 enum Accepted {
     Waiting { code: Code, expires_in: Duration },
     Joined { controlling: bool },
 }
 
-async fn open(server: &Server, meeting: &Meeting) -> Result<(Socket, Accepted), RendezvousError> {
+async fn open(
+    server: &Server,
+    meeting: &Meeting,
+    roots: Option<&ClientTls>,
+) -> Result<(Socket, Accepted), RendezvousError> {
     let addresses = lookup_host((server.host.as_str(), server.port))
         .await
         .map_err(|source| RendezvousError::Resolve {
@@ -279,6 +319,16 @@ async fn open(server: &Server, meeting: &Meeting) -> Result<(Socket, Accepted), 
             })?;
     // Candidates are small and urgent.
     stream.set_nodelay(true).map_err(RendezvousError::Lost)?;
+    let stream: Box<dyn Carrier> = match roots {
+        Some(roots) => {
+            let secured = roots.connect_http(&server.host, stream).await;
+            Box::new(secured.map_err(|source| RendezvousError::Tls {
+                server: server.authority.clone(),
+                source,
+            })?)
+        }
+        None => Box::new(stream),
+    };
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES))
@@ -455,8 +505,15 @@ pub enum RendezvousError {
         /// The text.
         url: String,
     },
-    /// `wss:` is not there yet.
-    TlsNotSupported,
+    /// There is nobody to trust with `wss:`.
+    Roots(RootsError),
+    /// The server could not be spoken to over TLS, such as for a certificate that is not trusted.
+    Tls {
+        /// Its host and port.
+        server: String,
+        /// What the TLS library says.
+        source: io::Error,
+    },
     /// The host's name has no address.
     Resolve {
         /// The name.
@@ -499,11 +556,15 @@ impl fmt::Display for RendezvousError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url { url } => {
-                write!(f, "{url:?} is no address of a rendezvous server: write it like ws://rendezvous.example:3480")
+                write!(
+                    f,
+                    "{url:?} is no address of a rendezvous server: write it like wss://rendezvous.example or ws://rendezvous.example:3480"
+                )
             }
-            Self::TlsNotSupported => f.write_str(
-                "wss: is not supported yet: use a ws: address, over a network you trust with the peers' addresses",
-            ),
+            Self::Roots(error) => error.fmt(f),
+            Self::Tls { server, source } => {
+                write!(f, "the rendezvous server {server} cannot be spoken to over TLS: {source}")
+            }
             Self::Resolve { host, source } => {
                 write!(f, "the rendezvous server's name {host} cannot be resolved: check its spelling ({source})")
             }
@@ -540,6 +601,7 @@ impl core::error::Error for RendezvousError {
         match self {
             Self::Resolve { source, .. }
             | Self::Unreachable { source, .. }
+            | Self::Tls { source, .. }
             | Self::Lost(source) => Some(source),
             Self::Refused(refusal) => Some(refusal),
             _ => None,
@@ -592,10 +654,9 @@ mod tests {
                 "{url:?}"
             );
         }
-        assert!(matches!(
-            Server::parse("wss://h"),
-            Err(RendezvousError::TlsNotSupported)
-        ));
+        let server = Server::parse("wss://h").unwrap();
+        assert_eq!((server.secure, server.port), (true, 443));
+        assert_eq!(server.url, "wss://h/v1/rendezvous");
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Which servers are trusted.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,8 +12,14 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::ALPN_TURN;
+
+/// WebSocket begins with HTTP/1.1.
+const ALPN_HTTP: &[u8] = b"http/1.1";
 
 /// The client's side of TLS and DTLS: whom it trusts. Made once and shared by all streams.
 #[derive(Clone)]
@@ -100,6 +107,20 @@ impl ClientTls {
             dtls_certificate: dimpl::certificate::generate_self_signed_certificate()
                 .map_err(|error| failed(error.to_string()))?,
         })
+    }
+
+    /// Speaks TLS with an HTTP server of this name or address, which may share its port with TURN (RFC 7301).
+    pub(crate) async fn connect_http(
+        &self,
+        host: &str,
+        tcp: TcpStream,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = vec![ALPN_HTTP.to_vec()];
+        TlsConnector::from(Arc::new(config))
+            .connect(name, tcp)
+            .await
     }
 
     pub(super) const fn config(&self) -> &Arc<ClientConfig> {

@@ -19,7 +19,7 @@ pub(crate) struct Relay {
     pub(crate) addresses: LocalAddresses,
     handle: ServerHandle,
     running: JoinHandle<()>,
-    roots: ClientTls,
+    pub(crate) roots: ClientTls,
     directory: PathBuf,
 }
 

@@ -13,23 +13,41 @@ use nilas::Role;
 use nilas::signaling::{
     Code, Meeting, Refusal, Rendezvous, RendezvousError, RendezvousEvent, Ticket,
 };
+use serde::Serialize;
 
 use crate::arguments;
 use crate::failure::Failure;
 use crate::input::{self, Line};
 use crate::network;
-use crate::output::{Event, Format, Reporter, Stream};
+use crate::output::{Event, Format, Reporter, Stream, ended, json_line};
 use crate::pipe::MAX_BLOCK;
 use crate::recording;
 use session::Session;
 
+/// The schema of the last JSON line.
+const SCHEMA: &str = "nilas.connect/1";
+/// The schema of the lines before it.
 const EVENT_SCHEMA: &str = "nilas.connect-event/1";
 /// Room for a ticket and what a paste may put around it.
 const MAX_TICKET_LINE: usize = 16 * 1_024;
 /// What people must know before they type anything.
 const WARNING: &str = "NOT ENCRYPTED: this version of nilas sends what you type or pipe as it is, for all on the way to read";
 
+/// The last line where all was said.
+#[derive(Serialize)]
+struct Complete {
+    ok: bool,
+}
+
 pub(crate) fn run(arguments: &arguments::Connect) -> Result<(), Failure> {
+    ended(arguments.json, SCHEMA, connect(arguments))?;
+    match arguments.json {
+        true => json_line(SCHEMA, &Complete { ok: true }),
+        false => Ok(()),
+    }
+}
+
+fn connect(arguments: &arguments::Connect) -> Result<(), Failure> {
     let warning = console::Style::new()
         .yellow()
         .bold()
@@ -68,7 +86,7 @@ async fn meet_under_code(
 ) -> Result<Session, Failure> {
     let Some(url) = &arguments.server else {
         return Err(Failure::usage(
-            "there is no server to meet at: name one with --server ws://HOST:PORT or in NILAS_SERVER (`nilas server` \
+            "there is no server to meet at: name one with --server wss://HOST or ws://HOST:PORT or in NILAS_SERVER (`nilas server` \
              starts one), or do without one by --ticket",
         ));
     };
@@ -195,7 +213,7 @@ async fn exchange_tickets(
 fn unmet(error: &RendezvousError) -> Failure {
     match error {
         RendezvousError::Url { .. }
-        | RendezvousError::TlsNotSupported
+        | RendezvousError::Roots(_)
         | RendezvousError::Refused(Refusal::InvalidCode) => Failure::usage(error),
         RendezvousError::Refused(Refusal::UnknownCode) => Failure::no_connection(format_args!(
             "{error}; to wait under a code that you two have agreed upon, add --wait on both sides"
@@ -222,6 +240,7 @@ mod tests {
     #[test]
     fn the_host_of_the_server_is_found() {
         for (url, expected) in [
+            ("wss://rendezvous.example", Some("rendezvous.example")),
             (
                 "ws://rendezvous.example:3480/v1",
                 Some("rendezvous.example"),

@@ -243,7 +243,10 @@ impl Session {
                 self.settle(&PairView::selected(&pair), reporter)
             }
             Happened::SelectedPairChange(pair) if self.settled => {
-                self.name_winner(&PairView::selected(&pair), reporter)
+                // The rows are gone since the first one won. Where it is closed, the events say so.
+                let pairs = self.agent.stats().await;
+                let pairs = pairs.map_or_else(|_| Vec::new(), |stats| PairView::all(&stats));
+                name_winner(&PairView::selected(&pair), &pairs, reporter)
             }
             _ => Ok(()),
         }
@@ -272,26 +275,26 @@ impl Session {
         if std::mem::replace(&mut self.settled, true) {
             return Ok(());
         }
-        self.name_winner(pair, reporter)?;
+        let pairs = reporter.pairs_of("");
+        name_winner(pair, &pairs, reporter)?;
         if self.typed && !reporter.is_json() {
             reporter.note("type, and press Enter to send; Ctrl-D ends")?;
         }
         Ok(())
     }
+}
 
-    fn name_winner(&self, pair: &PairView, reporter: &mut Reporter) -> Result<(), Failure> {
-        let why = why(pair, &reporter.pairs_of(""));
-        reporter.selected("", pair);
-        // A later change finds no rows, and is a line of its own.
-        reporter.settle()?;
-        reporter.tell(
-            None,
-            &Event::Selected {
-                pair: pair.clone(),
-                why,
-            },
-        )
-    }
+/// Says which pair carries the data from now on, and why it is that one of `pairs`.
+fn name_winner(
+    pair: &PairView,
+    pairs: &[PairView],
+    reporter: &mut Reporter,
+) -> Result<(), Failure> {
+    reporter.selected("", pair);
+    // A later change finds no rows, and is a line of its own.
+    reporter.settle()?;
+    let (pair, why) = (pair.clone(), why(pair, pairs));
+    reporter.tell(None, &Event::Selected { pair, why })
 }
 
 /// Waits for the exchange to end; for ever, where there is none.

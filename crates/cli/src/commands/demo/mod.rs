@@ -27,7 +27,7 @@ use crate::failure::Failure;
 use crate::network;
 use crate::output::reason::why;
 use crate::output::text::milliseconds;
-use crate::output::{Event, Format, Reporter, Stream, json_line};
+use crate::output::{Event, Format, Reporter, Stream, ended, json_line};
 
 /// The schema of the last JSON line.
 const SCHEMA: &str = "nilas.demo/1";
@@ -42,6 +42,19 @@ const IMPATIENT: Duration = Duration::from_secs(3);
 const FAREWELL: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(arguments: &arguments::Demo) -> Result<(), Failure> {
+    let report = ended(arguments.json, SCHEMA, demonstrate(arguments))?;
+    if arguments.json {
+        json_line(SCHEMA, &report)?;
+    } else if report.ok {
+        super::print_line(&conclusion(&report))?;
+    }
+    match report.verdict {
+        None => Ok(()),
+        Some(verdict) => Err(Failure::NoConnection(verdict)),
+    }
+}
+
+fn demonstrate(arguments: &arguments::Demo) -> Result<Report, Failure> {
     let wants_lab =
         arguments.nat.is_some() || arguments.delay_ms.is_some() || arguments.loss.is_some();
     // Before any thread is started: a user namespace is entered by a process of one.
@@ -69,16 +82,7 @@ pub(crate) fn run(arguments: &arguments::Demo) -> Result<(), Failure> {
         false => Some(place.relay()?),
     };
     let stage = Stage::set(&place, relay.as_ref(), arguments)?;
-    let report = stage.play(&mut reporter)?;
-    if reporter.is_json() {
-        json_line(SCHEMA, &report)?;
-    } else if report.ok {
-        super::print_line(&conclusion(&report))?;
-    }
-    match report.verdict {
-        None => Ok(()),
-        Some(verdict) => Err(Failure::NoConnection(verdict)),
-    }
+    stage.play(&mut reporter)
 }
 
 fn conclusion(report: &Report) -> String {

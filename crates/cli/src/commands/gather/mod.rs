@@ -15,7 +15,7 @@ use crate::arguments;
 use crate::failure::Failure;
 use crate::network;
 use crate::output::pairs::round_ms;
-use crate::output::{CandidateView, Event, Format, Reporter, Stream, json_line};
+use crate::output::{CandidateView, Event, Format, Reporter, Stream, ended, json_line};
 use crate::recording;
 
 /// The schema of the last JSON line.
@@ -35,11 +35,14 @@ struct Summary {
 pub(crate) fn run(arguments: &arguments::Gather) -> Result<(), Failure> {
     let format = Format::choose(arguments.json, Stream::Stdout);
     let reporter = Reporter::new(format, Stream::Stdout, EVENT_SCHEMA);
-    let config = network::from_arguments(Role::Controlling, &arguments.network)?;
-    let summary = super::runtime()?.block_on(async {
-        let endpoint = recording::endpoint(&arguments.network.recording, "gather")?;
-        gather(config, endpoint, &reporter).await
-    })?;
+    let gathered = || {
+        let config = network::from_arguments(Role::Controlling, &arguments.network)?;
+        super::runtime()?.block_on(async {
+            let endpoint = recording::endpoint(&arguments.network.recording, "gather")?;
+            gather(config, endpoint, &reporter).await
+        })
+    };
+    let summary = ended(arguments.json, SCHEMA, gathered())?;
     if arguments.json {
         json_line(SCHEMA, &summary)?;
     }

@@ -29,7 +29,24 @@ struct Wrong<'a> {
 }
 
 pub(super) fn run(path: &Path, json: bool) -> Result<(), Failure> {
-    let text = read(path).map_err(Failure::usage)?;
+    let text = match read(path) {
+        Ok(text) => text,
+        Err(reason) if json => {
+            let whole = Wrong {
+                file: None,
+                line: 0,
+                setting: "",
+                reason: &reason,
+            };
+            let verdict = Verdict {
+                ok: false,
+                mistakes: vec![whole],
+            };
+            json_line(SCHEMA, &verdict)?;
+            return Err(Failure::Command(2));
+        }
+        Err(reason) => return Err(Failure::usage(reason)),
+    };
     let mut settings = Settings::new();
     settings.file(path, &text);
     let mistakes = settings.finish().err().unwrap_or_default();

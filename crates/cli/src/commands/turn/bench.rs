@@ -19,7 +19,7 @@ use super::targets;
 use crate::arguments::turn::{Peer, TurnBench};
 use crate::commands::print_line;
 use crate::failure::Failure;
-use crate::output::json_line;
+use crate::output::{ended, json_line};
 
 const SCHEMA: &str = "nilas.turn-bench/1";
 /// Requests for allocations that are under way at once.
@@ -31,6 +31,10 @@ const LIGHT_TIME: Duration = Duration::from_secs(1);
 /// The result.
 #[derive(Debug, Serialize)]
 struct Report {
+    /// Whether something came through, where something was sent.
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
     url: String,
     transport: String,
     server: SocketAddr,
@@ -75,7 +79,7 @@ pub(super) fn run(arguments: &TurnBench) -> Result<(), Failure> {
         .event_interval(8)
         .build()
         .map_err(|error| Failure::internal(format!("no runtime: {error}")))?;
-    let report = runtime.block_on(measure(arguments))?;
+    let report = ended(arguments.json, SCHEMA, runtime.block_on(measure(arguments)))?;
     if arguments.json {
         json_line(SCHEMA, &report)?;
     } else {
@@ -83,11 +87,9 @@ pub(super) fn run(arguments: &TurnBench) -> Result<(), Failure> {
             print_line(&line)?;
         }
     }
-    match &report.load {
-        Some(load) if load.received == 0 => Err(Failure::no_connection(
-            "nothing came through the relay: `nilas turn test` says more",
-        )),
-        _ => Ok(()),
+    match report.reason {
+        Some(reason) => Err(Failure::no_connection(reason)),
+        None => Ok(()),
     }
 }
 
@@ -105,6 +107,8 @@ async fn measure(arguments: &TurnBench) -> Result<Report, Failure> {
     let allocations_per_s = total as f64 / began.elapsed().as_secs_f64();
     tokio::time::sleep(Duration::from_secs(arguments.idle.into())).await;
     let mut report = Report {
+        ok: true,
+        reason: None,
         url: arguments.url.to_string(),
         transport: server.transport.to_string(),
         server: server.address,
@@ -250,6 +254,10 @@ async fn load_on(
             "this machine dropped more than 1 % of what the server relayed; it counts as relayed"
                 .to_owned(),
         );
+    }
+    if load.received == 0 {
+        report.ok = false;
+        report.reason = Some("nothing came through the relay: `nilas turn test` says more");
     }
     report.load = Some(load);
     Ok(())

@@ -5,13 +5,27 @@ use super::{probe, targets};
 use crate::arguments::turn::TurnTest;
 use crate::commands::{print_line, runtime};
 use crate::failure::Failure;
-use crate::output::json_line;
+use crate::output::{ended, json_line};
 
 const SCHEMA: &str = "nilas.turn-test/1";
 
 pub(super) fn run(arguments: &TurnTest) -> Result<(), Failure> {
+    let report = ended(arguments.json, SCHEMA, try_all(arguments))?;
+    if arguments.json {
+        json_line(SCHEMA, &report)?;
+    } else {
+        print_line(&format!("verdict: {}", report.verdict))?;
+    }
+    if report.ok {
+        Ok(())
+    } else {
+        Err(Failure::Told)
+    }
+}
+
+fn try_all(arguments: &TurnTest) -> Result<Report, Failure> {
     let targets = targets::of_test(arguments)?;
-    let report = runtime()?.block_on(async {
+    runtime()?.block_on(async {
         let client = targets::client(&arguments.trust)?;
         let mut servers = Vec::new();
         for target in &targets {
@@ -26,22 +40,12 @@ pub(super) fn run(arguments: &TurnTest) -> Result<(), Failure> {
             }
             servers.push(server);
         }
-        Ok::<_, Failure>(Report {
+        Ok(Report {
             ok: servers.iter().all(|server| server.ok),
             verdict: verdict(&servers),
             servers,
         })
-    })?;
-    if arguments.json {
-        json_line(SCHEMA, &report)?;
-    } else {
-        print_line(&format!("verdict: {}", report.verdict))?;
-    }
-    if report.ok {
-        Ok(())
-    } else {
-        Err(Failure::Told)
-    }
+    })
 }
 
 fn verdict(servers: &[ServerReport]) -> String {
