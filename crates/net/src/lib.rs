@@ -44,7 +44,7 @@ pub use clock::{Clock, Ticks};
 pub use interface_watch::InterfaceWatch;
 pub use interfaces::interfaces;
 pub use peer_tcp::{connect_from, listen_shared};
-pub use port_mapping::PortMapping;
+pub use port_mapping::{Gateways, PortMapping};
 pub use resolve::resolve;
 pub use seed::os_seed;
 pub use socket::{ReceiveBatch, UdpSocket, bind_error, is_reported, send_error};

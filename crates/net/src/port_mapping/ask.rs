@@ -7,20 +7,24 @@ use std::pin::pin;
 use std::time::Duration;
 
 use crab_nat::{
-    InternetProtocol, MappingFailure, PortMapping, PortMappingOptions, PortMappingType,
-    TimeoutConfig, natpmp, pcp,
+    InternetProtocol, PortMapping, PortMappingOptions, PortMappingType, TimeoutConfig, VersionCode,
+    natpmp, pcp,
 };
 use futures_util::future::{Either, select};
 use igd_next::aio::Gateway as Device;
 use igd_next::aio::tokio::{Tokio, search_gateway};
 use igd_next::{AddAnyPortError, GetExternalIpError, PortMappingProtocol, SearchOptions};
 use nilas_ice::PortMappingError;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::epoch::Protocol;
 use super::gateway::{Gateway, gateway_of};
+use super::gateways::Gateways;
+use super::{LIFETIME, LONGEST_LIFETIME};
 
-/// When a request to the gateway is sent again, and given up: after 1.75 s. RFC 6886 section 3.1 has this beginning, and
-/// RFC 6887 section 8.1.1 three seconds and no end, a departure: gathering waits for it, and a gateway is not far.
+/// When a request to the gateway is sent again, and given up: after 1.75 s. RFC 6886 section 3.1 has this beginning and nine
+/// attempts, RFC 6887 section 8.1.1 three seconds and no end, a departure: gathering waits for it, and a gateway is not far.
+/// What nobody has answered is asked for again later.
 const PATIENCE: TimeoutConfig = TimeoutConfig {
     initial_timeout: Duration::from_millis(250),
     max_retries: 2,
@@ -34,6 +38,8 @@ const REQUESTS: Duration = Duration::from_millis(1_500);
 /// What devices of UPnP show the mapping as.
 const DESCRIPTION: &str = "nilas";
 const UDP: PortMappingProtocol = PortMappingProtocol::UDP;
+/// RFC 6887 section 7.4: how long an error of a long lifetime is to be expected, where crab_nat does not tell what the gateway says.
+const LONG_LIFETIME: Duration = Duration::from_secs(1_800);
 
 /// A mapping that the gateway has granted.
 #[derive(Debug)]
@@ -45,39 +51,56 @@ pub(super) struct Granted {
 
 #[derive(Debug)]
 enum By {
-    /// PCP or NAT-PMP.
-    Protocol(PortMapping),
+    /// PCP or NAT-PMP, with how often the gateway had lost its mappings before.
+    Protocol(PortMapping, u64),
     /// Boxed, for it is much larger.
     Upnp(Box<Device<Tokio>>),
     #[cfg(test)]
     Nobody,
 }
 
+/// Why no port is forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) error: PortMappingError,
+    /// For how long the gateway says so (RFC 6887 section 8.3).
+    pub(super) lasts: Duration,
+}
+
+impl From<PortMappingError> for Refusal {
+    fn from(error: PortMappingError) -> Self {
+        let lasts = Duration::ZERO;
+        Self { error, lasts }
+    }
+}
+
 /// Asks for a mapping, or for one more time what was granted already.
 pub(super) async fn ask(
+    gateways: &Gateways,
     internal: SocketAddrV4,
     granted: Option<&Granted>,
-    lifetime: Duration,
-) -> Result<Granted, PortMappingError> {
+) -> Result<Granted, Refusal> {
     let answer = match granted {
-        Some(granted) => granted.renew(internal, lifetime).await,
-        None => first(internal, lifetime).await,
+        Some(granted) => granted.renew(gateways, internal).await,
+        None => first(gateways, internal).await,
     };
     match &answer {
         Ok(granted) => tracing::debug!(%internal, external = %granted.external, "port mapped"),
-        Err(error) => tracing::debug!(%internal, %error, "no port mapping"),
+        Err(Refusal { error, lasts }) => {
+            tracing::debug!(%internal, %error, ?lasts, "no port mapping");
+        }
     }
     answer
 }
 
-async fn first(internal: SocketAddrV4, lifetime: Duration) -> Result<Granted, PortMappingError> {
+async fn first(gateways: &Gateways, internal: SocketAddrV4) -> Result<Granted, Refusal> {
     let gateway = match gateway_of(*internal.ip()) {
         Gateway::Known(gateway) => gateway,
-        Gateway::Nowhere => return Err(PortMappingError::NoGateway),
-        Gateway::Untold => return by_upnp(search(internal).await?, internal, lifetime).await,
+        Gateway::Nowhere => return Err(PortMappingError::NoGateway.into()),
+        Gateway::Untold => return Ok(by_upnp(search(internal).await?, internal).await?),
     };
     // Looking for a device asks it for nothing yet.
-    let protocol = pin!(by_protocol(gateway, internal, lifetime));
+    let protocol = pin!(by_protocol(gateways, gateway, internal));
     let (refused, found) = match select(protocol, pin!(search(internal))).await {
         Either::Left((Ok(granted), _)) => return Ok(granted),
         Either::Left((Err(refused), search)) => (refused, search.await),
@@ -86,33 +109,84 @@ async fn first(internal: SocketAddrV4, lifetime: Duration) -> Result<Granted, Po
             Err(refused) => (refused, found),
         },
     };
-    match found {
-        Ok(device) => by_upnp(device, internal, lifetime).await,
-        Err(_) => Err(refused),
-    }
+    let Ok(device) = found else {
+        return Err(refused);
+    };
+    let lasts = refused.lasts;
+    let granted = by_upnp(device, internal).await;
+    granted.map_err(|error| Refusal { error, lasts })
 }
 
-/// By PCP, or by NAT-PMP if the gateway says that it knows no PCP (RFC 6887 section 9).
+/// By the protocols of the gateway itself.
 async fn by_protocol(
+    gateways: &Gateways,
     gateway: Ipv4Addr,
     internal: SocketAddrV4,
-    lifetime: Duration,
-) -> Result<Granted, PortMappingError> {
-    let port = NonZeroU16::new(internal.port()).ok_or(PortMappingError::Other)?;
-    let options = PortMappingOptions {
-        external_port: None,
-        lifetime_seconds: Some(lifetime.as_secs() as u32),
-        timeout_config: Some(PATIENCE),
-    };
-    let client = IpAddr::V4(*internal.ip());
-    let udp = InternetProtocol::Udp;
+) -> Result<Granted, Refusal> {
     let asked = async {
-        let mapping = PortMapping::new(gateway.into(), client, udp, port, options);
-        Granted::by_protocol(mapping.await.map_err(|error| failure(&error))?).await
+        let wanted = Instant::now();
+        let _turn = gateways.turn(gateway).await;
+        match gateways.refusal(gateway, wanted) {
+            Some(refusal) => Err(refusal),
+            None => map(gateways, gateway, internal, None).await,
+        }
     };
     timeout(SEARCH, asked)
         .await
-        .unwrap_or(Err(PortMappingError::NoAnswer))
+        .unwrap_or_else(|_| Err(PortMappingError::NoAnswer.into()))
+}
+
+/// Asks by PCP each time, and by NAT-PMP if the gateway says that it knows no PCP (RFC 6886 section 1.1, RFC 6887
+/// appendix A). What was granted before is suggested (RFC 6886 section 3.3, RFC 6887 section 11.2.1).
+async fn map(
+    gateways: &Gateways,
+    gateway: Ipv4Addr,
+    internal: SocketAddrV4,
+    before: Option<&PortMapping>,
+) -> Result<Granted, Refusal> {
+    let port = NonZeroU16::new(internal.port()).ok_or(PortMappingError::Other)?;
+    let options = PortMappingOptions {
+        external_port: before.map(PortMapping::external_port),
+        lifetime_seconds: Some(LIFETIME.as_secs() as u32),
+        timeout_config: Some(PATIENCE),
+    };
+    let (nonce, external) = match before.map(PortMapping::mapping_type) {
+        Some(PortMappingType::Pcp {
+            nonce, external_ip, ..
+        }) => (Some(nonce), Some(external_ip)),
+        _ => (None, None),
+    };
+    let (client, udp) = (*internal.ip(), InternetProtocol::Udp);
+    let base = pcp::BaseMapRequest::new(gateway.into(), client.into(), udp, port);
+    let (protocol, mapping) = match pcp::port_mapping(base, nonce, external, options).await {
+        // RFC 6886 section 3 has it for machines with private addresses only.
+        Err(pcp::Failure::UnsupportedVersion(VersionCode::NatPmp)) if client.is_private() => {
+            let mapping = natpmp::port_mapping(gateway.into(), udp, port, options).await;
+            (
+                Protocol::NatPmp,
+                mapping.map_err(|error| natpmp_failure(&error).into()),
+            )
+        }
+        mapping => {
+            let refused = |error| {
+                let refusal = pcp_refusal(&error);
+                // RFC 6887 section 11.4: nobody asks it for a new mapping.
+                if matches!(error, pcp::Failure::NoResources(_)) {
+                    gateways.refuse(gateway, refusal);
+                }
+                refusal
+            };
+            (Protocol::Pcp, mapping.map_err(refused))
+        }
+    };
+    let mapping = mapping.inspect_err(|refusal: &Refusal| {
+        // What does not answer one does not answer those who wait either.
+        if refusal.error == PortMappingError::NoAnswer {
+            gateways.refuse(gateway, *refusal);
+        }
+    })?;
+    let losses = gateways.heard(gateway, protocol, mapping.gateway_epoch());
+    Granted::by_protocol(mapping, losses).await
 }
 
 /// Looks for a device of UPnP on the link of this address.
@@ -130,9 +204,8 @@ async fn search(internal: SocketAddrV4) -> Result<Device<Tokio>, PortMappingErro
 async fn by_upnp(
     device: Device<Tokio>,
     internal: SocketAddrV4,
-    lifetime: Duration,
 ) -> Result<Granted, PortMappingError> {
-    let (local, seconds) = (internal.into(), lifetime.as_secs() as u32);
+    let (local, seconds) = (internal.into(), LIFETIME.as_secs() as u32);
     let asked = async {
         let ip = device.get_external_ip().await.map_err(no_address)?;
         let port = |seconds| device.add_any_port(UDP, local, seconds, DESCRIPTION);
@@ -149,13 +222,17 @@ async fn by_upnp(
     let by = By::Upnp(Box::new(device));
     Ok(Granted {
         external,
-        lifetime,
+        lifetime: LIFETIME,
         by,
     })
 }
 
 impl Granted {
-    async fn by_protocol(mapping: PortMapping) -> Result<Self, PortMappingError> {
+    async fn by_protocol(mapping: PortMapping, losses: u64) -> Result<Self, Refusal> {
+        // That is what a mapping has that is deleted (RFC 6886 section 3.4, RFC 6887 section 15.1).
+        if mapping.lifetime() == 0 {
+            return Err(PortMappingError::Other.into());
+        }
         let ip = match mapping.mapping_type() {
             PortMappingType::Pcp { external_ip, .. } => external_ip,
             PortMappingType::NatPmp => {
@@ -166,7 +243,7 @@ impl Granted {
         Ok(Self {
             external: SocketAddr::new(ip, mapping.external_port().get()),
             lifetime: Duration::from_secs(mapping.lifetime().into()),
-            by: By::Protocol(mapping),
+            by: By::Protocol(mapping, losses),
         })
     }
 
@@ -180,19 +257,30 @@ impl Granted {
         self.lifetime
     }
 
-    async fn renew(
-        &self,
-        internal: SocketAddrV4,
-        lifetime: Duration,
-    ) -> Result<Self, PortMappingError> {
+    /// The gateway that may lose it, and how often that one had lost its mappings when it granted this.
+    pub(super) fn origin(&self) -> Option<(Ipv4Addr, u64)> {
         match &self.by {
-            By::Protocol(mapping) => {
-                let mut mapping = mapping.clone();
-                mapping.renew().await.map_err(|error| failure(&error))?;
-                Self::by_protocol(mapping).await
+            By::Protocol(mapping, losses) => match mapping.gateway().into() {
+                IpAddr::V4(gateway) => Some((gateway, *losses)),
+                IpAddr::V6(_) => None,
+            },
+            By::Upnp(_) => None,
+            #[cfg(test)]
+            By::Nobody => None,
+        }
+    }
+
+    async fn renew(&self, gateways: &Gateways, internal: SocketAddrV4) -> Result<Self, Refusal> {
+        match &self.by {
+            By::Protocol(mapping, _) => {
+                let Some((gateway, _)) = self.origin() else {
+                    return Err(PortMappingError::Other.into());
+                };
+                let _turn = gateways.turn(gateway).await;
+                map(gateways, gateway, internal, Some(mapping)).await
             }
             By::Upnp(device) => {
-                let seconds = lifetime.as_secs() as u32;
+                let seconds = LIFETIME.as_secs() as u32;
                 let (port, local) = (self.external.port(), internal.into());
                 let asked = async {
                     device
@@ -204,23 +292,24 @@ impl Granted {
                 match timeout(REQUESTS, asked).await {
                     Ok(Some(ip)) => Ok(Self {
                         external: SocketAddr::new(ip, port),
-                        lifetime,
+                        lifetime: LIFETIME,
                         by: By::Upnp(device.clone()),
                     }),
                     // It may have the port for somebody else by now, or its mappings never end.
-                    Ok(None) => by_upnp((**device).clone(), internal, lifetime).await,
-                    Err(_) => Err(PortMappingError::NoAnswer),
+                    Ok(None) => Ok(by_upnp((**device).clone(), internal).await?),
+                    Err(_) => Err(PortMappingError::NoAnswer.into()),
                 }
             }
             #[cfg(test)]
-            By::Nobody => Err(PortMappingError::NoAnswer),
+            By::Nobody => Err(PortMappingError::NoAnswer.into()),
         }
     }
 
-    /// Gives it back. The gateway need not agree.
+    /// Gives it back. The gateway need not agree. Nobody's turn is waited for: whoever ends has little time, and one such
+    /// request at least is to be sent (RFC 6886 section 3.1).
     pub(super) async fn give_back(self) {
         match self.by {
-            By::Protocol(mapping) => drop(mapping.try_drop().await),
+            By::Protocol(mapping, _) => drop(mapping.try_drop().await),
             By::Upnp(device) => drop(device.remove_port(UDP, self.external.port()).await),
             #[cfg(test)]
             By::Nobody => {}
@@ -234,13 +323,6 @@ impl Granted {
             lifetime,
             by: By::Nobody,
         }
-    }
-}
-
-fn failure(error: &MappingFailure) -> PortMappingError {
-    match error {
-        MappingFailure::NatPmp(error) => natpmp_failure(error),
-        MappingFailure::Pcp(error) => pcp_failure(error),
     }
 }
 
@@ -258,17 +340,28 @@ fn natpmp_failure(error: &natpmp::Failure) -> PortMappingError {
     }
 }
 
-fn pcp_failure(error: &pcp::Failure) -> PortMappingError {
-    match error {
-        pcp::Failure::Timeout | pcp::Failure::UnsupportedVersion(_) => PortMappingError::NoAnswer,
-        pcp::Failure::Socket(error) => not_sent(error),
-        pcp::Failure::NotAuthorized(_)
-        | pcp::Failure::NoResources(_)
-        | pcp::Failure::UserExceededQuota(_)
-        | pcp::Failure::CannotProvideExternal(_) => PortMappingError::Refused,
-        pcp::Failure::NetworkFailure(_) => PortMappingError::Unusable,
-        _ => PortMappingError::Other,
-    }
+/// RFC 6887 section 8.3: what was refused is not asked for again as long as the gateway says.
+fn pcp_refusal(error: &pcp::Failure) -> Refusal {
+    let told = |seconds: &u32| Duration::from_secs((*seconds).into()).min(LONGEST_LIFETIME);
+    let (error, lasts) = match error {
+        pcp::Failure::Timeout => (PortMappingError::NoAnswer, Duration::ZERO),
+        // RFC 6887 section 9: for thirty minutes at the most.
+        pcp::Failure::UnsupportedVersion(_) => (PortMappingError::NoAnswer, LONG_LIFETIME),
+        pcp::Failure::Socket(error) => (not_sent(error), Duration::ZERO),
+        pcp::Failure::NotAuthorized(seconds)
+        | pcp::Failure::NoResources(seconds)
+        | pcp::Failure::UserExceededQuota(seconds)
+        | pcp::Failure::CannotProvideExternal(seconds) => {
+            (PortMappingError::Refused, told(seconds))
+        }
+        pcp::Failure::NetworkFailure(seconds) => (PortMappingError::Unusable, told(seconds)),
+        // Not the gateway's word.
+        pcp::Failure::Nonce | pcp::Failure::InvalidResponse(_) => {
+            (PortMappingError::Other, Duration::ZERO)
+        }
+        _ => (PortMappingError::Other, LONG_LIFETIME),
+    };
+    Refusal { error, lasts }
 }
 
 /// The gateway may say that nobody listens there.
@@ -297,6 +390,9 @@ fn no_port(error: AddAnyPortError) -> PortMappingError {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::mpsc;
+
     use tokio::net::UdpSocket;
     use tokio::task::JoinHandle;
 
@@ -340,24 +436,137 @@ mod tests {
         }
     }
 
+    /// As if it were of a network behind the gateway.
     fn internal() -> SocketAddrV4 {
-        SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5_000)
+        SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 5_000)
+    }
+
+    async fn asked(at: Ipv4Addr) -> Result<Granted, Refusal> {
+        by_protocol(&Gateways::default(), at, internal()).await
     }
 
     #[tokio::test]
     async fn a_gateway_that_knows_no_pcp_is_asked_by_nat_pmp() {
         let at = Ipv4Addr::new(127, 68, 0, 1);
         let gateway = gateway(at, natpmp).await;
-        let lifetime = Duration::from_secs(1_200);
-        let granted = by_protocol(at, internal(), lifetime).await.expect("a port");
+        let gateways = Gateways::default();
+        let granted = by_protocol(&gateways, at, internal())
+            .await
+            .expect("a port");
         let external = SocketAddr::from(([192, 0, 2, 1], 5_001));
         assert_eq!(
             (granted.external(), granted.lifetime()),
-            (external, lifetime)
+            (external, LIFETIME)
         );
-        let renewed = ask(internal(), Some(&granted), lifetime).await;
+        let renewed = ask(&gateways, internal(), Some(&granted)).await;
         assert_eq!(renewed.expect("the same").external(), external);
         granted.give_back().await;
+        gateway.abort();
+    }
+
+    /// As RFC 6887 sections 7.2 and 11.1 have it: an answer of MAP, with an external port and address if it is none of error.
+    fn pcp(request: &[u8], result: u8, lifetime: u32) -> Vec<u8> {
+        let mut answer = vec![2, 129, 0, result];
+        answer.extend(lifetime.to_be_bytes());
+        answer.extend([0, 0, 0, 9]);
+        answer.extend([0; 12]);
+        answer.extend(&request[24..60]);
+        if lifetime > 0 && result == 0 {
+            answer[42..44].copy_from_slice(&7_000_u16.to_be_bytes());
+            let external = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
+            answer[44..60].copy_from_slice(&external.octets());
+        }
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_mapping_of_pcp_is_renewed_as_it_was_granted_and_deleted_in_the_end() {
+        let at = Ipv4Addr::new(127, 68, 3, 1);
+        let (seen, requests) = mpsc::channel();
+        let gateway = gateway(at, move |request| {
+            let _ = seen.send(request.to_vec());
+            // It grants less than was wanted, and nothing to whoever wants nothing.
+            Some(pcp(
+                request,
+                0,
+                if request[4..8] == [0; 4] { 0 } else { 600 },
+            ))
+        });
+        let gateway = gateway.await;
+        let gateways = Gateways::default();
+        let granted = by_protocol(&gateways, at, internal())
+            .await
+            .expect("a port");
+        let external = SocketAddr::from(([192, 0, 2, 1], 7_000));
+        assert_eq!(granted.external(), external);
+        assert_eq!(granted.lifetime(), Duration::from_secs(600));
+        let renewed = ask(&gateways, internal(), Some(&granted)).await;
+        renewed.expect("the same").give_back().await;
+        let mut requests: Vec<_> = requests.try_iter().collect();
+        // What is sent again is the same.
+        requests.dedup();
+        let [first, renewal, deletion] = <[Vec<u8>; 3]>::try_from(requests).expect("three");
+        let lifetimes = [&first, &renewal, &deletion].map(|request| request[4..8].to_vec());
+        let wanted = (LIFETIME.as_secs() as u32).to_be_bytes();
+        assert_eq!(lifetimes, [&wanted, &wanted, &[0; 4]]);
+        // RFC 6887 section 8.1.1: one nonce.
+        assert_eq!(first[24..36], renewal[24..36]);
+        assert_eq!(first[24..36], deletion[24..36]);
+        // Sections 11.2.1 and 15.1: what was assigned is suggested, and nothing when it is deleted.
+        let suggested = |request: &[u8]| u16::from_be_bytes([request[42], request[43]]);
+        assert_eq!(
+            [&first, &renewal, &deletion].map(|request| suggested(request)),
+            [0, 7_000, 0]
+        );
+        assert_eq!(renewal[56..60], [192, 0, 2, 1]);
+        gateway.abort();
+    }
+
+    #[tokio::test]
+    async fn a_gateway_says_how_long_it_refuses_and_nobody_asks_one_that_has_no_room() {
+        let seconds = Duration::from_secs;
+        // Results of RFC 6887 section 7.4; of some crab_nat does not tell the lifetime.
+        let cases = [
+            (2, 1_800, PortMappingError::Refused, seconds(1_800)),
+            (2, u32::MAX, PortMappingError::Refused, LONGEST_LIFETIME),
+            (3, 60, PortMappingError::Other, LONG_LIFETIME),
+            (7, 30, PortMappingError::Unusable, seconds(30)),
+            (8, 40, PortMappingError::Refused, seconds(40)),
+        ];
+        for (number, (result, lifetime, error, lasts)) in cases.into_iter().enumerate() {
+            let at = Ipv4Addr::new(127, 68, 4, number as u8);
+            let (seen, nonces) = mpsc::channel();
+            let gateway = gateway(at, move |request| {
+                let _ = seen.send(request[24..36].to_vec());
+                Some(pcp(request, result, lifetime))
+            });
+            let gateway = gateway.await;
+            let gateways = Gateways::default();
+            for _ in 0..2 {
+                let refused = by_protocol(&gateways, at, internal()).await;
+                let refusal = refused.map(|granted| granted.external()).unwrap_err();
+                assert_eq!(refusal.error, error, "{result}");
+                assert!(refusal.lasts <= lasts, "{result}: {refusal:?}");
+            }
+            let first = asked(at).await.map(|granted| granted.external());
+            assert_eq!(first, Err(Refusal { error, lasts }));
+            // Section 11.4: of another mapping, too, where there is no room.
+            let times = if result == 8 { 2 } else { 3 };
+            let nonces: BTreeSet<_> = nonces.try_iter().collect();
+            assert_eq!(nonces.len(), times, "{result}");
+            gateway.abort();
+        }
+    }
+
+    #[tokio::test]
+    async fn nat_pmp_is_spoken_from_private_addresses_only() {
+        let at = Ipv4Addr::new(127, 68, 5, 1);
+        let gateway = gateway(at, natpmp).await;
+        let public = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 7), 5_000);
+        let refused = by_protocol(&Gateways::default(), at, public).await;
+        let refusal = refused.map(|granted| granted.external()).unwrap_err();
+        assert_eq!(refusal.error, PortMappingError::NoAnswer);
+        assert!(asked(at).await.is_ok());
         gateway.abort();
     }
 
@@ -390,12 +599,8 @@ mod tests {
                 _ => natpmp(request),
             });
             let gateway = gateway.await;
-            let refused = by_protocol(at, internal(), Duration::from_secs(1_200)).await;
-            assert_eq!(
-                refused.map(|granted| granted.external()),
-                Err(wanted),
-                "{answer:?}"
-            );
+            let refused = asked(at).await.map(|granted| granted.external());
+            assert_eq!(refused, Err(wanted.into()), "{answer:?}");
             gateway.abort();
         }
     }
@@ -403,10 +608,7 @@ mod tests {
     #[tokio::test]
     async fn a_gateway_where_nobody_listens_does_not_answer() {
         let at = Ipv4Addr::new(127, 68, 2, 1);
-        let refused = by_protocol(at, internal(), Duration::from_secs(1_200)).await;
-        assert_eq!(
-            refused.map(|granted| granted.external()),
-            Err(PortMappingError::NoAnswer)
-        );
+        let refused = asked(at).await.map(|granted| granted.external());
+        assert_eq!(refused, Err(PortMappingError::NoAnswer.into()));
     }
 }

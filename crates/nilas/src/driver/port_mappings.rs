@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use nilas_ice::{Input, PortMappingError, SocketId};
-use nilas_net::PortMapping;
+use nilas_net::{Gateways, PortMapping};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -25,6 +25,7 @@ pub(super) struct PortMappings {
     open: HashMap<SocketId, oneshot::Sender<()>>,
     /// Those that are open, and those that are being given back.
     pub(super) tasks: JoinSet<()>,
+    gateways: Gateways,
     /// Who waits until nothing is being given back.
     waiting: Vec<Reply<()>>,
     inlet: mpsc::Sender<News>,
@@ -37,6 +38,7 @@ impl Default for PortMappings {
         Self {
             open: HashMap::new(),
             tasks: JoinSet::new(),
+            gateways: Gateways::default(),
             waiting: Vec::new(),
             inlet,
             news,
@@ -82,7 +84,7 @@ impl Driver {
         let (open, closed) = oneshot::channel();
         let kept = keep(
             socket,
-            PortMapping::new(internal),
+            PortMapping::new(internal, &self.port_mappings.gateways),
             closed,
             self.port_mappings.inlet.clone(),
         );
