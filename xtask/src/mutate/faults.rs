@@ -154,6 +154,33 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!("overtaken-answer", "the answer to a restart that another has overtaken is taken for one to that",
         ["ice/src/agent/response.rs", "self.current.exchanged |= self.current.answers_due == 0;" => "self.current.exchanged |= FAULT || self.current.answers_due == 0;"];
         Catcher("nilas-sim", "explore", "an_answer_that_a_second_restart_overtakes_is_told_from_a_restart")),
+    fault!("answer-to-another-restart", "the answer to an earlier restart is taken for one to the latest",
+        ["ice/src/agent/restart.rs", ".map(|own| *own == *self.current.local.ufrag);" => ".map(|own| FAULT || *own == *self.current.local.ufrag);"];
+        Catcher("nilas-sim", "proofs", "restart::an_answer_to_an_earlier_restart_is_left_alone")),
+    fault!("standby-left-alone", "a standby is not kept warm",
+        ["ice/src/agent/standby.rs", "self.current.watch.keep_warm_at = Some(now + KEEP_WARM);\n            for id in standbys {" => "self.current.watch.keep_warm_at = Some(now + KEEP_WARM);\n            for id in standbys.into_iter().filter(|_| !FAULT) {"];
+        Catcher("nilas-sim", "proofs", "standby::an_idle_standby_is_asked_every_fifteen_seconds_and_lives")),
+    fault!("restless", "the data moves as often as something else looks better",
+        ["ice/src/agent/select.rs", "recent_moves: self.moves.recent(now)," => "recent_moves: if FAULT { 0 } else { self.moves.recent(now) },"];
+        Catcher("nilas-sim", "proofs", "selection::no_jitter_moves_the_data_more_than_twice_a_minute")),
+    fault!("restart-for-anything", "beside a peer without renomination every better path takes a restart",
+        ["ice/src/agent/select.rs", "choice.reason.is_worth_a_restart() && self" => "(FAULT || choice.reason.is_worth_a_restart()) && self"];
+        Catcher("nilas-sim", "proofs", "selection::beside_a_plain_peer_only_cost_and_relays_are_worth_a_restart")),
+    fault!("forwarded-port-kept", "a port that the gateway forwards no more stays a candidate",
+        ["ice/src/agent/mapped.rs", "self.take_back_mapped(shared, socket, told.ok());" => "if !FAULT { self.take_back_mapped(shared, socket, told.ok()); }"];
+        Catcher("nilas-ice", "port_mapping", "another_forwarded_port_takes_the_place_of_the_first_one_in_place")),
+    fault!("gateway-not-awaited", "candidates end before the gateway has answered",
+        ["ice/src/agent/mapped.rs", "self.settings.maps_ports() && self.sockets.iter().any(awaits)" => "!FAULT && self.settings.maps_ports() && self.sockets.iter().any(awaits)"];
+        Catcher("nilas-ice", "port_mapping", "a_forwarded_port_goes_before_what_a_stun_server_would_tell")),
+    fault!("port-not-given-back", "the gateway goes on forwarding to a socket that nobody uses",
+        ["ice/src/agent/mapped.rs", "if shared.port_mappings.leave(own.id, self.id) {" => "if shared.port_mappings.leave(own.id, self.id) && !FAULT {"];
+        Catcher("nilas-ice", "port_mapping", "an_agent_that_is_to_be_relayed_from_now_on_gives_the_port_back")),
+    fault!("forbidden-network", "a relay that is reached from a network that the policy forbids now is used on",
+        ["ice/src/agent/mod.rs", ".is_none_or(|carrier| self.sockets[usize::from(carrier)].admitted)," => ".is_none_or(|carrier| FAULT || self.sockets[usize::from(carrier)].admitted),"];
+        Catcher("nilas-sim", "proofs", "address_policy::a_policy_that_changes_holds_for_relays_as_well")),
+    fault!("shared-socket-closed", "a socket that several agents share is closed with the first of them",
+        ["ice/src/mux.rs", "if *agents > 0 {" => "if *agents > 0 && !FAULT {"];
+        Catcher("nilas-sim", "proofs", "mux::many_clients_meet_one_port_of_a_server")),
     fault!("early-nomination-forgotten", "a nomination that comes before the pair is valid is lost",
         ["ice/src/agent/request.rs", "_ => pair.state = PairState::Waiting,\n        }\n        pair.nomination_seen |= nominates;" => "_ => pair.state = PairState::Waiting,\n        }\n        pair.nomination_seen |= nominates && !FAULT;"];
         Catcher("nilas-sim", "explore", "every_order_of_events_leads_to_one_nominated_pair")),
