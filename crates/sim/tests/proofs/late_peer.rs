@@ -65,10 +65,12 @@ fn a_peer_whose_network_comes_late() {
 
 #[test]
 fn checks_before_the_description_are_answered_at_once_and_remembered() {
-    for seconds in [7, 30] {
+    let roles = [Role::Controlling, Role::Controlled];
+    for (seconds, roles) in [(7, roles), (30, roles), (30, [roles[1], roles[0]])] {
         let round_trip = ms(50);
         let mut peers = Setup {
             round_trip,
+            roles,
             ..Setup::default()
         }
         .peers();

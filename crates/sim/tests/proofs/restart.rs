@@ -244,56 +244,60 @@ fn both_credentials_must_change() {
 
 #[test]
 fn candidates_of_the_old_generation_are_refused() {
-    let mut peers = completed_with_signaling(Duration::ZERO, 10);
-    let (a, b) = (peers.a, peers.b);
-    let old = peers
-        .world
-        .events(b)
-        .iter()
-        .find_map(|(_, event)| match event {
-            Event::Candidate(candidate) => Some(candidate.clone()),
-            _ => None,
-        });
-    let old = old.expect("b told a candidate");
-    let known = peers.parameters(b);
-    assert_eq!(
-        old.ufrag.as_deref(),
-        Some(known.ufrag.as_str()),
-        "every candidate names its generation"
-    );
-    let now: Time = peers.world.now();
-    restart(&mut peers, b);
-    let again = peers.world.run_until(MINUTE, |world| {
-        world
-            .events(a)
+    for side in [0, 1] {
+        let mut peers = completed_with_signaling(Duration::ZERO, 10);
+        let [a, b] = [1 - side, side].map(|side| peers.both()[side]);
+        let old = peers
+            .world
+            .events(b)
             .iter()
-            .any(|(at, event)| *at > now && matches!(event, Event::SelectedPairChange(_)))
-    });
-    assert!(again.is_some());
-    assert_eq!(
-        peers.world.deliver(a, Signal::Candidate(old)),
-        Err(AgentError::StaleCandidate)
-    );
-    peers.assert_mirrored_and_working();
+            .find_map(|(_, event)| match event {
+                Event::Candidate(candidate) => Some(candidate.clone()),
+                _ => None,
+            });
+        let old = old.expect("b told a candidate");
+        let known = peers.parameters(b);
+        assert_eq!(
+            old.ufrag.as_deref(),
+            Some(known.ufrag.as_str()),
+            "every candidate names its generation"
+        );
+        let now: Time = peers.world.now();
+        restart(&mut peers, b);
+        let again = peers.world.run_until(MINUTE, |world| {
+            world
+                .events(a)
+                .iter()
+                .any(|(at, event)| *at > now && matches!(event, Event::SelectedPairChange(_)))
+        });
+        assert!(again.is_some());
+        assert_eq!(
+            peers.world.deliver(a, Signal::Candidate(old)),
+            Err(AgentError::StaleCandidate)
+        );
+        peers.assert_mirrored_and_working();
+    }
 }
 
 #[test]
 fn an_end_of_candidates_from_before_a_restart_ends_nothing_of_the_next() {
-    let mut peers = completed_with_signaling(ms(20), 11);
-    let a = peers.a;
-    restart(&mut peers, a);
-    // What the peer's signaling had still to bring of the generation before.
-    let late = Signal::EndOfCandidates;
-    assert_eq!(peers.world.deliver(a, late), Ok(()));
-    let begun = peers.world.now();
-    let again = peers.world.run_until(MINUTE, |world| {
-        let selected = |event: &Event| matches!(event, Event::SelectedPairChange(_));
-        let mut events = world.events(a).iter();
-        events.any(|(at, event)| *at > begun && selected(event))
-    });
-    assert!(again.is_some(), "{:#?}", peers.world.events(a));
-    assert_eq!(peers.world.refused(a), []);
-    peers.assert_mirrored_and_working();
+    for side in [0, 1] {
+        let mut peers = completed_with_signaling(ms(20), 11);
+        let a = peers.both()[side];
+        restart(&mut peers, a);
+        // What the peer's signaling had still to bring of the generation before.
+        let late = Signal::EndOfCandidates;
+        assert_eq!(peers.world.deliver(a, late), Ok(()));
+        let begun = peers.world.now();
+        let again = peers.world.run_until(MINUTE, |world| {
+            let selected = |event: &Event| matches!(event, Event::SelectedPairChange(_));
+            let mut events = world.events(a).iter();
+            events.any(|(at, event)| *at > begun && selected(event))
+        });
+        assert!(again.is_some(), "{:#?}", peers.world.events(a));
+        assert_eq!(peers.world.refused(a), []);
+        peers.assert_mirrored_and_working();
+    }
 }
 
 /// The second comes while the first is told, gathered, checked or concluded, from the same side or the other.
