@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nilas_ice::{
     AgentConfig, AgentId, Candidate, CandidateType, Event, Foundation, GatheringState, Handled,
-    Input, NoPath, Parameters, Role, SocketId, State, Time,
+    Input, NoPath, Parameters, Role, SocketId, State, Stats, Time,
 };
 use nilas_stun::{Class, ErrorCode, Key, Message, MessageBuilder, Method, TransactionId};
 
@@ -208,8 +208,7 @@ fn a_check_with_an_attribute_that_must_be_understood_changes_nothing() {
         .expect("parameters");
     let remotes = |pair: &mut Pair| {
         let stats = pair.sides[0].agent().stats(now);
-        let remote =
-            |stats: &&nilas_ice::Stats| matches!(stats, nilas_ice::Stats::RemoteCandidate(_));
+        let remote = |stats: &&Stats| matches!(stats, Stats::RemoteCandidate(_));
         stats.iter().filter(remote).count()
     };
     let answered = |pair: &mut Pair, bytes: &[u8]| {
@@ -260,6 +259,29 @@ fn alone(role: Role, own: &[&str], remotes: &[(&str, u32, u32)]) -> Pair {
         agent.add_remote_candidate(now, candidate).expect("usable");
     }
     pair
+}
+
+/// A check by which a controlling peer nominates, with a value or without.
+fn nomination([ours, theirs]: [&Parameters; 2], id: u8, value: Option<u32>) -> Vec<u8> {
+    let mut buffer = [0; 256];
+    let id = TransactionId::new([id; 12]);
+    let mut message =
+        MessageBuilder::new(&mut buffer, Class::Request, Method::BINDING, id).expect("room");
+    message
+        .username_pair(&ours.ufrag, &theirs.ufrag)
+        .expect("room");
+    message.priority(1_845_501_695).expect("room");
+    message.ice_controlling(5).expect("room");
+    message.use_candidate().expect("room");
+    if let Some(value) = value {
+        message.nomination(value).expect("room");
+    }
+    message
+        .message_integrity(&Key::short_term(&ours.pwd).expect("a key"))
+        .expect("room");
+    message.fingerprint().expect("room");
+    let size = message.finish();
+    buffer[..size].to_vec()
 }
 
 /// RFC 8445 section 6.1.4.1: what the peer's check triggers goes before all ordinary checks.
@@ -540,27 +562,7 @@ fn a_nomination_without_a_value_does_not_outlive_one_with() {
     let [ours, theirs] = parameters(&mut pair);
     pair.run(pair.now + Duration::from_millis(20), |_| false);
     let now = pair.now;
-    let nominate = |id: u8, value: Option<u32>| {
-        let mut buffer = [0; 256];
-        let id = TransactionId::new([id; 12]);
-        let mut message =
-            MessageBuilder::new(&mut buffer, Class::Request, Method::BINDING, id).expect("room");
-        message
-            .username_pair(&ours.ufrag, &theirs.ufrag)
-            .expect("room");
-        message.priority(1_845_501_695).expect("room");
-        message.ice_controlling(5).expect("room");
-        message.use_candidate().expect("room");
-        if let Some(value) = value {
-            message.nomination(value).expect("room");
-        }
-        message
-            .message_integrity(&Key::short_term(&ours.pwd).expect("a key"))
-            .expect("room");
-        message.fingerprint().expect("room");
-        let size = message.finish();
-        buffer[..size].to_vec()
-    };
+    let nominate = |id, value| nomination([&ours, &theirs], id, value);
     let _ = give(&mut pair.sides[0], now, first, &nominate(1, None));
     let _ = give(&mut pair.sides[0], now, second, &nominate(2, Some(1)));
     pair.run(now + Duration::from_millis(20), |_| false);
@@ -577,6 +579,53 @@ fn a_nomination_without_a_value_does_not_outlive_one_with() {
             let _ = give(&mut pair.sides[0], now, remote, &success);
         }
         pair.run(pair.now + Duration::from_millis(20), |_| false);
+        let selected = pair.sides[0].agent().selected_pair().expect("a pair");
+        assert!(selected.nominated, "{selected:?}");
+        assert_eq!(selected.remote.ip_address(), Some(address(second)));
+    }
+}
+
+/// The values of nominations that came before the peer's description count when it has come.
+#[test]
+fn of_nominations_before_the_description_the_latest_stands() {
+    let [first, second] = ["198.51.100.1:1", "198.51.100.2:2"];
+    for order in [[first, second], [second, first]] {
+        let mut pair = Pair::new(
+            Side::new(Role::Controlled, 1, &["192.0.2.1"]),
+            Side::new(Role::Controlling, 2, &["192.0.2.2"]),
+        );
+        pair.hold = [true, true];
+        pair.lose = Box::new(|_, _| true);
+        pair.until(1);
+        let [ours, theirs] = parameters(&mut pair);
+        let now = pair.now;
+        for (remote, value) in [(first, 1), (second, 2)] {
+            let bytes = nomination([&ours, &theirs], value, Some(value.into()));
+            let _ = give(&mut pair.sides[0], now, remote, &bytes);
+        }
+        pair.sides[0]
+            .agent()
+            .set_remote_parameters(now, &theirs)
+            .expect("parameters");
+        pair.run(now + Duration::from_millis(20), |_| false);
+        for remote in order {
+            let asked: Vec<_> = checks(&pair, 0)
+                .into_iter()
+                .filter(|packet| packet.to == address(remote))
+                .collect();
+            assert!(!asked.is_empty());
+            for request in asked {
+                let success = answer(&request, None, Some(&theirs.pwd));
+                let now = pair.now;
+                let _ = give(&mut pair.sides[0], now, remote, &success);
+            }
+        }
+        let now = pair.now;
+        let stats = pair.sides[0].agent().stats(now);
+        let nominated = stats
+            .iter()
+            .filter(|stats| matches!(stats, Stats::CandidatePair(pair) if pair.nominated));
+        assert_eq!(nominated.count(), 1, "{order:?}");
         let selected = pair.sides[0].agent().selected_pair().expect("a pair");
         assert!(selected.nominated, "{selected:?}");
         assert_eq!(selected.remote.ip_address(), Some(address(second)));

@@ -10,7 +10,7 @@ use nilas_ice::{
 use nilas_stun::TransactionId;
 
 use crate::host::Record;
-use crate::signaling::{Channel, Signal, Signaling};
+use crate::signaling::{Channel, Route, Signal, Signaling};
 use crate::world::{Happening, NodeId, World};
 
 /// An agent of a host's engine.
@@ -112,36 +112,51 @@ impl World {
         b: Agent,
         signaling: Signaling,
     ) -> Result<(), AgentError> {
-        for (from, to) in [(a, b), (b, a)] {
+        self.open_channel(&[(a, b)], signaling)?;
+        self.open_channel(&[(b, a)], signaling)
+    }
+
+    /// Opens a channel, on which the first of each pair tells the second what it has told already and will tell.
+    pub(crate) fn open_channel(
+        &mut self,
+        pairs: &[(Agent, Agent)],
+        signaling: Signaling,
+    ) -> Result<(), AgentError> {
+        let channel = self.channels.len();
+        let all = pairs.iter().map(|(from, _)| *from);
+        self.channels.push(Channel::new(signaling, all));
+        for &(from, to) in pairs {
             let parameters = self.with_agent(from, |agent, _| agent.local_parameters())?;
             let events = &self.record(from).events;
             let restart = |(_, event): &(Time, Event)| matches!(event, Event::LocalParameters(_));
             let generation = events.iter().rposition(restart).map_or(0, |last| last + 1);
-            let told = events[generation..]
-                .iter()
-                .filter_map(|(_, event)| Signal::from_event(event));
-            let mut channel = Channel::new(to, signaling);
-            channel.push(Signal::Parameters(parameters));
-            told.for_each(|signal| channel.push(signal));
-            self.channels.insert(from, channel);
-            self.flush(from);
+            let told = events[generation..].iter();
+            let told: Vec<_> = told
+                .filter_map(|(_, event)| Signal::from_event(event))
+                .collect();
+            self.signal_routes.insert(from, Route { channel, to });
+            for signal in core::iter::once(Signal::Parameters(parameters)).chain(told) {
+                self.channels[channel].push(from, to, signal);
+            }
         }
+        self.flush(channel);
         Ok(())
     }
 
-    /// Holds back all that `from` tells its peer, until [`release_signals`](Self::release_signals).
+    /// Holds back all that `from`, and with it the other components of its session, tells the peer, until
+    /// [`release_signals`](Self::release_signals).
     pub fn hold_signals(&mut self, from: Agent) {
-        if let Some(channel) = self.channels.get_mut(&from) {
-            channel.hold(true);
+        if let Some(Route { channel, .. }) = self.signal_routes.get(&from) {
+            self.channels[*channel].hold(true);
         }
     }
 
     /// Lets go what was held back.
     pub fn release_signals(&mut self, from: Agent) {
-        if let Some(channel) = self.channels.get_mut(&from) {
-            channel.hold(false);
+        if let Some(Route { channel, .. }) = self.signal_routes.get(&from).copied() {
+            self.channels[channel].hold(false);
+            self.flush(channel);
         }
-        self.flush(from);
     }
 
     /// Tells an agent something of its peer, at once.
@@ -228,11 +243,14 @@ impl World {
     /// Writes down what an agent told, and passes on what its peer needs to know.
     pub(crate) fn note(&mut self, agent: Agent, event: Event) {
         let now = self.now();
-        if let Some(channel) = self.channels.get_mut(&agent)
-            && let Some(signal) = Signal::from_event(&event)
-        {
-            channel.push(signal);
-            self.flush(agent);
+        if let Some(Route { channel, to }) = self.signal_routes.get(&agent).copied() {
+            let told = &mut self.channels[channel];
+            if let Some(signal) = Signal::from_event(&event) {
+                told.push(agent, to, signal);
+            } else if is_end(&event) {
+                told.close(agent);
+            }
+            self.flush(channel);
         }
         if let Some(record) = self.record_mut(agent) {
             record.events.push((now, event));
@@ -249,13 +267,11 @@ impl World {
         }
     }
 
-    fn flush(&mut self, from: Agent) {
+    fn flush(&mut self, channel: usize) {
         let now = self.now();
-        let Some(channel) = self.channels.get_mut(&from) else {
-            return;
-        };
-        let (to, at) = (channel.to(), now + channel.delay());
-        for signal in channel.leaving() {
+        let channel = &mut self.channels[channel];
+        let at = now + channel.delay();
+        for (to, signal) in channel.leaving() {
             self.queue.plan(at, Happening::Signal { to, signal });
         }
     }
@@ -271,4 +287,14 @@ impl World {
     fn record_mut(&mut self, agent: Agent) -> Option<&mut Record> {
         self.host_mut(agent.node).records.get_mut(&agent.id)
     }
+}
+
+const fn is_end(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::StateChange {
+            state: State::Closed,
+            ..
+        }
+    )
 }

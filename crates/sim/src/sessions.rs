@@ -80,7 +80,8 @@ impl World {
     }
 
     /// Connects the components of two sessions of the same shape by signaling, as
-    /// [`signal_between`](Self::signal_between) does two agents.
+    /// [`signal_between`](Self::signal_between) does two agents. What the components of a side tell keeps its order, also
+    /// between them, and where it is carried at once it waits for all of them.
     ///
     /// # Errors
     /// [`AgentError::UnknownAgent`] if one was closed.
@@ -91,10 +92,10 @@ impl World {
         signaling: Signaling,
     ) -> Result<(), AgentError> {
         let (a, b) = (self.components(a), self.components(b));
-        for (a, b) in a.into_iter().zip(b) {
-            self.signal_between(a, b, signaling)?;
-        }
-        Ok(())
+        let there: Vec<_> = a.iter().copied().zip(b.iter().copied()).collect();
+        let back: Vec<_> = there.iter().map(|(a, b)| (*b, *a)).collect();
+        self.open_channel(&there, signaling)?;
+        self.open_channel(&back, signaling)
     }
 
     /// All events of a session itself, with their times. Those of its components are [`events`](Self::events).

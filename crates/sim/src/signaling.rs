@@ -2,6 +2,7 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use nilas_ice::{
     Candidate, CandidateAddress, CandidateType, Event, GatheringState, Parameters, Transport,
@@ -117,36 +118,45 @@ impl Signal {
     }
 }
 
-/// One direction between two agents.
+/// One direction between two peers: what all components of a session tell goes one after the other.
 #[derive(Debug)]
 pub(crate) struct Channel {
-    to: Agent,
     signaling: Signaling,
     held: bool,
-    /// Whether what waits is all there is of this generation.
-    complete: bool,
-    waiting: Vec<Signal>,
+    /// Who has not told all of its generation.
+    incomplete: BTreeSet<Agent>,
+    /// What waits, and for whom.
+    waiting: Vec<(Agent, Signal)>,
 }
 
 impl Channel {
-    pub(crate) const fn new(to: Agent, signaling: Signaling) -> Self {
+    /// A channel on which these have not told anything.
+    pub(crate) fn new(signaling: Signaling, from: impl Iterator<Item = Agent>) -> Self {
         Self {
-            to,
             signaling,
             held: false,
-            complete: false,
+            incomplete: from.collect(),
             waiting: Vec::new(),
         }
     }
 
-    pub(crate) fn push(&mut self, mut signal: Signal) {
+    pub(crate) fn push(&mut self, from: Agent, to: Agent, mut signal: Signal) {
         self.signaling.disguise.put_on(&mut signal);
         match signal {
-            Signal::Parameters(_) => self.complete = false,
-            Signal::EndOfCandidates => self.complete = true,
+            Signal::Parameters(_) => {
+                self.incomplete.insert(from);
+            }
+            Signal::EndOfCandidates => {
+                self.incomplete.remove(&from);
+            }
             Signal::Candidate(_) | Signal::CandidateRemoved(_) => {}
         }
-        self.waiting.push(signal);
+        self.waiting.push((to, signal));
+    }
+
+    /// Nothing more comes of an agent.
+    pub(crate) fn close(&mut self, from: Agent) {
+        self.incomplete.remove(&from);
     }
 
     pub(crate) const fn hold(&mut self, held: bool) {
@@ -154,8 +164,8 @@ impl Channel {
     }
 
     /// What may leave now.
-    pub(crate) fn leaving(&mut self) -> Vec<Signal> {
-        let ready = !self.held && (self.signaling.trickle || self.complete);
+    pub(crate) fn leaving(&mut self) -> Vec<(Agent, Signal)> {
+        let ready = !self.held && (self.signaling.trickle || self.incomplete.is_empty());
         if ready {
             std::mem::take(&mut self.waiting)
         } else {
@@ -163,11 +173,15 @@ impl Channel {
         }
     }
 
-    pub(crate) const fn to(&self) -> Agent {
-        self.to
-    }
-
     pub(crate) const fn delay(&self) -> Duration {
         self.signaling.delay
     }
+}
+
+/// Where an agent's signals go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Route {
+    /// The place of its channel among those of the world.
+    pub(crate) channel: usize,
+    pub(crate) to: Agent,
 }

@@ -21,7 +21,7 @@ use crate::packet::Packet;
 use crate::port_mapping::PortMappings;
 use crate::queue::Queue;
 use crate::router::RouterState;
-use crate::signaling::{Channel, Signal};
+use crate::signaling::{Channel, Route, Signal};
 use crate::sockets::Sockets;
 use crate::stun_server::StunNode;
 use crate::tcp::Stack;
@@ -46,7 +46,9 @@ pub struct World {
     /// The router that leads out of a realm.
     pub(crate) gateways: BTreeMap<Realm, NodeId>,
     pub(crate) trace: Trace,
-    pub(crate) channels: BTreeMap<Agent, Channel>,
+    pub(crate) channels: Vec<Channel>,
+    /// Whose signals go where.
+    pub(crate) signal_routes: BTreeMap<Agent, Route>,
     pub(crate) names: BTreeMap<String, Vec<IpAddr>>,
     pub(crate) name_delay: Duration,
     pub(crate) link_names: BTreeMap<String, LinkName>,
@@ -162,7 +164,8 @@ impl World {
             prefixes: Vec::new(),
             gateways: BTreeMap::new(),
             trace: Trace::default(),
-            channels: BTreeMap::new(),
+            channels: Vec::new(),
+            signal_routes: BTreeMap::new(),
             // RFC 7050 section 8.2: by this name a host finds out whether it is behind a translator.
             names: BTreeMap::from([(
                 "ipv4only.arpa".to_owned(),

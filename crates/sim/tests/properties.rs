@@ -16,6 +16,7 @@ fn hold_in(worlds: std::ops::Range<u64>) {
     }
     // Worlds in which nothing happens would prove nothing.
     assert!(seen.connected > count / 2, "{seen:?}");
+    assert!(seen.of_several > count / 10, "{seen:?}");
     assert!(seen.failed > count / 50, "{seen:?}");
     assert!(seen.disturbed > count / 4, "{seen:?}");
     assert!(seen.relayed > count / 40, "{seen:?}");
@@ -37,7 +38,9 @@ fn what_must_hold_holds_in_as_many_other_worlds() {
 #[test]
 fn worlds_that_broke_a_rule_once_do_not_break_it_again() {
     // A check sent again with the tie-breaker of another role, after which both sides had one role, or both nominated.
-    for seed in [2446, 3464, 3863] {
+    // Nominations with values that came before the description, of which two stood; a NAT that gave one component the port
+    // by which a peer knew another; and a restart of one component before another was told that an address is gone.
+    for seed in [2446, 3464, 3863, 2532, 1809, 8923] {
         if let Err(broken) = check(seed) {
             panic!("{broken}");
         }

@@ -20,6 +20,9 @@ use crate::io::SelectedPair;
 use crate::shared::Shared;
 use crate::stats::PairState;
 
+/// The most components of a stream. RFC 8445 section 4 has 1 for RTP and 2 for RTCP.
+pub(crate) const MAX_COMPONENTS: u16 = 4;
+
 /// Where an agent stands in its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seat {
@@ -144,6 +147,13 @@ impl Agent {
         self.tie_breaker_before = roles.tie_breaker_before;
     }
 
+    /// Whether the priority that a check carries is one of another component: it ends in 256 less the component (RFC 8445
+    /// sections 5.1.2.1 and 7.1.1).
+    pub(super) const fn is_of_another_component(&self, priority: u32) -> bool {
+        let component = 256 - (priority & 0xFF) as u16;
+        self.is_member() && component <= MAX_COMPONENTS && component != self.component()
+    }
+
     pub(crate) fn local_credentials(&self) -> LocalCredentials {
         self.current.local.clone()
     }
@@ -164,7 +174,10 @@ impl Agent {
 
     /// Another component of the stream has restarted: RFC 8445 section 9 has the whole stream do so.
     pub(crate) fn follow(&mut self, shared: &mut Shared, now: Time, lead: &Lead) {
+        // The other may have restarted because an address is gone, before this one was told.
+        let lost = self.lose_addresses(shared, now);
         self.begin_generation(shared, now, lead.local.clone(), lead.theirs.as_deref());
+        self.previous_path_is_gone(shared, now, |socket| lost.contains(&socket));
         self.current.by_own_restart = lead.by_own_restart;
         self.current.answers_due = lead.answers_due;
         self.update_state(shared, now);

@@ -135,8 +135,16 @@ pub(super) struct EarlyCheck {
     /// The username fragment that the peer called its own.
     pub(super) ufrag: Box<str>,
     pub(super) priority: u32,
-    /// The value of its nomination, 0 for USE-CANDIDATE alone; `None` if it nominates nothing.
-    pub(super) nomination: Option<u32>,
+    pub(super) nominating: Nominating,
+}
+
+/// What a check says of nominating its pair. What that means depends on whether the peer renominates.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Nominating {
+    /// USE-CANDIDATE.
+    pub(super) by_flag: bool,
+    /// NOMINATION.
+    pub(super) by_value: Option<u32>,
 }
 
 impl Generation {

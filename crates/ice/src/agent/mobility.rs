@@ -28,34 +28,21 @@ impl Agent {
             return;
         };
         self.forget_refusals(now);
-        let filter = self.settings.filter();
-        let (mut kept, mut admitted) = (Vec::new(), Vec::new());
+        let mut admitted = Vec::new();
         for interface in &interfaces {
-            let addresses = interface.addresses.iter().copied();
-            kept.extend(addresses.filter(|address| filter.keeps(interface, *address)));
             let addresses = interface.addresses.iter().copied();
             admitted.extend(addresses.filter(|address| self.settings.admits(interface, *address)));
         }
         shared.interfaces = Some(interfaces);
         let changed = self.learn_costs(shared);
         self.moves.forgive();
-        let lost: Vec<u16> = (0..self.sockets.len() as u16)
-            .filter(|index| {
-                let own = &self.sockets[usize::from(*index)];
-                own.relay.is_none() && own.usable && !kept.contains(&own.address.ip())
-            })
-            .collect();
         let known = |ip: &IpAddr| {
             self.sockets
                 .iter()
                 .any(|own| own.is_udp_host() && own.usable && own.address.ip() == *ip)
         };
         let appeared = !admitted.iter().all(known);
-        for socket in &lost {
-            self.sockets[usize::from(*socket)].usable = false;
-            self.take_back(shared, *socket);
-            self.carrier_is_gone(shared, now, *socket);
-        }
+        let lost = self.lose_addresses(shared, now);
         for socket in changed {
             self.tell_again(shared, socket);
         }
@@ -74,6 +61,30 @@ impl Agent {
         }
         self.previous_path_is_gone(shared, now, |socket| lost.contains(&socket));
         self.give_up(shared, now, |pair| lost.contains(&pair.socket));
+    }
+
+    /// Addresses that this machine has no more take with them what was allocated from there. Says whose sockets they were.
+    pub(super) fn lose_addresses(&mut self, shared: &mut Shared, now: Time) -> Vec<u16> {
+        let Some(interfaces) = &shared.interfaces else {
+            return Vec::new();
+        };
+        let filter = self.settings.filter();
+        let is_kept = |ip: IpAddr| {
+            let mut there = interfaces.iter();
+            there.any(|interface| interface.addresses.contains(&ip) && filter.keeps(interface, ip))
+        };
+        let lost: Vec<u16> = (0..self.sockets.len() as u16)
+            .filter(|index| {
+                let own = &self.sockets[usize::from(*index)];
+                own.relay.is_none() && own.usable && !is_kept(own.address.ip())
+            })
+            .collect();
+        for socket in &lost {
+            self.sockets[usize::from(*socket)].usable = false;
+            self.take_back(shared, *socket);
+            self.carrier_is_gone(shared, now, *socket);
+        }
+        lost
     }
 
     /// What the networks of the own addresses cost now, a relay as much as the network it is reached by. Says for which

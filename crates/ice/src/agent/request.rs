@@ -6,7 +6,7 @@ use core::time::Duration;
 use nilas_stun::{Authenticated, TransactionId};
 
 use super::Agent;
-use super::generation::EarlyCheck;
+use super::generation::{EarlyCheck, Nominating};
 use super::trickle::plain;
 use crate::candidate::{Candidate, CandidateType, Foundation, Transport};
 use crate::event::{Role, State};
@@ -125,6 +125,11 @@ impl Agent {
         if answer != Answer::Success {
             return answer;
         }
+        if self.is_of_another_component(priority) {
+            // A NAT may have given this component the port by which it knew another. If the peer took the pair for valid,
+            // the data of one would come out of the other.
+            return Answer::BadRequest;
+        }
         if self.lite {
             self.peer_is_alive(shared, now, generation, socket, remote);
         }
@@ -133,10 +138,9 @@ impl Agent {
             return Answer::Success;
         }
         let theirs = username.split_once(':').map_or("", |(_, theirs)| theirs);
-        // With renomination a value says which of several nominations stands.
-        let nomination = match check.nomination() {
-            Ok(Some(value)) if self.renominates() => Some(value),
-            _ => check.use_candidate().then_some(0),
+        let nominating = Nominating {
+            by_flag: check.use_candidate(),
+            by_value: check.nomination().ok().flatten(),
         };
         let is_shared = shared.mux.is_shared(self.sockets[usize::from(socket)].id);
         if is_shared && !self.know_remote(shared, socket, remote) {
@@ -146,11 +150,11 @@ impl Agent {
         }
         match &self.current.remote {
             Some(known) if *known.ufrag == *theirs => {
-                self.check_arrived(shared, now, socket, remote, priority, nomination);
+                self.check_arrived(shared, now, socket, remote, priority, nominating);
             }
             // The peer is a restart ahead of its signaling, or its description has not come yet:
             // RFC 8445 section 7.3 has the answer sent at once and the rest done when it comes.
-            _ => self.remember_check(shared, socket, remote, theirs, priority, nomination),
+            _ => self.remember_check(shared, socket, remote, theirs, priority, nominating),
         }
         Answer::Success
     }
@@ -162,13 +166,14 @@ impl Agent {
         remote: SocketAddr,
         ufrag: &str,
         priority: u32,
-        nomination: Option<u32>,
+        nominating: Nominating,
     ) {
         let early = &mut self.current.early;
         if let Some(known) = early.iter_mut().find(|early| {
             early.socket == socket && early.remote == remote && *early.ufrag == *ufrag
         }) {
-            known.nomination = known.nomination.max(nomination);
+            known.nominating.by_flag |= nominating.by_flag;
+            known.nominating.by_value = known.nominating.by_value.max(nominating.by_value);
             return;
         }
         if early.len() >= MAX_EARLY || ufrag.len() > 256 {
@@ -180,7 +185,7 @@ impl Agent {
             remote,
             ufrag: ufrag.into(),
             priority,
-            nomination,
+            nominating,
         });
     }
 
@@ -206,7 +211,7 @@ impl Agent {
                 early.socket,
                 early.remote,
                 early.priority,
-                early.nomination,
+                early.nominating,
             );
         }
     }
@@ -219,7 +224,7 @@ impl Agent {
         socket: u16,
         remote: SocketAddr,
         priority: u32,
-        nomination: Option<u32>,
+        nominating: Nominating,
     ) {
         (self.current.exchanged, self.current.answers_due) = (true, 0);
         // RFC 7675 section 5.1: once consent is lost, these credentials are of no use any more.
@@ -236,6 +241,7 @@ impl Agent {
             return;
         };
         let (nominations, round_trip) = (self.current.nominations, self.round_trip);
+        let renominates = self.renominates();
         // A check that is under way on a connection is not lost.
         let is_tcp = self.sockets[usize::from(socket)].tcp().is_some();
         let Some(pair) = self.current.pairs.get_mut(id) else {
@@ -243,6 +249,11 @@ impl Agent {
         };
         pair.requests_received += 1;
         pair.responses_sent += 1;
+        // With renomination a value says which of several nominations stands.
+        let nomination = match nominating.by_value {
+            Some(value) if renominates => Some(value),
+            _ => nominating.by_flag.then_some(0),
+        };
         // Once the peer gives values, a nomination without one is an old one.
         let stale = |value: u32| value < nominations;
         let nomination = nomination.filter(|value| self.role == Role::Controlled && !stale(*value));

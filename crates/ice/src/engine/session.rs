@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::Engine;
 use super::checklist_set::{Entry, thaw};
 use crate::agent::Agent;
-use crate::agent::component::{Facts, PairFoundation, Place, Roles, Seat, Urgency};
+use crate::agent::component::{Facts, MAX_COMPONENTS, PairFoundation, Place, Roles, Seat, Urgency};
 use crate::arena::{Arena, Key};
 use crate::config::AgentConfig;
 use crate::error::AgentError;
@@ -23,8 +23,6 @@ use crate::stats::PairState;
 
 /// The most streams of a session.
 const MAX_STREAMS: usize = 16;
-/// The most components of a stream. RFC 8445 section 4 has 1 for RTP and 2 for RTCP.
-const MAX_COMPONENTS: u16 = 4;
 
 type Agents = Arena<Box<Agent>>;
 

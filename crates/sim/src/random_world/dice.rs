@@ -49,6 +49,12 @@ impl Plan {
                 1 => Names::Lost,
                 _ => Names::Addresses,
             },
+            streams: match dice.up_to(17) {
+                0 => vec![1, 1],
+                1 => vec![2],
+                2 => vec![2, 2],
+                _ => vec![1],
+            },
             later,
             peers,
         }

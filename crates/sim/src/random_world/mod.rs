@@ -2,9 +2,10 @@
 //!
 //! A seed is a world: two peers, full or lite, with one to three interfaces of IPv4, IPv6 or both, behind NATs, firewalls
 //! and translators, maybe without UDP; links with delay, jitter, loss and duplication; early and late signaling, and names in
-//! place of addresses; STUN and relays; and what happens later: restarts, also of both and in a row, interfaces that are lost,
-//! come back, move or cost something else, machines that sleep or are unplugged, NATs and servers that forget. [`check`]
-//! builds it, runs it, and looks at what must hold. A failure is made as small as it goes, and tells its seed.
+//! place of addresses; STUN and relays; one component, or several in one or two streams; and what happens later: restarts, also
+//! of both and in a row, interfaces that are lost, come back, move or cost something else, machines that sleep or are unplugged,
+//! NATs and servers that forget. [`check`] builds it, runs it, and looks at what must hold. A failure is made as small as it
+//! goes, and tells its seed.
 //!
 //! | file | what lives there |
 //! |---|---|
@@ -32,6 +33,8 @@ use self::plan::Plan;
 pub struct Seen {
     /// Sessions that connected.
     pub connected: u64,
+    /// Those of them that have several streams or components.
+    pub of_several: u64,
     /// Sessions that had no path and said why.
     pub failed: u64,
     /// Paths that were lost or given up on purpose, after which the session was looked at again.
@@ -47,6 +50,7 @@ pub struct Seen {
 impl core::ops::AddAssign for Seen {
     fn add_assign(&mut self, other: Self) {
         self.connected += other.connected;
+        self.of_several += other.of_several;
         self.failed += other.failed;
         self.disturbed += other.disturbed;
         self.relayed += other.relayed;

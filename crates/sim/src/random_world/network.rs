@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use nilas_ice::{AgentConfig, MdnsCandidates, Mode, StreamTransport, TurnTransport};
+use nilas_ice::{AgentConfig, AgentError, MdnsCandidates, Mode, StreamTransport, TurnTransport};
 use nilas_turn::client::Credentials;
 
 use super::plan::{Names, Net, Plan, Servers, Uplink};
@@ -12,7 +12,8 @@ use crate::agents::Agent;
 use crate::firewall::{Firewall, Ports};
 use crate::link::Link;
 use crate::router::Router;
-use crate::signaling::name_of;
+use crate::sessions::Session;
+use crate::signaling::{Signaling, name_of};
 use crate::turn_server::TurnServer;
 use crate::world::{NodeId, Realm, World};
 
@@ -39,14 +40,83 @@ pub(super) struct Port {
     changes: u8,
 }
 
+/// A peer's end of the session.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) host: NodeId,
+    /// Unless its one component is an agent on its own.
+    pub(super) session: Option<Session>,
+    /// Stream by stream.
+    pub(super) components: Vec<Agent>,
+}
+
 /// Everything that a plan has built.
 #[derive(Debug)]
 pub(super) struct Network {
     pub(super) server: Option<NodeId>,
-    pub(super) peers: [Agent; 2],
+    pub(super) peers: [End; 2],
     pub(super) ports: [Vec<Port>; 2],
     /// The NATs of each peer.
     pub(super) nats: [Vec<NodeId>; 2],
+}
+
+impl End {
+    fn new(
+        world: &mut World,
+        host: NodeId,
+        config: &AgentConfig,
+        streams: &[u16],
+    ) -> Result<Self, AgentError> {
+        if streams == [1] {
+            return Ok(Self {
+                host,
+                session: None,
+                components: vec![world.add_agent(host, config.clone())?],
+            });
+        }
+        let session = world.add_session(host, config.clone(), streams[0])?;
+        for components in &streams[1..] {
+            world.with_session(session, |session, now| {
+                session.add_stream(now, config.clone(), *components)
+            })??;
+        }
+        Ok(Self {
+            host,
+            session: Some(session),
+            components: world.components(session),
+        })
+    }
+
+    /// Begins to gather.
+    pub(super) fn gather(&self, world: &mut World) -> Result<(), AgentError> {
+        match self.session {
+            Some(session) => world.with_session(session, |session, now| session.gather(now)),
+            None => world.gather(self.components[0]),
+        }
+    }
+
+    /// Restarts all its streams.
+    pub(super) fn restart(&self, world: &mut World) -> Result<(), AgentError> {
+        let Some(session) = self.session else {
+            return world.with_agent(self.components[0], |mut agent, now| agent.restart(now));
+        };
+        world.with_session(session, |session, now| {
+            (0..session.streams()).try_for_each(|stream| session.restart(now, stream))
+        })?
+    }
+
+    /// Tells the other all that it has to tell, and hears what that tells.
+    pub(super) fn signal(
+        &self,
+        other: &Self,
+        world: &mut World,
+        signaling: Signaling,
+    ) -> Result<(), AgentError> {
+        match (self.session, other.session) {
+            (Some(a), Some(b)) => world.signal_between_sessions(a, b, signaling),
+            _ => world.signal_between(self.components[0], other.components[0], signaling),
+        }
+    }
 }
 
 impl Network {
@@ -81,8 +151,7 @@ impl Network {
                 ports[peer].push(port);
             }
             let host = host.expect("a plan's peer has an interface");
-            world
-                .add_agent(host, config(plan, peer))
+            End::new(world, host, &config(plan, peer), &plan.streams)
                 .expect("a new engine has room")
         });
         Self {
@@ -95,7 +164,7 @@ impl Network {
 
     /// An interface is lost.
     pub(super) fn lose(&self, world: &mut World, peer: usize, interface: usize) {
-        world.remove_interface(self.peers[peer].node, interface);
+        world.remove_interface(self.peers[peer].host, interface);
     }
 
     /// An interface is there again, with the addresses it had or with others.
@@ -115,7 +184,7 @@ impl Network {
         }
         world
             .move_interface(
-                self.peers[peer].node,
+                self.peers[peer].host,
                 interface,
                 port.realm,
                 &port.addresses,

@@ -19,6 +19,8 @@ pub(super) struct Plan {
     /// Neither side offers the other what RFC 8445 and RFC 8838 do not have: renomination, continual gathering.
     pub(super) plain: bool,
     pub(super) names: Names,
+    /// Of how many components each stream of the session is. A session of one component is an agent on its own.
+    pub(super) streams: Vec<u16>,
     /// What happens when the session has come to rest, one after the other.
     pub(super) later: Vec<Disturbance>,
 }
@@ -133,6 +135,11 @@ impl Plan {
         self.peers.iter().any(|peer| peer.tcp != TcpCandidates::Off)
     }
 
+    /// Of all streams.
+    pub(super) fn components(&self) -> usize {
+        self.streams.iter().copied().map(usize::from).sum()
+    }
+
     pub(super) fn uplinks(&self) -> impl Iterator<Item = &Uplink> {
         self.peers.iter().flat_map(|peer| &peer.interfaces)
     }
@@ -158,6 +165,9 @@ impl Plan {
                 }
             });
         }
+        push(&|plan| plan.streams = vec![1]);
+        push(&|plan| plan.streams.truncate(1));
+        push(&|plan| plan.streams.fill(1));
         push(&|plan| plan.servers = Servers::None);
         push(&|plan| plan.servers = Servers::Stun);
         push(&|plan| plan.names = Names::Addresses);
@@ -331,6 +341,7 @@ impl fmt::Display for Plan {
             signaling_delay,
             plain,
             names,
+            streams,
             later,
         } = self;
         let trickle = if *trickle { "trickled" } else { "told at once" };
@@ -340,6 +351,9 @@ impl fmt::Display for Plan {
         }
         if *names != Names::Addresses {
             write!(f, ", names {names:?}")?;
+        }
+        if self.components() > 1 {
+            write!(f, ", streams of {streams:?} components")?;
         }
         write!(f, "; later {later:?}")
     }

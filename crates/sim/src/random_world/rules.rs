@@ -14,7 +14,7 @@ use nilas_stun::{Class, Message, Method};
 use super::network::{SERVER, untranslated};
 use super::oracle::{self, Existence};
 use super::plan::{Names, Net, Servers};
-use super::run::Running;
+use super::run::{FURTHER_CHECKS, Running};
 use crate::trace::{Fate, TracedPacket};
 
 /// A rule that was broken, and how.
@@ -27,6 +27,12 @@ pub(super) struct Rule {
 impl Rule {
     pub(super) const fn new(name: &'static str, detail: String) -> Self {
         Self { name, detail }
+    }
+
+    /// The same, of a component of several.
+    pub(super) fn of_component(mut self, number: usize) -> Self {
+        self.detail = format!("component {number}: {}", self.detail);
+        self
     }
 }
 
@@ -136,6 +142,29 @@ fn roles_differ(running: &mut Running<'_>) -> Result<(), Rule> {
         "the roles differ",
         || format!("{roles:?}"),
     )
+}
+
+/// What RFC 8445 has once: all components of a peer have one role, and those of a stream one username fragment and password.
+pub(super) fn of_one_mind(running: &mut Running<'_>) -> Result<(), Rule> {
+    for peer in [0, 1] {
+        let components = running.network.peers[peer].components.clone();
+        let minds = components.into_iter().map(|agent| {
+            let told = running
+                .world
+                .with_agent(agent, |agent, _| (agent.role(), agent.local_parameters()));
+            told.expect("it is open")
+        });
+        let minds: Vec<_> = minds.collect();
+        let mut one = minds.iter().all(|(role, _)| *role == minds[0].0);
+        let mut rest = &minds[..];
+        for count in &running.plan.streams {
+            let (stream, others) = rest.split_at(usize::from(*count));
+            one &= stream.iter().all(|mind| *mind == stream[0]);
+            rest = others;
+        }
+        hold(one, "components are of one mind", || format!("{minds:?}"))?;
+    }
+    Ok(())
 }
 
 /// Both ends of a pair, as the Internet knows them: a machine behind a translator may have another address for them.
@@ -288,16 +317,18 @@ const SENT: u8 = 5;
 /// RFC 8445 section 14.2: two new transactions are at least 5 ms apart. Consent checks, which are spread in time
 /// instead (RFC 7675 section 5.1), begin four seconds after the first pair is there.
 pub(super) fn pacing(running: &Running<'_>) -> Result<(), Rule> {
-    for peer in running.peers {
-        let selected = running.world.events(peer).iter();
-        let selected =
-            { selected }.find(|(_, event)| matches!(event, Event::SelectedPairChange(_)));
-        let end = selected.map_or(Time::from_millis(u64::MAX), |(at, _)| {
-            *at + Duration::from_millis(3_900)
+    for peer in &running.network.peers {
+        let selected = peer.components.iter().filter_map(|agent| {
+            let mut events = running.world.events(*agent).iter();
+            events.find(|(_, event)| matches!(event, Event::SelectedPairChange(_)))
+        });
+        let first = selected.map(|(at, _)| *at).min();
+        let end = first.map_or(Time::from_millis(u64::MAX), |at| {
+            at + Duration::from_millis(3_900)
         });
         let (mut known, mut last) = (BTreeSet::new(), None::<Time>);
         for packet in running.world.trace().packets() {
-            if packet.sender != peer.node || packet.copy_of.is_some() || packet.sent >= end {
+            if packet.sender != peer.host || packet.copy_of.is_some() || packet.sent >= end {
                 continue;
             }
             let Some(request) = request(packet) else {
@@ -333,15 +364,13 @@ const UPKEEP: usize = 12;
 /// Idle peers send nothing but consent checks on their pair, answers, keepalives to their server, and what keeps a relay.
 pub(super) fn silence(running: &mut Running<'_>) -> Result<(), Rule> {
     // RFC 8445 section 8.1.2: checks of better pairs that are under way may go on until they end.
-    running.world.run_for(Duration::from_secs(45));
+    let further = FURTHER_CHECKS * (running.plan.components() - 1) as u32;
+    running.world.run_for(Duration::from_secs(45) + further);
     let from = running.world.trace().packets().len();
     running.world.run_for(IDLE);
-    for peer in running.peers {
-        // The selected pair, and what is kept warm to take its place.
-        let stats = running
-            .world
-            .with_agent(peer, |agent, now| agent.stats(now))
-            .unwrap_or_default();
+    for peer in [0, 1] {
+        // The selected pairs, and what is kept warm to take their place.
+        let stats = stats_of(running, peer).concat();
         let kept = stats.iter().filter(|stats| {
             matches!(stats, Stats::CandidatePair(pair) if pair.state == PairState::Succeeded)
         });
@@ -349,7 +378,7 @@ pub(super) fn silence(running: &mut Running<'_>) -> Result<(), Rule> {
         let (mut checks, mut keepalives) = (BTreeSet::new(), BTreeSet::new());
         let (mut upkeep, mut segments) = (BTreeSet::new(), 0);
         for packet in &running.world.trace().packets()[from..] {
-            if packet.sender != peer.node || packet.copy_of.is_some() {
+            if packet.sender != running.network.peers[peer].host || packet.copy_of.is_some() {
                 continue;
             }
             if packet.flow.is_tcp() {
@@ -384,7 +413,7 @@ pub(super) fn silence(running: &mut Running<'_>) -> Result<(), Rule> {
             || format!("{} checks on {paths} paths", checks.len()),
         )?;
         // RFC 8445 section 11: every 15 s at the most often, for each socket.
-        let sockets = running.plan.uplinks().count();
+        let sockets = running.plan.uplinks().count() * running.plan.components();
         hold(
             keepalives.len() <= 4 * sockets,
             "keepalives keep their pace",
@@ -407,21 +436,33 @@ pub(super) fn silence(running: &mut Running<'_>) -> Result<(), Rule> {
 
 /// RFC 8445 section 6.1.2.5, and the bound on what checks may teach.
 pub(super) fn bounds(running: &mut Running<'_>) -> Result<(), Rule> {
-    for peer in running.peers {
-        let stats = running
-            .world
-            .with_agent(peer, |agent, now| agent.stats(now))
-            .unwrap_or_default();
-        let count = |is: fn(&Stats) -> bool| stats.iter().filter(|stats| is(stats)).count();
-        let pairs = count(|stats| matches!(stats, Stats::CandidatePair(_)));
-        // Two generations can be there at a time.
+    for peer in [0, 1] {
+        let components = stats_of(running, peer);
+        let count = |of: &[Stats], is: fn(&Stats) -> bool| of.iter().filter(|of| is(of)).count();
+        // Those of all components together. Two generations can be there at a time.
+        let is_pair = |stats: &Stats| matches!(stats, Stats::CandidatePair(_));
+        let pairs = count(&components.concat(), is_pair);
         hold(pairs <= 200, "pairs are bounded", || {
             format!("{pairs} pairs")
         })?;
-        let remotes = count(|stats| matches!(stats, Stats::RemoteCandidate(_)));
-        hold(remotes <= 200, "remote candidates are bounded", || {
-            format!("{remotes} candidates")
-        })?;
+        for stats in components {
+            let remotes = count(&stats, |stats| matches!(stats, Stats::RemoteCandidate(_)));
+            hold(remotes <= 200, "remote candidates are bounded", || {
+                format!("{remotes} candidates")
+            })?;
+        }
     }
     Ok(())
+}
+
+/// The statistics of each component of a peer.
+fn stats_of(running: &mut Running<'_>, peer: usize) -> Vec<Vec<Stats>> {
+    let components = running.network.peers[peer].components.clone();
+    let stats = components.into_iter().map(|agent| {
+        let stats = running
+            .world
+            .with_agent(agent, |agent, now| agent.stats(now));
+        stats.unwrap_or_default()
+    });
+    stats.collect()
 }

@@ -18,12 +18,16 @@ pub(super) struct Running<'a> {
     pub(super) plan: &'a Plan,
     pub(super) world: World,
     pub(super) network: Network,
+    /// Both ends of the component that is looked at; see [`each`](Self::each).
     pub(super) peers: [Agent; 2],
     pub(super) present: Present,
 }
 
 /// Longer than a session can look for a path: the peer's delay, gathering, patience, a last check.
 const LIMIT: Duration = Duration::from_secs(150);
+/// So much longer for each component more: RFC 8445 section 6.1.4.2 has a foundation's pairs fail one after the other, each
+/// after all its retransmissions.
+pub(super) const FURTHER_CHECKS: Duration = Duration::from_secs(80);
 /// Longer than a session can take to notice that its path is gone, and to find another or to give up.
 const AFTERMATH: Duration = Duration::from_secs(110);
 /// RFC 7675 section 5.1: consent lasts for 30 s; the NATs here remember for two minutes.
@@ -37,12 +41,13 @@ pub(super) fn run(plan: &Plan) -> Result<Seen, Rule> {
     running.begin();
     running.settle(begun)?;
     let must = running.must_connect(begun);
-    let up = rules::at_rest(running, must)?;
+    let up = running.all(|running| rules::at_rest(running, must))?;
     rules::pacing(running)?;
     if up {
         seen.connected += 1;
-        rules::best_kind(running)?;
-        rules::data_arrives(running)?;
+        seen.of_several += u64::from(plan.components() > 1);
+        running.each(rules::best_kind)?;
+        running.each(rules::data_arrives)?;
         rules::silence(running)?;
         running.note_kind(&mut seen);
     } else {
@@ -65,7 +70,7 @@ impl<'a> Running<'a> {
         network.tell_names(plan, &mut world);
         Self {
             plan,
-            peers: network.peers,
+            peers: [0, 1].map(|peer| network.peers[peer].components[0]),
             present: [0, 1].map(|peer| vec![true; network.ports[peer].len()]),
             world,
             network,
@@ -83,9 +88,8 @@ impl<'a> Running<'a> {
             plain: self.plan.plain,
             names: self.plan.names != Names::Addresses,
         };
-        let [a, b] = self.peers;
-        self.world
-            .signal_between(a, b, signaling.disguised(disguise))
+        let [a, b] = &self.network.peers;
+        a.signal(b, &mut self.world, signaling.disguised(disguise))
             .expect("both are open");
         let mut order = [0, 1];
         order.sort_by_key(|peer| self.plan.peers[*peer].late);
@@ -98,14 +102,44 @@ impl<'a> Running<'a> {
                 .saturating_sub(self.world.now().since(Time::ZERO));
             self.world.run_for(waits);
             self.world.release_signals(self.peers[peer]);
-            self.world.gather(self.peers[peer]).expect("it is open");
+            let peer = &self.network.peers[peer];
+            peer.gather(&mut self.world).expect("it is open");
         }
+    }
+
+    /// Looks at one component after the other.
+    fn each(&mut self, rule: impl Fn(&mut Self) -> Result<(), Rule>) -> Result<(), Rule> {
+        self.all(|running| rule(running).map(|()| true)).map(|_| ())
+    }
+
+    /// The same; whether what the rule asks for holds of all.
+    fn all(&mut self, rule: impl Fn(&mut Self) -> Result<bool, Rule>) -> Result<bool, Rule> {
+        let mut all = true;
+        for component in 0..self.plan.components() {
+            self.peers = [0, 1].map(|peer| self.network.peers[peer].components[component]);
+            all &= rule(self).map_err(|broken| match self.plan.components() {
+                1 => broken,
+                _ => broken.of_component(component),
+            })?;
+        }
+        rules::of_one_mind(self)?;
+        Ok(all)
+    }
+
+    /// All components of both peers.
+    fn agents(&self) -> Vec<Agent> {
+        let peers = self.network.peers.iter();
+        peers.flat_map(|peer| peer.components.clone()).collect()
+    }
+
+    fn limit(&self) -> Duration {
+        LIMIT + FURTHER_CHECKS * (self.plan.components() - 1) as u32
     }
 
     /// Whether a path exists that this generation of both peers had what it takes to find.
     fn must_connect(&self, since: Time) -> bool {
-        let deaf = self.peers.iter().any(|peer| {
-            let events = self.world.events(*peer).iter();
+        let deaf = self.agents().into_iter().any(|agent| {
+            let events = self.world.events(agent).iter();
             events
                 .filter(|(at, _)| *at >= since)
                 .any(|(_, event)| matches!(event, Event::CandidateError(_)))
@@ -120,15 +154,15 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Runs until both peers are at rest: nominated since then, or failed; and no restart is under way.
+    /// Runs until all components of both peers are at rest: nominated since then, or failed; and no restart is under way.
     fn settle(&mut self, since: Time) -> Result<(), Rule> {
         let mut since = since;
         for _ in 0..MOST_RESTARTS {
-            let peers = self.peers;
-            let rested = self.world.run_until(LIMIT, |world| {
-                peers.iter().all(|peer| {
-                    world.state(*peer) == State::Failed
-                        || (world.is_up(*peer) && nominated_since(world, *peer, since))
+            let agents = self.agents();
+            let rested = self.world.run_until(self.limit(), |world| {
+                agents.iter().all(|agent| {
+                    world.state(*agent) == State::Failed
+                        || (world.is_up(*agent) && nominated_since(world, *agent, since))
                 })
             });
             if rested.is_none() {
@@ -143,9 +177,9 @@ impl<'a> Running<'a> {
             let before = self.world.now();
             self.world
                 .run_for(Duration::from_secs(2) + 2 * self.plan.signaling_delay);
-            let restarted = peers
+            let restarted = agents
                 .iter()
-                .any(|peer| restarted_since(&self.world, *peer, before));
+                .any(|agent| restarted_since(&self.world, *agent, before));
             if !restarted {
                 return self.rest();
             }
@@ -171,24 +205,24 @@ impl<'a> Running<'a> {
                 let last = self.world.now();
                 self.settle(last)?;
                 let must = self.must_connect(since);
-                rules::at_rest(self, must)?;
+                self.all(|running| rules::at_rest(running, must))?;
             }
             Disturbance::Away { peer, seconds } => {
                 let seconds = &self.bounded(*seconds);
                 let must = lasts(*seconds);
-                self.world.set_up(self.peers[*peer].node, false);
+                self.world.set_up(self.network.peers[*peer].host, false);
                 self.world.run_for(Duration::from_secs(*seconds));
-                self.world.set_up(self.peers[*peer].node, true);
+                self.world.set_up(self.network.peers[*peer].host, true);
                 self.aftermath(must)?;
             }
             Disturbance::Sleep { peer, seconds } => {
                 let seconds = &self.bounded(*seconds);
                 let must = lasts(*seconds);
-                let agent = self.peers[*peer];
+                let host = self.network.peers[*peer].host;
                 self.world.hold_signals(self.peers[1 - *peer]);
-                self.world.suspend(agent.node);
+                self.world.suspend(host);
                 self.world.run_for(Duration::from_secs(*seconds));
-                self.world.resume(agent.node);
+                self.world.resume(host);
                 self.world.release_signals(self.peers[1 - *peer]);
                 self.aftermath(must)?;
             }
@@ -227,7 +261,7 @@ impl<'a> Running<'a> {
                 cost,
             } => {
                 if self.present[*peer][*interface] {
-                    let node = self.peers[*peer].node;
+                    let node = self.network.peers[*peer].host;
                     self.world.set_interface_cost(node, *interface, *cost);
                 }
                 self.aftermath(was_up)?;
@@ -249,7 +283,7 @@ impl<'a> Running<'a> {
             }
         }
         if self.are_up() {
-            rules::data_arrives(self)?;
+            self.each(rules::data_arrives)?;
         }
         Ok(())
     }
@@ -272,7 +306,7 @@ impl<'a> Running<'a> {
     fn aftermath(&mut self, must: bool) -> Result<(), Rule> {
         self.world.run_for(AFTERMATH);
         self.rest()?;
-        if rules::each_connected(self, must)? {
+        if self.all(|running| rules::each_connected(running, must))? {
             return Ok(());
         }
         self.come_back()
@@ -286,15 +320,16 @@ impl<'a> Running<'a> {
         let lite_over_tcp = self.plan.has_tcp() && self.plan.peers.iter().any(|peer| peer.lite);
         let must = self.must_connect(since) && !lite_over_tcp;
         // Where no path is left, a side may hold on to the path of before for longer than the other.
-        rules::each_connected(self, must).map(|_| ())
+        self.all(|running| rules::each_connected(running, must))
+            .map(|_| ())
     }
 
-    /// Runs on until each peer is up or has failed: both may have begun something new late.
+    /// Runs on until each component is up or has failed: both peers may have begun something new late.
     fn rest(&mut self) -> Result<(), Rule> {
-        let peers = self.peers;
+        let agents = self.agents();
         let rests = |state: State| state.is_up() || state == State::Failed;
-        let rested = self.world.run_until(LIMIT, |world| {
-            peers.iter().all(|peer| rests(world.state(*peer)))
+        let rested = self.world.run_until(self.limit(), |world| {
+            agents.iter().all(|agent| rests(world.state(*agent)))
         });
         match rested {
             Some(_) => Ok(()),
@@ -303,22 +338,28 @@ impl<'a> Running<'a> {
     }
 
     fn dead(&self) -> Rule {
-        let states = self.peers.map(|peer| self.world.state(peer));
-        Rule::new("no dead state", format!("{states:?} after {LIMIT:?}"))
+        let agents = self.agents().into_iter();
+        let states: Vec<_> = agents.map(|agent| self.world.state(agent)).collect();
+        Rule::new(
+            "no dead state",
+            format!("{states:?} after {:?}", self.limit()),
+        )
     }
 
     fn follow_the_nat(&mut self) -> Result<(), Rule> {
         self.world.run_for(AFTERMATH);
+        self.rest()?;
         // The side behind the NAT is answered at its new address, while the other's checks go to the old
         // one: RFC 8445 leaves it at that until somebody restarts.
-        rules::each_at_rest(self)?;
+        self.each(rules::each_at_rest)?;
         let since = self.world.now();
         self.restart(0);
         self.settle(since)?;
         // The other side's NAT may remember a session with what is now another mapping's port.
         let surest = oracle::surest(self.plan, &self.present);
         let must = surest == Existence::Yes && self.must_connect(since);
-        rules::at_rest(self, must).map(|_| ())
+        self.all(|running| rules::at_rest(running, must))
+            .map(|_| ())
     }
 
     fn plug_in(&mut self, peer: usize, interface: usize, moved: bool) {
@@ -329,19 +370,19 @@ impl<'a> Running<'a> {
     }
 
     fn are_up(&self) -> bool {
-        self.peers.iter().all(|peer| self.world.is_up(*peer))
+        let mut agents = self.agents().into_iter();
+        agents.all(|agent| self.world.is_up(agent))
     }
 
     fn restart(&mut self, peer: usize) {
-        self.world
-            .with_agent(self.peers[peer], |mut agent, now| agent.restart(now))
-            .expect("it is open");
+        let restarted = self.network.peers[peer].restart(&mut self.world);
+        restarted.expect("it is open");
     }
 
     fn note_kind(&self, seen: &mut Seen) {
         let Some(pair) = self
             .world
-            .selected_pair(self.peers[0])
+            .selected_pair(self.network.peers[0].components[0])
             .filter(|_| self.are_up())
         else {
             return;

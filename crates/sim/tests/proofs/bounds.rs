@@ -214,6 +214,7 @@ fn flood(peers: &mut crate::common::Peers, count: u16) {
             controlling: None,
             controlled: Some(1),
             nominate: false,
+            component: 1,
         };
         let source = std::net::SocketAddr::new(ip("198.51.100.66"), 1_000 + n);
         peers

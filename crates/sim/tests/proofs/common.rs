@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use nilas_ice::{
-    AgentConfig, CandidatePairStats, Event, GatheringState, Parameters, Role, SelectedPair, State,
-    Stats, StunServer, Time,
+    AgentConfig, CandidatePairStats, CandidateType, Event, GatheringState, Parameters, Role,
+    SelectedPair, State, Stats, StunServer, Time, priority,
 };
 use nilas_sim::{Agent, Link, NodeId, Realm, Signal, Signaling, TracedPacket, Wire, World};
 use nilas_stun::{Class, Key, Message, MessageBuilder, Method, TransactionId};
@@ -317,6 +317,8 @@ pub(crate) struct Check<'a> {
     pub(crate) controlling: Option<u64>,
     pub(crate) controlled: Option<u64>,
     pub(crate) nominate: bool,
+    /// Of the peer that asks.
+    pub(crate) component: u16,
 }
 
 impl Check<'_> {
@@ -328,7 +330,8 @@ impl Check<'_> {
         builder
             .username_pair(self.to_ufrag, self.from_ufrag)
             .expect("room");
-        builder.priority(0x6e00_ffff).expect("room");
+        let priority = priority(CandidateType::Prflx, 255, self.component);
+        builder.priority(priority).expect("room");
         if let Some(tie_breaker) = self.controlling {
             builder.ice_controlling(tie_breaker).expect("room");
         }

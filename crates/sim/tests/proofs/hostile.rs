@@ -176,6 +176,7 @@ fn checks_with_a_wrong_password() {
                     controlling: Some(u64::MAX),
                     controlled: None,
                     nominate: true,
+                    component: 1,
                 }
                 .bytes()
             },

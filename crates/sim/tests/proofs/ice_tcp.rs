@@ -426,6 +426,7 @@ fn strangers_who_connect_are_sent_away() {
         controlling: Some(1),
         controlled: None,
         nominate: true,
+        component: 1,
     }
     .bytes();
     for bytes in [

@@ -232,6 +232,7 @@ fn a_lite_agent_notices_that_its_peer_is_gone_and_that_it_is_back() {
         controlling: Some(1),
         controlled: None,
         nominate: false,
+        component: 1,
     };
     peers.world.set_up(peers.a.node, true);
     let (to, from) = ends(peers.world.selected_pair(lite).expect("a pair"));
@@ -339,6 +340,7 @@ fn the_latest_nomination_stands() {
             controlling: Some(1),
             controlled: None,
             nominate,
+            component: 1,
         }
         .bytes()
     };
@@ -390,6 +392,7 @@ fn a_check_of_a_controlled_peer_is_answered_with_a_role_conflict() {
             controlling: None,
             controlled: Some(tie_breaker),
             nominate: false,
+            component: 1,
         }
         .bytes();
         let own = host_addresses(&peers, lite);
@@ -441,6 +444,7 @@ fn a_lite_agent_takes_no_servers_and_says_that_it_is_lite() {
         controlling: Some(1),
         controlled: None,
         nominate: true,
+        component: 1,
     };
     world.gather(agent).expect("it is open");
     world.run_for(ms(1));

@@ -100,6 +100,7 @@ fn answer_to(role: Role, controlling: Option<u64>, controlled: Option<u64>) -> (
         controlling,
         controlled,
         nominate: false,
+        component: 1,
     };
     let host = peers
         .world

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use nilas_ice::{
-    AgentError, ChecklistState, Event, RecordingOptions, Role, SessionEvent, State, replay,
+    AgentError, CandidateType, ChecklistState, Event, RecordingOptions, Role, SessionEvent, State,
+    priority, replay,
 };
-use nilas_sim::{Agent, Link, Signaling, World};
+use nilas_sim::{Agent, Link, Signal, Signaling, World};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -173,6 +174,35 @@ fn a_stream_goes_on_without_one_of_its_components() {
             .with_session(a, |session, now| session.restart(now, 0));
         assert_eq!(restarted, Ok(Ok(())));
         pair.world.run_for(Duration::from_secs(10));
+        pair.run_until_completed();
+        pair.assert_each_has_its_own_path();
+    }
+}
+
+#[test]
+fn a_check_that_comes_to_another_component_makes_no_path() {
+    for roles in [USUAL, [USUAL[1], USUAL[0]]] {
+        let mut pair = Pair::open(1, roles, &[2]);
+        let [a, b] = [pair.a, pair.b];
+        for side in [a, b] {
+            gather(&mut pair.world, side);
+        }
+        pair.world.run_for(ms(1));
+        // As where a NAT has given the second component the port by which it knew the first.
+        let [own, second] = [(a, 1), (b, 2)].map(|(side, n)| pair.world.component(side, 0, n));
+        let mut events = pair.world.events(second).iter();
+        let told = events.find_map(|(_, event)| match event {
+            Event::Candidate(candidate) => Some(candidate.clone()),
+            _ => None,
+        });
+        let mut wrong = told.expect("b has told a candidate");
+        wrong.component = 1;
+        wrong.priority = priority(CandidateType::Host, u16::MAX, 1);
+        let parameters = local_parameters(&mut pair.world, b, 0);
+        for signal in [Signal::Parameters(parameters), Signal::Candidate(wrong)] {
+            pair.world.deliver(own, signal).expect("it may be used");
+        }
+        pair.introduce(Signaling::trickled(ms(5)));
         pair.run_until_completed();
         pair.assert_each_has_its_own_path();
     }

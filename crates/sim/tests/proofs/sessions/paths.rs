@@ -120,6 +120,7 @@ fn one_remote_address_and_one_ufrag_are_told_apart_by_the_socket() {
             controlling: None,
             controlled: Some(1),
             nominate: false,
+            component: id.into(),
         };
         pair.world.inject(stranger, source, host, &check.bytes());
         pair.world.run_for(ms(30));
