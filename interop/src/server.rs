@@ -76,6 +76,26 @@ impl Server {
         )
     }
 
+    /// Starts a relay as strangers meet it, at the server's first address, with the same user.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn start_public_relay(lab: &Lab) -> Result<Self, String> {
+        let user = format!("{USER}:{PASSWORD}");
+        let listen = Self::stun_v4();
+        Self::start_with(
+            lab,
+            &[
+                "--listen",
+                &listen,
+                "--signal-listen",
+                "none",
+                "--user",
+                &user,
+            ],
+        )
+    }
+
     /// Asks it to end, as an operator does before maintenance.
     ///
     /// # Errors

@@ -282,6 +282,7 @@ fn rows(workspace: &Workspace) -> Vec<Command> {
         "lab_events",
         "lab_interfaces",
         "lab_packets",
+        "lab_relay",
         "lab_and_simulator",
     ];
     interop(workspace, &suites.map(|suite| ["--test", suite]).concat())

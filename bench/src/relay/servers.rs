@@ -47,8 +47,8 @@ pub(crate) fn serve(port: u16) -> ExitCode {
                 server
                     .map_err(|error| error.to_string())?
                     .run(std::future::pending::<()>())
-                    .await;
-                Ok::<_, String>(())
+                    .await
+                    .map_err(|error| error.to_string())
             })
         });
     match ended {

@@ -61,6 +61,20 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
     Ok(found.into_values().collect())
 }
 
+/// All addresses of this machine, in order: also those of interfaces that are down, or have no carrier. What is sent to
+/// any of them from here never leaves.
+///
+/// # Errors
+/// When the operating system refuses to list them.
+pub fn own_addresses() -> io::Result<Vec<IpAddr>> {
+    let mut found: Vec<_> = getifaddrs()?
+        .filter_map(|entry| entry.address.ip_addr())
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
 /// What the system says of an IPv6 address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Kind {
@@ -217,6 +231,10 @@ mod tests {
                 !interface.name.is_empty() && !interface.addresses.is_empty(),
                 "{interface:?}"
             );
+            let own = own_addresses().unwrap();
+            for address in &interface.addresses {
+                assert!(own.contains(address), "{interface:?}");
+            }
         }
     }
 }

@@ -42,7 +42,7 @@ mod watched;
 
 pub use clock::{Clock, Ticks};
 pub use interface_watch::InterfaceWatch;
-pub use interfaces::interfaces;
+pub use interfaces::{interfaces, own_addresses};
 pub use peer_tcp::{connect_from, listen_shared};
 pub use port_mapping::{Gateways, PortMapping};
 pub use resolve::resolve;

@@ -302,6 +302,8 @@ fn a_key_that_dtls_cannot_use_is_refused_at_once() {
     let other = CertifiedKeyStore::load(&chain, &key).unwrap();
     let now = Instant::now();
     let limits = DtlsLimits::default();
+    let refused = DtlsServer::check(&other.dtls_certificate());
+    assert_eq!(refused, Err(DtlsServerError::Key));
     let refused = DtlsServer::new(other.dtls_certificate(), limits, &[9; 32], now);
     assert_eq!(refused.unwrap_err(), DtlsServerError::Key);
     let mut server = server(&authority, limits, now);

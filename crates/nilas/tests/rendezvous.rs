@@ -42,7 +42,7 @@ async fn a_code_leads_to_a_connection_and_carries_restarts() {
     deliver(&mut b, &mut a, "met again").await;
 
     handle.stop();
-    soon("the server", running).await.unwrap();
+    soon("the server", running).await.unwrap().unwrap();
     // And the connection does without it.
     deliver(&mut a, &mut b, "on our own").await;
 }
@@ -84,5 +84,5 @@ async fn a_rendezvous_that_fails_ends_the_attempt_with_its_reason() {
     handle.stop();
     let failed = soon("the end of the attempt", connecting).await.unwrap();
     assert!(matches!(failed, Err(Error::Rendezvous(_))), "{failed:?}");
-    soon("the server", running).await.unwrap();
+    soon("the server", running).await.unwrap().unwrap();
 }

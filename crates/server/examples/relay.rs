@@ -30,6 +30,5 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     config.max_stun_connections_per_source = 1_000;
     let server = Server::bind(config).await?;
     println!("{:?}", server.local_addresses());
-    server.run(std::future::pending()).await;
-    Ok(())
+    Ok(server.run(std::future::pending()).await?)
 }

@@ -7,8 +7,7 @@
 //!
 //! let server = Server::bind(ServerConfig::default()).await?;
 //! println!("{:?}", server.local_addresses());
-//! server.run(std::future::pending()).await;
-//! # Ok(())
+//! server.run(std::future::pending()).await
 //! # }
 //! ```
 //!

@@ -6,7 +6,8 @@ use core::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use nilas_net::stream::{CertifiedKeyStore, DtlsLimits};
+use nilas_net::own_addresses;
+use nilas_net::stream::{CertifiedKeyStore, DtlsLimits, DtlsServer};
 use nilas_turn::server::{Common, Discovery, ListenerId, ServerConfig as TurnConfig, WorkerId};
 use tokio_rustls::TlsAcceptor;
 
@@ -37,15 +38,15 @@ pub(crate) struct Relay {
 pub(crate) struct RelayAddresses {
     pub(crate) udp: Vec<SocketAddr>,
     pub(crate) tcp: Vec<SocketAddr>,
-    /// TLS and DTLS alike.
     pub(crate) tls: Vec<SocketAddr>,
+    pub(crate) dtls: Vec<SocketAddr>,
 }
 
 /// What only the running server knows, and the cores are to know.
 #[derive(Clone, Debug)]
 pub(crate) struct Surroundings {
-    /// The addresses of this machine.
-    host: Vec<IpAddr>,
+    /// Where it listens.
+    listeners: Vec<SocketAddr>,
     discovery: Option<Discovery>,
     /// What cannot change while the server runs.
     realm: String,
@@ -54,14 +55,14 @@ pub(crate) struct Surroundings {
 }
 
 impl Surroundings {
-    /// The cores' configuration.
+    /// The cores' configuration, with the addresses that this machine has now.
     pub(crate) fn apply(&self, config: &ServerConfig) -> Result<Arc<TurnConfig>, ServerError> {
         let mut config = config.clone();
         config.access.realm.clone_from(&self.realm);
         config.relay.addresses.clone_from(&self.relay_addresses);
         config.relay.ports = self.relay_ports.clone();
         let mut turn = config.turn().map_err(ServerError::Config)?;
-        turn.peer_rule.host.clone_from(&self.host);
+        turn.peer_rule.host = host_addresses(&self.listeners)?;
         turn.discovery = self.discovery;
         turn.dont_fragment = DONT_FRAGMENT;
         Ok(Arc::new(turn))
@@ -81,7 +82,7 @@ impl Relay {
         let mut bound = RelayAddresses {
             udp: addresses_of(&sockets),
             tcp: addresses_of(&listeners),
-            tls: Vec::new(),
+            ..RelayAddresses::default()
         };
         let discovery = match config.discovery {
             None => None,
@@ -94,9 +95,14 @@ impl Relay {
             listeners.push((streams, address));
             sockets.push((datagrams, address));
         }
+        // A certificate for TLS is not always one for DTLS.
+        let dtls = |tls: &Tls| DtlsServer::check(&tls.certificate.dtls_certificate()).is_ok();
+        if tls.as_ref().is_some_and(dtls) {
+            bound.dtls.clone_from(&bound.tls);
+        }
         let all: Vec<SocketAddr> = [addresses_of(&sockets), addresses_of(&listeners)].concat();
         let surroundings = Surroundings {
-            host: host_addresses(&all)?,
+            listeners: all.clone(),
             discovery,
             realm: config.access.realm.clone(),
             relay_addresses: config.relay.addresses.clone(),
@@ -294,10 +300,9 @@ fn load(files: &CertificateFiles) -> Result<Tls, ServerError> {
 
 /// What no client may reach through the relay: this machine.
 fn host_addresses(listeners: &[SocketAddr]) -> Result<Vec<IpAddr>, ServerError> {
-    let interfaces = nilas_net::interfaces().map_err(ServerError::Interfaces)?;
-    let mut host: Vec<IpAddr> = interfaces
+    let own = own_addresses().map_err(ServerError::Interfaces)?;
+    let mut host: Vec<IpAddr> = own
         .into_iter()
-        .flat_map(|interface| interface.addresses)
         .chain(listeners.iter().map(SocketAddr::ip))
         .filter(|address| !address.is_unspecified())
         .collect();

@@ -3,8 +3,9 @@
 use core::future::Future;
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nilas_net::InterfaceWatch;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -25,6 +26,8 @@ use crate::worker::Shared;
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
 /// How often a server that drains looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
+/// How often a server asks for this machine's addresses that could not be listed.
+const LISTING_PAUSE: Duration = Duration::from_secs(1);
 
 /// A server whose sockets are bound. Datagrams that come before [`run`](Self::run) wait.
 pub struct Server {
@@ -36,6 +39,8 @@ pub struct Server {
     /// Closed when nobody serves HTTP any more.
     running: watch::Sender<()>,
     addresses: LocalAddresses,
+    /// What holds, in the handles, too.
+    current: Arc<Mutex<ServerConfig>>,
     hub: Arc<Hub>,
     phase: Arc<watch::Sender<Phase>>,
 }
@@ -48,8 +53,11 @@ pub struct LocalAddresses {
     pub stun_udp: Vec<SocketAddr>,
     /// STUN and TURN over TCP.
     pub stun_tcp: Vec<SocketAddr>,
-    /// TLS over TCP, and DTLS over UDP.
+    /// TLS over TCP.
     pub tls: Vec<SocketAddr>,
+    /// DTLS over UDP, at the same ports as TLS; nowhere if the certificate does not serve for it, such as one with an
+    /// RSA key.
+    pub dtls: Vec<SocketAddr>,
     /// The rendezvous and `/health`, over HTTP.
     pub rendezvous: Vec<SocketAddr>,
     /// Metrics and `/health`, for operators.
@@ -62,6 +70,8 @@ pub struct ServerHandle {
     hub: Arc<Hub>,
     shared: Arc<Shared>,
     surroundings: Surroundings,
+    /// The configuration that holds.
+    current: Arc<Mutex<ServerConfig>>,
     phase: Arc<watch::Sender<Phase>>,
 }
 
@@ -117,17 +127,24 @@ impl Server {
         let (rendezvous, rendezvous_addresses) = bind_tcp(&config.rendezvous)?.into_iter().unzip();
         let (metrics, metrics_addresses): (_, Vec<_>) =
             bind_tcp(config.metrics.as_slice())?.into_iter().unzip();
-        let RelayAddresses { udp, tcp, tls } = relay.addresses().clone();
+        let RelayAddresses {
+            udp,
+            tcp,
+            tls,
+            dtls,
+        } = relay.addresses().clone();
         let addresses = LocalAddresses {
             stun_udp: udp,
             stun_tcp: tcp,
             tls,
+            dtls,
             rendezvous: rendezvous_addresses,
             metrics: metrics_addresses.first().copied(),
         };
         Ok(Self {
             hub,
             phase,
+            current: Arc::new(Mutex::new(config.clone())),
             config,
             relay,
             rendezvous,
@@ -149,6 +166,7 @@ impl Server {
             hub: Arc::clone(&self.hub),
             shared: Arc::clone(self.relay.shared()),
             surroundings: self.relay.surroundings().clone(),
+            current: Arc::clone(&self.current),
             phase: Arc::clone(&self.phase),
         }
     }
@@ -157,9 +175,13 @@ impl Server {
     /// [drained](ServerHandle::drain); then tells the clients of the rendezvous and returns, two seconds later at
     /// most. When the future is dropped, everything ends at once.
     ///
+    /// # Errors
+    /// [`ServerError::Thread`] when a thread of the relay does not start, or ends. The whole server ends then, in the
+    /// same order, so that whoever watches it starts it again.
+    ///
     /// # Panics
     /// If one of its tasks does: it was a bug, and half a server is worse than none.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
         let handle = self.handle();
         let Self {
             config,
@@ -169,18 +191,13 @@ impl Server {
             web,
             running,
             addresses,
+            current: _,
             hub,
             phase,
         } = self;
         let shared = Arc::clone(relay.shared());
         let mut tasks = JoinSet::new();
-        let mut workers = match relay.start() {
-            Ok(workers) => workers,
-            Err(error) => {
-                tracing::error!(%error, "the relay cannot run");
-                return;
-            }
-        };
+        let mut workers = relay.start().map_err(ServerError::Thread)?;
         for listener in rendezvous {
             tasks.spawn(web::run(listener, web.clone()));
         }
@@ -188,25 +205,51 @@ impl Server {
         for listener in metrics {
             tasks.spawn(monitor::run(listener, handle.clone()));
         }
+        if !config.relay.addresses.is_empty() {
+            tasks.spawn(watch_addresses(handle));
+        }
         let ticking = Arc::clone(&hub);
         tasks.spawn(async move { ticking.tick().await });
         tracing::info!(?addresses, "serving");
-        tokio::select! {
-            () = shutdown => {}
-            () = ended(&phase, &shared, config.drain_time) => {}
-            Some(Err(error)) = tasks.join_next() => {
-                if let Ok(panic) = error.try_into_panic() {
-                    std::panic::resume_unwind(panic);
-                }
-            }
-            error = workers.failed() => tracing::error!(%error, "a thread of the relay ended"),
-        }
+        let served = tokio::select! {
+            () = shutdown => Ok(()),
+            () = ended(&phase, &shared, config.drain_time) => Ok(()),
+            Some(Err(error)) = tasks.join_next() => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Nobody cancels them.
+                Err(_) => Ok(()),
+            },
+            error = workers.failed() => Err(ServerError::Thread(error)),
+        };
         tracing::info!("stopping");
         hub.shut_down();
         // Every client's task holds a receiver until it is done; so does each listener's.
         drop(tasks);
         workers.farewell();
         let _ = timeout(FAREWELL_TIME, running.closed()).await;
+        served
+    }
+}
+
+/// Keeps clients of the relay from what this machine's addresses are now, and not only from what they were when the
+/// server began.
+async fn watch_addresses(handle: ServerHandle) {
+    let mut watch = loop {
+        match InterfaceWatch::new() {
+            Ok(watch) => break watch,
+            Err(error) => {
+                tracing::warn!(%error, "the addresses of this machine cannot be watched yet");
+                sleep(LISTING_PAUSE).await;
+            }
+        }
+    };
+    loop {
+        // The first time, too: they may have changed since the sockets were bound.
+        while let Err(error) = handle.look_around() {
+            tracing::warn!(%error, "clients of the relay may reach new addresses of this machine");
+            sleep(LISTING_PAUSE).await;
+        }
+        watch.changed().await;
     }
 }
 
@@ -262,14 +305,50 @@ impl ServerHandle {
         if let Some(mistake) = config.check().into_iter().next() {
             return Err(ServerError::Config(mistake));
         }
+        let mut current = self.current();
         let turn = self.surroundings.apply(config)?;
         self.shared.reload_certificate()?;
         self.shared.change_config(&turn);
+        current.clone_from(config);
         Ok(())
+    }
+
+    /// Has the configuration that holds take in what this machine's addresses are now.
+    fn look_around(&self) -> Result<(), ServerError> {
+        let current = self.current();
+        let turn = self.surroundings.apply(&current)?;
+        self.shared.change_config(&turn);
+        Ok(())
+    }
+
+    /// Locked until the cores have been told, so that all are told the same last.
+    fn current(&self) -> MutexGuard<'_, ServerConfig> {
+        // It is replaced as a whole.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the server has done so far.
     pub fn stats(&self) -> ServerStats {
         self.shared.stats(self.hub.counts())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::{IpAddr, Ipv4Addr};
+    use core::num::NonZeroU8;
+
+    use super::*;
+    use crate::worker::handover::Order;
+
+    #[tokio::test]
+    async fn a_server_whose_relay_has_died_says_so() {
+        let mut config = ServerConfig::on(&[IpAddr::V4(Ipv4Addr::LOCALHOST)], 0, 0);
+        config.workers = NonZeroU8::new(2);
+        let server = Server::bind(config).await.expect("the loopback is free");
+        // One of the two threads ends, and nobody has asked the server to.
+        server.handle().shared.mailboxes[1].order(Order::Stop);
+        let ended = server.run(core::future::pending()).await;
+        assert!(matches!(ended, Err(ServerError::Thread(_))), "{ended:?}");
     }
 }

@@ -9,7 +9,7 @@ use nilas_net::signaling::{
     CandidateInit, Code, Description, Meeting, Refusal, Rendezvous, RendezvousError,
     RendezvousEvent, ServerMessage, Signal,
 };
-use nilas_server::{Server, ServerConfig, ServerHandle};
+use nilas_server::{Server, ServerConfig, ServerError, ServerHandle};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -22,7 +22,7 @@ const GUARD: Duration = Duration::from_secs(20);
 struct Bench {
     address: SocketAddr,
     handle: ServerHandle,
-    server: JoinHandle<()>,
+    server: JoinHandle<Result<(), ServerError>>,
 }
 
 impl Bench {
@@ -382,7 +382,11 @@ async fn stopping_tells_the_clients_and_frees_the_port() {
         matches!(error, RendezvousError::Refused(Refusal::ShuttingDown)),
         "{error:?}"
     );
-    timeout(GUARD, bench.server).await.unwrap().unwrap();
+    timeout(GUARD, bench.server)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
     let error = timeout(
         GUARD,
         Rendezvous::connect(&format!("ws://{}", bench.address), Meeting::Create),

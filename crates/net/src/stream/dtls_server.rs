@@ -123,13 +123,7 @@ impl DtlsServer {
         secret: &[u8; 32],
         now: Instant,
     ) -> Result<Self, DtlsServerError> {
-        let config = dimpl::Config::builder()
-            .with_crypto_provider(dtls_cookie::provider())
-            .require_client_certificate(false)
-            .use_server_cookie(true)
-            .handshake_timeout(limits.handshake)
-            .build()
-            .map_err(|error| DtlsServerError::Library(error.to_string()))?;
+        let config = library(limits)?;
         check_key(&config, &certificate)?;
         Ok(Self {
             config: Arc::new(config),
@@ -142,6 +136,14 @@ impl DtlsServer {
             turned_away: 0,
             output: vec![0; OUTPUT_BYTES],
         })
+    }
+
+    /// Whether a server can have this certificate: see [`DtlsServerError`].
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn check(certificate: &DtlsCertificate) -> Result<(), DtlsServerError> {
+        check_key(&library(DtlsLimits::default())?, certificate)
     }
 
     /// Shows this certificate to the clients that come from now on.
@@ -402,6 +404,16 @@ impl DtlsServer {
         }
         session.open
     }
+}
+
+fn library(limits: DtlsLimits) -> Result<dimpl::Config, DtlsServerError> {
+    dimpl::Config::builder()
+        .with_crypto_provider(dtls_cookie::provider())
+        .require_client_certificate(false)
+        .use_server_cookie(true)
+        .handshake_timeout(limits.handshake)
+        .build()
+        .map_err(|error| DtlsServerError::Library(error.to_string()))
 }
 
 /// The library would panic at the first client over a key that it cannot use.

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use nilas::{ClientTls, Config, Role};
 use nilas_server::{
-    CertificateFiles, LocalAddresses, RelayAddress, Server, ServerConfig, ServerHandle, User,
+    CertificateFiles, LocalAddresses, RelayAddress, Server, ServerConfig, ServerError,
+    ServerHandle, User,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::task::JoinHandle;
@@ -18,7 +19,7 @@ pub(crate) struct Relay {
     config: ServerConfig,
     pub(crate) addresses: LocalAddresses,
     handle: ServerHandle,
-    running: JoinHandle<()>,
+    running: JoinHandle<Result<(), ServerError>>,
     pub(crate) roots: ClientTls,
     directory: PathBuf,
 }
@@ -49,7 +50,10 @@ impl Relay {
     /// Ends the server without a word to anybody.
     pub(crate) async fn kill(&mut self) {
         self.handle.stop();
-        soon("the server's end", &mut self.running).await.unwrap();
+        soon("the server's end", &mut self.running)
+            .await
+            .unwrap()
+            .unwrap();
     }
 
     /// Starts it again at the same addresses, with nothing left of what it knew.
@@ -103,7 +107,13 @@ impl Drop for Relay {
     }
 }
 
-async fn run(config: ServerConfig) -> (LocalAddresses, ServerHandle, JoinHandle<()>) {
+async fn run(
+    config: ServerConfig,
+) -> (
+    LocalAddresses,
+    ServerHandle,
+    JoinHandle<Result<(), ServerError>>,
+) {
     let server = Server::bind(config).await.unwrap();
     let (addresses, handle) = (server.local_addresses().clone(), server.handle());
     let running = tokio::spawn(server.run(std::future::pending()));

@@ -150,12 +150,12 @@ pub const SETTINGS: &[Setting] = &[
         draft.added("tls-listen");
         Ok(())
     })
-    .help("Where to serve STUN, TURN and the rendezvous over TLS, and STUN and TURN over DTLS; the usual port is 5349, and 443 passes most firewalls"),
+    .help("Where to serve STUN, TURN and the rendezvous over TLS, and STUN and TURN over DTLS; the usual port is 5349, and 443 passes most firewalls; there is DTLS where the certificate serves for it"),
     Setting::one("cert", "FILE", Group::Listening, |draft, text| {
         draft.certificate = Some(draft.path(text));
         Ok(())
     })
-    .help("The certificate chain in PEM, the server's own certificate first"),
+    .help("The certificate chain in PEM, the server's own certificate first; DTLS needs a key of ECDSA, P-256 or P-384, and sends that certificate alone"),
     Setting::one("key", "FILE", Group::Listening, |draft, text| {
         draft.key = Some(draft.path(text));
         Ok(())

@@ -17,6 +17,11 @@ pub(crate) struct Certificate {
 
 impl Certificate {
     pub(crate) fn new() -> Self {
+        Self::with_key(&KeyPair::generate().unwrap())
+    }
+
+    /// With this key of its own.
+    pub(crate) fn with_key(key: &KeyPair) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("nilas-server-test-{}-{number}", std::process::id());
@@ -28,10 +33,9 @@ impl Certificate {
         let client = ClientTls::from_pem(issuer.pem().as_bytes()).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(issuer.der().clone()).unwrap();
-        let key = KeyPair::generate().unwrap();
         let names = vec![String::from("127.0.0.1"), String::from("localhost")];
         let own = CertificateParams::new(names).unwrap();
-        let own = own.signed_by(&key, &issuer).unwrap();
+        let own = own.signed_by(key, &issuer).unwrap();
         std::fs::write(directory.join("chain.pem"), own.pem()).unwrap();
         std::fs::write(directory.join("key.pem"), key.serialize_pem()).unwrap();
         Self {

@@ -106,7 +106,7 @@ async fn a_server_that_drains_ends_with_its_last_allocation() {
     ));
     assert!(!server.task.is_finished());
     early.release().await;
-    timeout(GUARD, server.task).await.unwrap().unwrap();
+    timeout(GUARD, server.task).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn a_server_does_not_drain_for_ever() {
     let mut client = Relayed::udp(server.udp(), credentials(), Families::V4).await;
     client.allocate().await;
     server.handle.drain();
-    timeout(GUARD, server.task).await.unwrap().unwrap();
+    timeout(GUARD, server.task).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -45,6 +45,21 @@ fn dtls() -> StreamTransport {
 }
 
 #[tokio::test]
+async fn where_the_certificate_does_not_serve_for_dtls_there_is_tls_alone() {
+    let server = start(with_tls(&Certificate::new())).await;
+    assert_eq!(server.addresses.dtls, server.addresses.tls);
+    server.stop().await;
+
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let certificate = Certificate::with_key(&key);
+    let server = start(with_tls(&certificate)).await;
+    assert_eq!(server.addresses.dtls, []);
+    let mut client = over(tls(), server.addresses.tls[0], &certificate).await;
+    client.allocate().await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn every_transport_reaches_every_other() {
     let certificate = Certificate::new();
     let server = start(with_tls(&certificate)).await;

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use nilas_net::stream::{Stream, StreamReader, StreamWriter};
-use nilas_server::{LocalAddresses, Server, ServerConfig, ServerHandle, ServerStats, User};
+use nilas_server::{
+    LocalAddresses, Server, ServerConfig, ServerError, ServerHandle, ServerStats, User,
+};
 use nilas_stun::TransactionId;
 use nilas_turn::Time;
 use nilas_turn::client::{
@@ -38,7 +40,7 @@ pub(crate) fn config() -> ServerConfig {
 pub(crate) struct Running {
     pub(crate) addresses: LocalAddresses,
     pub(crate) handle: ServerHandle,
-    pub(crate) task: tokio::task::JoinHandle<()>,
+    pub(crate) task: tokio::task::JoinHandle<Result<(), ServerError>>,
 }
 
 pub(crate) async fn start(config: ServerConfig) -> Running {
@@ -73,7 +75,7 @@ impl Running {
 
     pub(crate) async fn stop(self) {
         self.handle.stop();
-        timeout(GUARD, self.task).await.unwrap().unwrap();
+        timeout(GUARD, self.task).await.unwrap().unwrap().unwrap();
     }
 }
 

@@ -63,7 +63,7 @@ impl Server {
             total: self.config.max_allocations,
         };
         let account = &caller.credential.account;
-        let charge = match self.common.accounts.charge(account, limits) {
+        let charge = match self.common.accounts.charge(now, account, limits) {
             Ok(charge) => charge,
             Err(OverLimit::User) => return Err(ErrorCode::ALLOCATION_QUOTA_REACHED),
             Err(OverLimit::Total) => return Err(ErrorCode::INSUFFICIENT_CAPACITY),

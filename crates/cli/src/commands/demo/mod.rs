@@ -302,7 +302,9 @@ fn start_server(
                 Ok(server) => {
                     // Whoever started this thread waits for exactly this.
                     let _ = started.send(Ok((server.handle(), server.local_addresses().clone())));
-                    server.run(std::future::pending()).await;
+                    if let Err(error) = server.run(std::future::pending()).await {
+                        tracing::error!(%error, "the demo's own server has ended");
+                    }
                 }
                 Err(error) => drop(started.send(Err(unusable(&error)))),
             }

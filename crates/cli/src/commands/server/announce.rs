@@ -151,7 +151,11 @@ pub(super) fn ready(config: &ServerConfig, addresses: &LocalAddresses) -> String
         }
     }
     if !addresses.tls.is_empty() {
-        parts.push(format!("over TLS and DTLS at {}", list(&addresses.tls)));
+        let over = match addresses.dtls.is_empty() {
+            false => "TLS and DTLS",
+            true => "TLS",
+        };
+        parts.push(format!("over {over} at {}", list(&addresses.tls)));
     }
     if !relay.is_empty() {
         let ports = &config.relay.ports;
@@ -178,4 +182,24 @@ pub(super) fn rendezvous(addresses: &LocalAddresses) -> Vec<String> {
         .iter()
         .map(|address| format!("ws://{address}"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_certificate_does_not_serve_for_is_not_promised() {
+        let config = ServerConfig::default();
+        let mut addresses = LocalAddresses::default();
+        addresses.tls = vec![SocketAddr::from(([192, 0, 2, 1], 5349))];
+        let text = ready(&config, &addresses);
+        assert!(text.contains("over TLS at 192.0.2.1:5349"), "{text}");
+        addresses.dtls.clone_from(&addresses.tls);
+        let text = ready(&config, &addresses);
+        assert!(
+            text.contains("over TLS and DTLS at 192.0.2.1:5349"),
+            "{text}"
+        );
+    }
 }

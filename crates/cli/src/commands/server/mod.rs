@@ -33,6 +33,7 @@ enum Event<'a> {
         stun_udp: &'a [SocketAddr],
         stun_tcp: &'a [SocketAddr],
         tls: &'a [SocketAddr],
+        dtls: &'a [SocketAddr],
         rendezvous: &'a [String],
         metrics: Option<SocketAddr>,
         relay: &'a [IpAddr],
@@ -74,7 +75,8 @@ async fn serve(arguments: &arguments::Server) -> Result<(), Failure> {
         server: server.handle(),
         signals,
     };
-    server.run(operator.listen()).await;
+    let served = server.run(operator.listen()).await;
+    served.map_err(Failure::internal)?;
     if arguments.json {
         json_line(SCHEMA, &Event::Stopped)?;
     }
@@ -111,6 +113,7 @@ fn tell_ready(json: bool, configuration: &Configuration, server: &Server) -> Res
             stun_udp: &addresses.stun_udp,
             stun_tcp: &addresses.stun_tcp,
             tls: &addresses.tls,
+            dtls: &addresses.dtls,
             rendezvous: &announce::rendezvous(addresses),
             metrics: addresses.metrics,
             relay: &relay,
