@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use nilas_ice::{
-    AgentConfig, AgentId, Candidate, CandidateType, Event, Foundation, GatheringState, Handled,
-    Input, NoPath, Parameters, Role, SocketId, State, Stats, Time,
+    AgentConfig, AgentId, Candidate, CandidateType, Engine, EngineConfig, Event, Foundation,
+    GatheringState, Handled, Input, NoPath, Parameters, Role, SocketId, State, Stats, Time,
 };
 use nilas_stun::{Class, ErrorCode, Key, Message, MessageBuilder, Method, TransactionId};
 
@@ -673,4 +673,49 @@ fn of_several_nominated_pairs_the_best_stands() {
             "{order:?}"
         );
     }
+}
+
+/// Whoever tells its sessions apart by ufrag alone may bring two of them to one pair of addresses. Data says nothing of the
+/// session it is of, so only the first may have that path.
+#[test]
+fn a_check_on_another_session_s_path_does_not_succeed() {
+    let mut engine = EngineConfig::default();
+    engine.shared_port = Some(5_000);
+    let engine = Engine::new(engine, [1; 32]);
+    let side = Side::on(engine, AgentConfig::new(Role::Controlling), &["192.0.2.1"]);
+    let mut pair = Pair::new(side, Side::new(Role::Controlled, 2, &["192.0.2.2"]));
+    assert!(pair.both_completed());
+    let first = pair.sides[0].id;
+    let config = AgentConfig::new(Role::Controlled);
+    let second = pair.sides[0].engine.add_agent(pair.now, config);
+    pair.sides[0].id = second.expect("a second agent");
+    pair.sides[0].agent().gather(pair.now);
+    // What it tells is for nobody here.
+    pair.hold = [true; 2];
+    pair.run(pair.now + Duration::from_millis(100), |_| false);
+    let ours = pair.sides[0].agent().local_parameters();
+    let theirs = Parameters::new("peer", "aPasswordOfTheOtherSession");
+    let now = pair.now;
+    pair.deliver(0, Signal::Parameters(theirs.clone()));
+    for (from, id, class) in [
+        (PEER, 1, Class::ErrorResponse),
+        ("192.0.2.2:6000", 2, Class::SuccessResponse),
+    ] {
+        let sent = pair.sent.len();
+        let asked = check(&ours, &theirs, Role::Controlling, id).build();
+        assert_eq!(
+            give(&mut pair.sides[0], now, from, &asked),
+            Handled::Consumed
+        );
+        pair.run(now, |_| false);
+        let asked = Message::parse(&asked).expect("a message").transaction_id();
+        let answered = pair.sent[sent..].iter().find_map(|(_, packet)| {
+            let message = Message::parse(&packet.bytes).ok()?;
+            (message.transaction_id() == asked).then(|| message.class())
+        });
+        assert_eq!(answered, Some(class), "{from}");
+    }
+    // The first one's path is as it was.
+    let data = give(&mut pair.sides[0], now, PEER, b"hello");
+    assert!(matches!(data, Handled::Application(data) if data.agent == first));
 }
