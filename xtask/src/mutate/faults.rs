@@ -194,7 +194,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         ["ice/src/agent/response.rs", "if role == self.role {\n            self.switch_role" => "if FAULT || role == self.role {\n            self.switch_role"];
         Catcher("nilas-sim", "explore", "every_order_of_events_heals_two_that_control")),
     fault!("old-nomination-comes-true", "a nomination without a value outlives one with a value",
-        ["ice/src/agent/response.rs", "pair.nomination_seen && pair.nomination == nominations" => "pair.nomination_seen && (pair.nomination == nominations || FAULT && pair.nomination == 0)"];
+        ["ice/src/agent/response.rs", "let nominated = nominated && pair.nomination == nominations;" => "let nominated = nominated && (pair.nomination == nominations || FAULT && pair.nomination == 0);"];
         Catcher("nilas-ice", "strange_peer", "a_nomination_without_a_value_does_not_outlive_one_with")),
     fault!("stale-candidate", "a candidate of another generation is taken in",
         ["ice/src/agent/trickle.rs", "there is nothing to compare with.\n        let ufrag = candidate.ufrag.as_deref();\n        if let" => "there is nothing to compare with.\n        let ufrag = candidate.ufrag.as_deref().filter(|_| !FAULT);\n        if let"];

@@ -377,12 +377,25 @@ impl Agent {
             Purpose::Gather { .. } => Some(encode_question(transaction, inner)),
             Purpose::Check {
                 generation,
+                pair,
                 role,
                 nominate,
                 ..
-            } => self.encode_check(transaction, generation, role, nominate, socket, inner),
-            Purpose::Consent { generation, .. } => {
-                self.encode_check(transaction, generation, self.role, false, socket, inner)
+            } => {
+                let pair = self.current.pairs.get(pair).filter(|_| nominate);
+                let nomination = pair.map(|pair| pair.nomination);
+                self.encode_check(transaction, generation, role, nomination, socket, inner)
+            }
+            Purpose::Consent { generation, pair } => {
+                let nomination = self.standing_nomination(generation, pair);
+                self.encode_check(
+                    transaction,
+                    generation,
+                    self.role,
+                    nomination,
+                    socket,
+                    inner,
+                )
             }
             Purpose::Probe {
                 generation, length, ..
@@ -390,7 +403,7 @@ impl Agent {
                 let length = self.probe_length(length, via, framing, transaction.destination);
                 // A driver's buffer may be shorter: then it is not sent.
                 let inner = inner.get_mut(..length)?;
-                self.encode_check(transaction, generation, self.role, false, socket, inner)
+                self.encode_check(transaction, generation, self.role, None, socket, inner)
             }
         };
         // It can only fail for lack of room, and then like a lost datagram.
@@ -403,13 +416,13 @@ impl Agent {
         transaction: &Transaction,
         generation: u32,
         role: Role,
-        nominate: bool,
+        nomination: Option<u32>,
         socket: &Socket,
         buffer: &mut [u8],
     ) -> Option<Result<usize, BuildError>> {
         let generation = self.generation(generation)?;
         let (local, remote) = (&generation.local, generation.remote.as_ref()?);
-        Some(self.write_check(transaction, local, remote, role, nominate, socket, buffer))
+        Some(self.write_check(transaction, local, remote, role, nomination, socket, buffer))
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is a part of the message")]
@@ -419,7 +432,7 @@ impl Agent {
         local: &LocalCredentials,
         remote: &RemoteCredentials,
         role: Role,
-        nominate: bool,
+        nomination: Option<u32>,
         socket: &Socket,
         buffer: &mut [u8],
     ) -> Result<usize, BuildError> {
@@ -433,10 +446,10 @@ impl Agent {
             Role::Controlling => message.ice_controlling(self.tie_breaker_of(role))?,
             Role::Controlled => message.ice_controlled(self.tie_breaker_of(role))?,
         };
-        if nominate && role == Role::Controlling {
+        if let Some(value) = nomination.filter(|_| role == Role::Controlling) {
             message.use_candidate()?;
             if remote.renomination {
-                message.nomination(self.current.nominations.saturating_add(1))?;
+                message.nomination(value)?;
             }
         }
         if let Purpose::Probe { .. } = transaction.purpose {

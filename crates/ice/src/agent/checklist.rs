@@ -10,6 +10,7 @@ use crate::candidate::{CandidateAddress, CandidateType, may_pair, pair_priority}
 use crate::counters::Counters;
 use crate::event::Role;
 use crate::stats::PairState;
+use nilas_turn::Time;
 
 /// Pairs of a concluded session, at most: a few standbys, and what is tried beside them.
 const MAX_LATE_PAIRS: usize = 32;
@@ -120,20 +121,30 @@ impl Agent {
         Some(generation.pairs.insert(pair))
     }
 
-    /// The pair of a check that came, formed if need be (RFC 8445 section 7.3.1.4).
+    /// The pair of a check that came, formed if need be (RFC 8445 section 7.3.1.4). After a nomination there is room for some; for
+    /// one that the peer nominates there always is.
     pub(super) fn pair_for_check(
         &mut self,
-        socket: u16,
-        remote: u16,
+        now: Time,
+        (socket, remote): (u16, u16),
+        nominated: bool,
         counters: &mut Counters,
     ) -> Option<PairId> {
         if let Some(id) = self.current.pair_of(socket, remote) {
             return Some(id);
         }
-        let concluded = core::mem::take(&mut self.current.concluded);
+        let concluded = self.current.concluded;
         if concluded {
-            self.current.make_room_for_standby();
+            let pair = (socket, remote);
+            let component = self.component();
+            let own = priority_of(self.role, &self.sockets, &self.current, pair, component);
+            let priority = if nominated { u64::MAX } else { own };
+            if !self.current.make_room_for_standby(now, priority) {
+                counters.pairs_refused += 1;
+                return None;
+            }
         }
+        self.current.concluded = false;
         let id = self.form_pair(socket, remote, counters);
         self.current.concluded = concluded;
         id

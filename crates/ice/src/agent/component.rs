@@ -333,9 +333,15 @@ impl Agent {
 
     pub(super) fn change_role(&mut self, shared: &mut Shared, role: Role) {
         self.role = role;
+        let mut standing = 0;
         for (_, pair) in self.current.pairs.iter_mut() {
             pair.nominate = false;
+            if pair.nominated || pair.nomination_seen {
+                standing = standing.max(pair.nomination);
+            }
         }
+        // What it was about to nominate itself is above nothing.
+        self.current.nominations = standing;
         self.reprioritize();
         self.emit(shared, Event::RoleChange(role));
     }

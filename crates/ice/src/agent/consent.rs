@@ -1,7 +1,7 @@
 //! Consent to send, and keepalives (RFC 7675, RFC 8445 section 11).
 //!
 //! On the pair that carries the data a consent check goes out every 4 to 6 seconds, at random; it is
-//! a keepalive, too. When one is not answered within twice the round trip, and 500 ms at the least,
+//! a keepalive, too; the controlling side's nominates once more what is nominated, so that both sides end on it. When one is not answered within twice the round trip, and 500 ms at the least,
 //! the path is under suspicion and is probed by connectivity checks after 0.5, 1, 2 and then every
 //! 4 seconds. The agent is **disconnected** 7 seconds after the last answer (6 seconds and two round
 //! trips, where that is longer), and has **failed** 30

@@ -224,7 +224,7 @@ impl Agent {
                 };
                 let preference = u16::MAX.saturating_sub((2 * rank + usize::from(!v6)) as u16);
                 // RFC 6544 section 4.1.
-                self.gather_tcp(shared, address, preference);
+                self.gather_tcp(shared, address, preference, interface.cost);
                 let bound = self.sockets.iter().any(|socket| {
                     socket.usable && socket.address.ip() == ip && socket.is_udp_host()
                 });
@@ -327,7 +327,8 @@ impl Agent {
         match result {
             Ok((id, address)) if let Duty::Tcp(tcp_type) = bind.duty => {
                 shared.demux.claim_listener(id, self.id);
-                self.add_tcp_base(shared, id, address, bind.preference, tcp_type);
+                let cost = shared.network_cost(address.ip());
+                self.add_tcp_base(shared, id, address, bind.preference, tcp_type, cost);
             }
             Ok((id, address)) => {
                 let same = |own: &&Socket| {
@@ -535,6 +536,13 @@ impl Agent {
             }
             // It is back: what a gateway forwards comes and goes.
             Some(known) if self.current.locals[known].removed => {
+                self.current.locals[known] = candidate;
+            }
+            // A check has taught it, which the peer knows of one socket only, and of no other that could reach it there.
+            Some(known)
+                if self.current.locals[known].kind == CandidateType::Prflx
+                    && !self.current.concluded =>
+            {
                 self.current.locals[known] = candidate;
             }
             Some(_) => return,

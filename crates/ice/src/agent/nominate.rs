@@ -42,7 +42,7 @@ impl Agent {
             return;
         };
         if pair.nominated {
-            return;
+            return self.forget_dead_nominations(now);
         }
         pair.nominated = true;
         if self.current.nominations > 0 {
@@ -63,10 +63,26 @@ impl Agent {
             self.forget_peers();
         }
         self.select(shared, now);
+        self.forget_dead_nominations(now);
         if let Some(pair) = self.selected_pair().filter(|pair| pair.nominated) {
             self.emit(shared, Event::Nominated(pair));
         }
         self.update_state(shared, now);
+    }
+
+    /// A peer that a NAT has given another address nominates what is the same pair to it once more. Where that carries the data,
+    /// one that does not answer any more is no nominated pair.
+    pub(super) fn forget_dead_nominations(&mut self, now: Time) {
+        let generation = &mut self.current;
+        let selected = generation.selected;
+        let carrier = selected.and_then(|id| generation.pairs.get(id));
+        if !carrier.is_some_and(|pair| pair.nominated) {
+            return;
+        }
+        for (id, pair) in generation.pairs.iter_mut() {
+            let lives = pair.died_at.is_none() && !pair.owes_answer(now);
+            pair.nominated &= Some(id) == selected || lives;
+        }
     }
 
     /// Direct pairs that are about to be given up for a relayed one before anything is known of them: their candidate has
@@ -90,13 +106,41 @@ impl Agent {
         if self.nomination_deadline().is_none_or(|at| at > now) {
             return;
         }
-        let Some(id) = self.current.selected else {
+        if let Some(id) = self.current.selected {
+            self.nominate(id);
+        }
+    }
+
+    /// The next check of a pair nominates it, and what was on its way to nominate another does so no more. With renomination
+    /// its value is above all before it, the ones that were not answered among them: the peer may have followed them.
+    pub(super) fn nominate(&mut self, id: PairId) {
+        let renominates = self.renominates();
+        let generation = &mut self.current;
+        for (_, pair) in generation.pairs.iter_mut() {
+            pair.nominate = false;
+        }
+        let Some(pair) = generation.pairs.get_mut(id) else {
             return;
         };
-        if let Some(pair) = self.current.pairs.get_mut(id) {
-            pair.nominate = true;
+        if renominates {
+            generation.nominations = generation.nominations.saturating_add(1);
+            pair.nomination = generation.nominations;
         }
-        self.current.trigger(id, true);
+        pair.nominate = true;
+        generation.trigger(id, true);
+    }
+
+    /// The value that a consent check says once more. Where the peer has left the pair meanwhile, or forgot it, or is reached
+    /// there from another address, it comes back to it.
+    pub(super) fn standing_nomination(&self, generation: u32, id: PairId) -> Option<u32> {
+        let pair = self.current.pairs.get(id)?;
+        let stands = generation == self.current.number && self.stands(pair);
+        stands.then_some(pair.nomination)
+    }
+
+    /// Whether a pair is the nominated one, and no other nomination has been sent or seen since.
+    pub(super) fn stands(&self, pair: &Pair) -> bool {
+        pair.nominated && pair.nomination == self.current.nominations
     }
 
     /// When to nominate, if there is something to nominate and nothing has been.
@@ -156,7 +200,7 @@ impl Agent {
         rank(pair) > rank(than)
     }
 
-    fn is_relayed(&self, pair: &Pair) -> bool {
+    pub(super) fn is_relayed(&self, pair: &Pair) -> bool {
         let remote = &self.current.remotes[usize::from(pair.remote)].candidate;
         let own = &self.sockets[usize::from(pair.socket)];
         // Nor is TCP what one would choose: RFC 6544 section 4.2.

@@ -37,7 +37,7 @@ pub(super) struct Pair {
     pub(super) requests_received: u32,
     pub(super) responses_sent: u32,
     pub(super) consent_requests_sent: u32,
-    /// The value of the peer's latest nomination of it, where renomination was offered.
+    /// The value of its latest nomination, by whichever side controls, where renomination was offered.
     pub(super) nomination: u32,
     /// The round trip smoothed, in microseconds; 0 before the first answer.
     smoothed_round_trip: u32,

@@ -237,7 +237,10 @@ impl Agent {
         let Some(candidate) = self.learn(shared, socket, plain(remote), priority) else {
             return;
         };
-        let Some(id) = self.pair_for_check(socket, candidate, &mut shared.counters) else {
+        let is_nominating = nominating.by_flag || nominating.by_value.is_some();
+        let nominates = is_nominating && self.role == Role::Controlled;
+        let pair = (socket, candidate);
+        let Some(id) = self.pair_for_check(now, pair, nominates, &mut shared.counters) else {
             return;
         };
         let (nominations, round_trip) = (self.current.nominations, self.round_trip);

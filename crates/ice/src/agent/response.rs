@@ -152,12 +152,12 @@ impl Agent {
         if generation == self.current.number {
             self.consider_move(shared, now);
         }
-        let Purpose::Check { nominate, role, .. } = transaction.purpose else {
-            return;
-        };
         if generation != self.current.number {
             return;
         }
+        let Purpose::Check { nominate, role, .. } = transaction.purpose else {
+            return self.mapped_anew(shared, id, &response);
+        };
         // Whoever knows a password answers a check, whichever fragment of ours it names (RFC 8445 section 7.3). As long as
         // these may be parameters with which the peer answered an older generation, only its own checks show that it
         // holds them together with ours.
@@ -191,11 +191,10 @@ impl Agent {
         // RFC 8445 section 7.2.5.3.4: by our nomination, or by the peer's that came before.
         let nominated = match role {
             Role::Controlling => nominate,
-            Role::Controlled => {
-                // Once the peer gives values, a nomination without one is an old one.
-                pair.nomination_seen && pair.nomination == nominations
-            }
+            Role::Controlled => pair.nomination_seen,
         };
+        // With renomination the highest value stands; one without, or with a lower one, is an old one.
+        let nominated = nominated && pair.nomination == nominations;
         if !nominate && pair.nominate {
             // The nomination is still on its way; this was an earlier check.
         } else {
@@ -203,14 +202,13 @@ impl Agent {
             pair.nominate = false;
             self.forget_checks(id);
         }
-        if known_as.is_some_and(|before| before != valid_local) {
-            self.tell_anew(shared, id);
+        match known_as {
+            None => self.pair_answered(shared, now, id),
+            Some(before) if before != valid_local => self.tell_anew(shared, id),
+            Some(_) => {}
         }
         self.current.thaw(foundation);
         if nominated && role == self.role {
-            if self.role == Role::Controlling && self.renominates() {
-                self.current.nominations = self.current.nominations.saturating_add(1);
-            }
             self.nominated(shared, now, id);
         }
         self.select(shared, now);
@@ -218,11 +216,34 @@ impl Agent {
         self.path_is_back(shared, now, id);
     }
 
-    /// The pair has another local candidate than was told, such as after a NAT's reboot: to the peer it is another pair.
-    fn tell_anew(&self, shared: &mut Shared, id: PairId) {
+    /// A NAT that has forgotten a path gives it another address: to the peer it is another pair, and here the same one with another
+    /// local candidate.
+    fn mapped_anew(&mut self, shared: &mut Shared, id: PairId, response: &Authenticated<'_>) {
+        let Ok(Some(mapped)) = response.xor_mapped_address() else {
+            return;
+        };
+        let generation = &self.current;
+        let known = generation.pairs.get(id).and_then(|pair| {
+            let local = generation.locals.get(usize::from(pair.valid_local?))?;
+            Some((pair.socket, plain(local.address)))
+        });
+        let Some((socket, _)) = known.filter(|(_, known_as)| *known_as != plain(mapped)) else {
+            return;
+        };
+        let local = self.local_of(socket, plain(mapped));
+        if let Some(pair) = self.current.pairs.get_mut(id)
+            && pair.valid_local.replace(local) != Some(local)
+        {
+            self.tell_anew(shared, id);
+        }
+    }
+
+    /// The pair that carries the data has another local candidate than was told.
+    fn tell_anew(&mut self, shared: &mut Shared, id: PairId) {
         if self.current.selected == Some(id)
             && let Some(pair) = self.selected_pair()
         {
+            self.selected_changes += 1;
             self.emit(shared, Event::SelectedPairChange(pair));
         }
     }

@@ -13,7 +13,7 @@ use crate::shared::Shared;
 use nilas_turn::Time;
 
 /// What `network-cost` may be at most.
-const GREATEST_COST: u16 = 999;
+pub(super) const GREATEST_COST: u16 = 999;
 
 /// When the data last moved from one path to another, and what that costs beside a peer that has no renomination. Times
 /// are in tenths of a second since the engine began; 0 is never.
@@ -91,6 +91,10 @@ impl Agent {
         if let Some(pair) = self.selected_pair() {
             self.emit(shared, Event::SelectedPairChange(pair));
         }
+        if let Some(from) = selected {
+            self.seek_direct(shared, from, best);
+        }
+        self.forget_dead_nominations(now);
         self.announce_state(shared);
         self.update_state(shared, now);
     }
@@ -112,8 +116,14 @@ impl Agent {
     /// Asks whether another path is worth to be nominated, and does so by means that the peer understands.
     pub(super) fn consider_move(&mut self, shared: &mut Shared, now: Time) {
         let decides = self.role == Role::Controlling && self.current.concluded;
+        // A nomination that is overdue may be of a path that has died meanwhile.
+        let is_under_way = |pair: &Pair| pair.nominate && !pair.owes_answer(now);
         let busy = self.current.watch.is_suspicious()
-            || self.current.pairs.iter().any(|(_, pair)| pair.nominate);
+            || self
+                .current
+                .pairs
+                .iter()
+                .any(|(_, pair)| is_under_way(pair));
         if !decides || busy || self.lite || self.current.pairs.len() < 2 {
             return;
         }
@@ -122,8 +132,8 @@ impl Agent {
         };
         if self.current.selected == Some(to) {
             // It has taken over, perhaps by the very answer that made it valid: the peer is yet to be told.
-            let nominated = |pair: &Pair| pair.nominated;
-            if !self.current.pairs.get(to).is_some_and(nominated) {
+            let pair = self.current.pairs.get(to);
+            if !pair.is_some_and(|pair| self.stands(pair)) {
                 self.renominate(shared, now, to);
             }
             return;
@@ -138,10 +148,7 @@ impl Agent {
             }
             return;
         }
-        if let Some(pair) = self.current.pairs.get_mut(to) {
-            pair.nominate = true;
-        }
-        self.current.trigger(to, true);
+        self.nominate(to);
     }
 
     /// What the policy chooses among these valid pairs.
@@ -212,8 +219,15 @@ impl Agent {
     /// where the data has moved lately.
     pub(super) fn is_trusted(&self, pair: &Pair, now: Time) -> bool {
         let shunned = SHUNNED * (1 << self.moves.recent(now));
-        pair.died_at
-            .is_none_or(|died| pair.confirmed_at >= died + shunned)
+        let answers = { pair.died_at }.is_none_or(|died| pair.confirmed_at >= died + shunned);
+        answers && self.has_ends(pair)
+    }
+
+    /// Whether both candidates are still there: the address of a socket may be gone, and come back for another one, and the
+    /// peer may have taken its candidate back.
+    pub(super) fn has_ends(&self, pair: &Pair) -> bool {
+        self.sockets[usize::from(pair.socket)].usable
+            && !self.current.remotes[usize::from(pair.remote)].removed
     }
 }
 

@@ -19,6 +19,7 @@ use smallvec::SmallVec;
 use super::generation::Generation;
 use super::pair::{Pair, PairId};
 use super::{Agent, earliest};
+use crate::candidate::CandidateType;
 use crate::event::Role;
 use crate::ids::SocketId;
 use crate::shared::Shared;
@@ -153,34 +154,46 @@ impl Generation {
         }
     }
 
-    fn standbys(&self) -> Vec<PairId> {
-        let valid = |(id, pair): &(PairId, &Pair)| Some(*id) != self.selected && pair.is_valid();
-        self.pairs.iter().filter(valid).map(|(id, _)| id).collect()
-    }
-
-    /// Room for a pair that a concluded session did not have: the one that was silent longest goes, and last of all one that
-    /// the peer has just nominated and that is yet to be checked from here.
-    pub(super) fn make_room_for_standby(&mut self) {
+    /// Whether there is room for a pair that a concluded session did not have. One of which an answer is overdue goes for it, or
+    /// else the least of those that have a lower priority, and last of all one that the peer has just nominated and that is
+    /// yet to be checked from here.
+    ///
+    /// Were any given up that has just been asked, its answer would find nothing, and two agents with more ways than there is
+    /// room for would ask each other for ever.
+    pub(super) fn make_room_for_standby(&mut self, now: Time, priority: u64) -> bool {
         let latest = self.nominations;
         while self.pairs.len() > 2 * MAX_STANDBYS {
-            let stalest = self
-                .pairs
-                .iter()
+            let rank = |pair: &Pair| {
+                let is_waiting = pair.is_queued() || pair.is_open();
+                let is_overdue = !is_waiting && (!pair.is_valid() || pair.owes_answer(now));
+                let is_awaited = pair.nomination_seen && pair.nomination == latest;
+                (is_awaited, !is_overdue, pair.priority)
+            };
+            let least = { self.pairs.iter() }
                 .filter(|(id, _)| Some(*id) != self.selected)
-                .min_by_key(|(_, pair)| {
-                    let awaited = pair.nomination_seen && pair.nomination == latest;
-                    (awaited, pair.confirmed_at)
-                })
-                .map(|(id, _)| id);
-            match stalest {
-                Some(id) => drop(self.pairs.remove(id)),
-                None => return,
+                .map(|(id, pair)| (rank(pair), id))
+                .min();
+            match least {
+                Some((least, id)) if least < (priority == u64::MAX, true, priority) => {
+                    self.pairs.remove(id);
+                }
+                _ => return false,
             }
         }
+        true
     }
 }
 
 impl Agent {
+    fn standbys(&self) -> Vec<PairId> {
+        let selected = self.current.selected;
+        let valid = |(id, pair): &(PairId, &Pair)| {
+            Some(*id) != selected && pair.is_valid() && self.has_ends(pair)
+        };
+        let pairs = self.current.pairs.iter().filter(valid);
+        pairs.map(|(id, _)| id).collect()
+    }
+
     /// When `fire_watch` has something to do.
     pub(super) fn watch_deadline(&self) -> Option<Time> {
         // A lite agent has no means to ask.
@@ -211,7 +224,7 @@ impl Agent {
             self.look(shared, now);
         }
         if self.current.watch.keep_warm_at.is_some_and(|at| at <= now) {
-            let standbys = self.current.standbys();
+            let standbys = self.standbys();
             self.current.watch.keep_warm_at = Some(now + KEEP_WARM);
             for id in standbys {
                 self.current.trigger(id, false);
@@ -343,7 +356,7 @@ impl Agent {
         shared.counters.paths_suspected += 1;
         // A relay that was restarted has forgotten what it gave.
         self.refresh_relays(now);
-        for id in self.current.standbys() {
+        for id in self.standbys() {
             self.current.trigger(id, false);
         }
         self.current.trigger(selected, true);
@@ -369,7 +382,8 @@ impl Agent {
         };
         pair.confirmed_at = now;
         self.restarts = 0;
-        let Some(suspicion) = self.current.watch.suspicion else {
+        // One that this very answer makes valid is looked at again when it is.
+        let Some(suspicion) = self.current.watch.suspicion.filter(|_| pair.is_valid()) else {
             return;
         };
         if self.current.selected == Some(id) {
@@ -431,6 +445,30 @@ impl Agent {
         }
     }
 
+    /// The data has lost its direct path to a relay. Direct pairs that were given up when another was nominated, or have failed
+    /// when the networks were others, are tried once more: between two that renominate the peer does the same, so that
+    /// NATs open.
+    pub(super) fn seek_direct(&mut self, shared: &mut Shared, from: PairId, to: PairId) {
+        let pairs = [from, to].map(|id| self.current.pairs.get(id));
+        let lost = pairs.map(|pair| pair.map(|pair| self.is_relayed(pair)));
+        let may = self.current.concluded && !self.lite && self.renominates();
+        if lost != [Some(false), Some(true)] || !may {
+            return;
+        }
+        for remote in 0..self.current.remotes.len() as u16 {
+            for socket in 0..self.sockets.len() as u16 {
+                let kind = self.current.remotes[usize::from(remote)].candidate.kind;
+                let is_direct =
+                    self.sockets[usize::from(socket)].is_udp_host() && kind != CandidateType::Relay;
+                let known = self.current.pair_of(socket, remote);
+                let known = known.and_then(|id| self.current.pairs.get(id));
+                if is_direct && known.is_none_or(|pair| pair.state == PairState::Failed) {
+                    self.form_late_pair(socket, remote, &mut shared.counters);
+                }
+            }
+        }
+    }
+
     /// Lets the selected pair be the nominated one, by means that the peer understands.
     pub(super) fn renominate(&mut self, shared: &mut Shared, now: Time, id: PairId) {
         if self.current.selected != Some(id) {
@@ -440,10 +478,7 @@ impl Agent {
             // RFC 8445 section 8.1.1 has one nomination; another takes a restart (section 9).
             return self.restart_alone(shared, now);
         }
-        if let Some(pair) = self.current.pairs.get_mut(id) {
-            pair.nominate = true;
-        }
-        self.current.trigger(id, true);
+        self.nominate(id);
     }
 
     /// Whether both sides offered renomination.

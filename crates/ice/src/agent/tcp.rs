@@ -24,6 +24,7 @@ use nilas_turn::Time;
 
 use super::generation::Generation;
 use super::pair::PairId;
+use super::select::GREATEST_COST;
 use super::standby::Doubt;
 use super::trickle::{plain, scoped};
 use super::{Agent, Bind, Duty, Socket};
@@ -119,8 +120,14 @@ pub(super) fn may_connect(own: Option<TcpType>, remote: &Transport, kind: Candid
 }
 
 impl Agent {
-    /// The TCP candidates of an address of this machine, which are not there yet.
-    pub(super) fn gather_tcp(&mut self, shared: &mut Shared, address: SocketAddr, preference: u16) {
+    /// The TCP candidates of an address of this machine, which are not there yet. Its network costs so much.
+    pub(super) fn gather_tcp(
+        &mut self,
+        shared: &mut Shared,
+        address: SocketAddr,
+        preference: u16,
+        cost: u16,
+    ) {
         let types: &[TcpType] = match self.settings.tcp {
             TcpCandidates::Off => &[],
             // RFC 6544 section 4.4.
@@ -143,7 +150,7 @@ impl Agent {
                 let mut address = address;
                 address.set_port(DISCARD);
                 let id = shared.virtual_socket();
-                self.add_tcp_base(shared, id, address, preference, *tcp_type);
+                self.add_tcp_base(shared, id, address, preference, *tcp_type, cost);
                 continue;
             }
             let request = shared.request(self.id);
@@ -166,6 +173,7 @@ impl Agent {
         address: SocketAddr,
         preference: u16,
         tcp_type: TcpType,
+        cost: u16,
     ) {
         self.tcp.get_or_insert_default();
         // RFC 8445 section 5.1.1.3: one foundation for each address and transport. RFC 6544 appendix C takes the types of TCP
@@ -187,7 +195,7 @@ impl Agent {
             admitted: true,
             relay: None,
             duty: Duty::Tcp(tcp_type),
-            network_cost: shared.network_cost(address.ip()),
+            network_cost: cost.min(GREATEST_COST),
         });
         self.add_host(shared, self.sockets.len() as u16 - 1);
     }

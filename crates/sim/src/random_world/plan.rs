@@ -126,11 +126,6 @@ impl Plan {
         })
     }
 
-    /// Whether there are other ways than datagrams from one peer to the other.
-    pub(super) fn has_detours(&self) -> bool {
-        matches!(self.servers, Servers::Turn(_)) || self.has_tcp()
-    }
-
     pub(super) fn has_tcp(&self) -> bool {
         self.peers.iter().any(|peer| peer.tcp != TcpCandidates::Off)
     }
@@ -138,6 +133,17 @@ impl Plan {
     /// Of all streams.
     pub(super) fn components(&self) -> usize {
         self.streams.iter().copied().map(usize::from).sum()
+    }
+
+    /// Whether what signaling brings is waited for before a nomination.
+    pub(super) fn is_told_soon(&self) -> bool {
+        self.signaling_delay <= Duration::from_millis(100)
+    }
+
+    /// Whether a network costs something, now or later.
+    pub(super) fn has_costs(&self) -> bool {
+        let later = |later: &Disturbance| matches!(later, Disturbance::Cost { .. });
+        self.uplinks().any(|uplink| uplink.cost > 0) || self.later.iter().any(later)
     }
 
     pub(super) fn uplinks(&self) -> impl Iterator<Item = &Uplink> {

@@ -51,7 +51,7 @@ fn hold(holds: bool, name: &'static str, detail: impl FnOnce() -> String) -> Res
 }
 
 /// Each peer for itself is up, or has failed and says why.
-pub(super) fn each_at_rest(running: &mut Running<'_>) -> Result<(), Rule> {
+fn each_at_rest(running: &mut Running<'_>) -> Result<(), Rule> {
     for peer in running.peers {
         let state = running.world.state(peer);
         let verdict = running.world.with_agent(peer, |agent, _| agent.verdict());
@@ -65,8 +65,7 @@ pub(super) fn each_at_rest(running: &mut Running<'_>) -> Result<(), Rule> {
     Ok(())
 }
 
-/// Both peers are up in opposite roles, or both have failed and say why; whether they are up. Each may send by another path
-/// when what is there has changed, as long as it arrives.
+/// Both peers are up on one pair in opposite roles, or one at least has failed and says why; whether they are up.
 pub(super) fn each_connected(running: &mut Running<'_>, must: bool) -> Result<bool, Rule> {
     // One side may have given up first: a restart brings the other to know it.
     if !must {
@@ -75,11 +74,7 @@ pub(super) fn each_connected(running: &mut Running<'_>, must: bool) -> Result<bo
             return Ok(false);
         }
     }
-    if !both_up(running, must)? {
-        return Ok(false);
-    }
-    roles_differ(running)?;
-    Ok(true)
+    at_rest(running, must)
 }
 
 /// Both peers are up on one pair in opposite roles, or both have failed and say why; whether they are up.
@@ -87,6 +82,12 @@ pub(super) fn at_rest(running: &mut Running<'_>, must_connect: bool) -> Result<b
     if !both_up(running, must_connect)? {
         return Ok(false);
     }
+    one_pair(running)?;
+    Ok(true)
+}
+
+/// Both sides send by one pair, mirrored, in opposite roles.
+fn one_pair(running: &mut Running<'_>) -> Result<(), Rule> {
     let pairs = running
         .peers
         .map(|peer| running.world.selected_pair(peer).cloned());
@@ -97,16 +98,13 @@ pub(super) fn at_rest(running: &mut Running<'_>, must_connect: bool) -> Result<b
         ));
     };
     let [(local, remote), at_b] = [&at_a, &at_b].map(|pair| ends(running, pair));
-    // Where a wire loses what moves the data, one side may use the way by a relay or a connection that the other has left.
-    let plain = running.plan.is_calm() || !running.plan.has_detours();
     hold(
-        (remote, local) == at_b || !plain,
+        (remote, local) == at_b,
         "both sides end on one pair",
         || format!("{:?} and {at_b:?}", (local, remote)),
     )?;
     roles_differ(running)?;
-    one_nomination(running)?;
-    Ok(true)
+    one_nomination(running)
 }
 
 fn both_up(running: &mut Running<'_>, must_connect: bool) -> Result<bool, Rule> {
@@ -202,8 +200,7 @@ pub(super) fn best_kind(running: &mut Running<'_>) -> Result<(), Rule> {
     let plan = running.plan;
     let delays = || plan.uplinks().map(|uplink| uplink.link.up.delay);
     let alike = delays().max() <= delays().min().map(|least| 2 * least);
-    let told_soon = plan.signaling_delay <= Duration::from_millis(100);
-    if !plan.is_calm() || !alike || !told_soon || plan.names != Names::Addresses {
+    if !plan.is_calm() || !alike || !plan.is_told_soon() || plan.names != Names::Addresses {
         return Ok(());
     }
     direct_if_possible(running)?;
@@ -242,14 +239,18 @@ pub(super) fn best_kind(running: &mut Running<'_>) -> Result<(), Rule> {
 }
 
 /// Neither a relay nor a connection stays selected where datagrams can go directly.
-fn direct_if_possible(running: &Running<'_>) -> Result<(), Rule> {
+pub(super) fn direct_if_possible(running: &Running<'_>) -> Result<(), Rule> {
     let plan = running.plan;
     let possible = match oracle::direct(plan, &running.present) {
-        Existence::Yes => plan.names == Names::Addresses,
-        Existence::WithServers => plan.servers != Servers::None && plan.names != Names::Lost,
+        Existence::Yes => true,
+        Existence::WithServers => plan.servers != Servers::None,
         Existence::Perhaps | Existence::No => false,
     };
-    if !possible || !plan.is_calm() || plan.uplinks().any(|uplink| uplink.cost > 0) {
+    // A plain peer takes no better path later than the one that was nominated.
+    let in_time = plan.is_told_soon() || !plan.plain;
+    // Where host candidates are told by their names, a translator has no way to them.
+    let named = plan.names != Names::Addresses;
+    if !possible || !plan.is_calm() || !in_time || named || plan.has_costs() {
         return Ok(());
     }
     for peer in running.peers {

@@ -21,6 +21,7 @@ mod mux;
 mod names;
 mod nat;
 mod network;
+mod one_pair;
 mod path_mtu;
 mod port_mapping;
 mod reflexive_tcp;
