@@ -20,6 +20,9 @@ pub struct Counters {
     pub unknown_transaction: u64,
     /// A response from another address than the request went to.
     pub asymmetric: u64,
+    /// Candidates that signaling brought and that were refused: unusable, too many, of another generation, or after the
+    /// end. Each was answered with the reason.
+    pub candidates_refused: u64,
     /// Remote candidates not learned from checks, because of the bound.
     pub peer_reflexive_refused: u64,
     /// Checks before the peer's description that were answered but not remembered.
@@ -34,6 +37,10 @@ pub struct Counters {
     pub responses_dropped: u64,
     /// Paths that carried data and seemed to have died.
     pub paths_suspected: u64,
+    /// Other parameters of a peer than before: restarts of the peers, and what they tell while both sides restart.
+    pub peer_restarts: u64,
+    /// Roles that changed, because of a conflict or of a lite peer.
+    pub role_switches: u64,
     /// Restarts of the agents' own accord.
     pub restarts: u64,
     /// Datagrams that the operating system refused to send.

@@ -43,6 +43,9 @@ pub enum PairState {
 }
 
 /// RTCIceCandidatePairStats. Times in milliseconds since the engine began, durations in seconds.
+///
+/// Data counts for the pair that carried it when it went, or that was selected when it came: while only one side has
+/// moved to another pair, what comes by that one is the old one's, too. All pairs together have what the transport has.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]

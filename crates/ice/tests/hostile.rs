@@ -223,6 +223,7 @@ fn candidates_and_pairs_are_bounded() {
         }
     }
     assert_eq!(refused, 9_900);
+    assert_eq!(pair.sides[0].engine.counters().candidates_refused, 9_900);
     let pairs = pair_count(&mut pair.sides[0], now);
     assert!(pairs <= 100, "{pairs}");
 }
@@ -421,6 +422,56 @@ fn a_peer_that_switches_roles_with_every_packet_is_survived() {
     }
     assert!(pair.sides[0].agent().state().is_up());
     assert!(pair.send(0, b"still here"));
+    assert!(pair.sides[0].engine.counters().role_switches >= 400);
+}
+
+/// Signaling that brings new parameters again and again, which nobody answers for.
+#[test]
+fn a_storm_of_restarts_leaves_the_working_path_alone() {
+    const RESTARTS: u32 = 5_000;
+    for (one, other) in [(0, 1), (1, 0)] {
+        let mut pair = Pair::simple();
+        assert!(pair.both_completed());
+        let path = pair.sides[one].agent().path().load();
+        let via = path.expect("a path").via;
+        pair.hold = [true, true];
+        for n in 0..RESTARTS {
+            let now = pair.now;
+            let mut theirs = pair.sides[other].agent().local_parameters();
+            theirs.ufrag = format!("storm{n}");
+            theirs.pwd = format!("{n:024}");
+            let mut agent = pair.sides[one].agent();
+            agent
+                .set_remote_parameters(now, &theirs)
+                .expect("a restart");
+            pair.run(now + Duration::from_millis(1), |_| false);
+            let path = pair.sides[one].agent().path().load();
+            assert_eq!(path.map(|path| path.via), Ok(via), "restart {n}");
+        }
+        let counters = *pair.sides[one].engine.counters();
+        assert_eq!(counters.peer_restarts, u64::from(RESTARTS));
+        // For each there is one answer, with one candidate, and for all of them one path that goes on.
+        let side = &pair.sides[one];
+        let count = |wanted: fn(&Event) -> bool| {
+            let events = side.events.iter().filter(|(_, event)| wanted(event));
+            events.count()
+        };
+        let answers = count(|event| matches!(event, Event::LocalParameters(_)));
+        let candidates = count(|event| matches!(event, Event::Candidate(_)));
+        assert_eq!(answers, RESTARTS as usize);
+        assert!(candidates <= answers + 1, "{candidates}");
+        for at in [one, other] {
+            assert!(pair.send(at, b"still here"));
+        }
+        let now = pair.now;
+        pair.run(now + Duration::from_secs(1), |_| false);
+        for side in &pair.sides {
+            assert_eq!(
+                side.data.last().map(Vec::as_slice),
+                Some(&b"still here"[..])
+            );
+        }
+    }
 }
 
 /// Wrong use of the engine is an error value, never a panic.

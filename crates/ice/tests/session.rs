@@ -239,7 +239,7 @@ fn both_may_restart_at_once_and_in_a_row() {
     };
     assert!(
         pair.sides.iter().all(|side| restarts(side) <= 12),
-        "a storm of restarts"
+        "more restarts than were asked for"
     );
 }
 

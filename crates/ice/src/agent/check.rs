@@ -526,6 +526,7 @@ impl Agent {
         pair.nominate = false;
         pair.valid_local = None;
         if self.current.selected == Some(id) {
+            self.leave_path(shared);
             self.current.selected = None;
             self.current.consent = None;
             self.path.publish(Err(NoPath::NotConnected));

@@ -25,7 +25,7 @@
 //! | [`component`] | one of several components of a session | 8445 section 4 |
 //! | [`generation`], [`restart`] | what a restart replaces, and how | 8445 section 9 |
 //! | [`state`] | W3C states, patience | 8863 |
-//! | [`report`] | statistics | |
+//! | [`report`], [`carried`] | statistics | |
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -54,6 +54,7 @@ use crate::shared::Shared;
 use crate::verdict::Verdict;
 use nilas_turn::Time;
 
+mod carried;
 mod check;
 mod checklist;
 pub(crate) mod component;
@@ -151,6 +152,8 @@ pub(crate) struct Agent {
     restart_after: Time,
     /// What came by routes that are closed; the open ones count for themselves.
     received: Received,
+    /// What pairs have carried, once the data has moved.
+    carried: Option<Box<carried::Carried>>,
     /// The tie-breaker of the other role's checks, from before the role last changed.
     tie_breaker_before: u64,
     /// Where it stands in a session, if it is a component of one.
@@ -458,6 +461,7 @@ impl Agent {
             restarts: 0,
             restart_due: None,
             received: Received::default(),
+            carried: None,
             known_remotes: SmallVec::new(),
             recent_checks: request::Recent::default(),
             armed: None,

@@ -90,7 +90,8 @@ impl Agent {
             && is_target(*address)
         {
             // Where there is no room for it any more, it is as if it had not been found.
-            let _ = self.take_in_everywhere(shared, named.candidate, *address);
+            let taken = self.take_in_everywhere(shared, named.candidate, *address);
+            shared.counters.candidates_refused += u64::from(taken.is_err());
         }
         true
     }

@@ -1,8 +1,9 @@
 //! Statistics with W3C's names.
 
+use super::Agent;
+use super::carried::Traffic;
 use super::generation::{Generation, RemoteCandidate};
 use super::pair::{Pair, PairId};
-use super::{Agent, Received};
 use crate::candidate::{Candidate, CandidateAddress, CandidateType, Transport};
 use crate::recording::{LocalView, PairName, PairView};
 use crate::shared::Shared;
@@ -16,17 +17,17 @@ impl Agent {
     /// is being checked.
     pub(crate) fn stats(&self, shared: &Shared, now: Time) -> Vec<Stats> {
         let timestamp = milliseconds(now);
-        let received = self.received(shared);
+        let traffic = self.traffic(self.received(shared));
         let carrier = self.carrier();
         let selected =
             carrier.and_then(|generation| Some(pair_name(generation, generation.selected?)));
         let mut stats = vec![Stats::Transport(TransportStats {
             timestamp,
             id: TRANSPORT.into(),
-            packets_sent: self.path.packets_sent(),
-            packets_received: received.packets,
-            bytes_sent: self.path.bytes_sent(),
-            bytes_received: received.bytes,
+            packets_sent: traffic.packets_sent,
+            packets_received: traffic.packets_received,
+            bytes_sent: traffic.bytes_sent,
+            bytes_received: traffic.bytes_received,
             ice_role: self.role,
             ice_local_username_fragment: self.current.local.ufrag.to_string(),
             ice_state: self.state,
@@ -35,7 +36,7 @@ impl Agent {
             max_payload: self.path.load().ok().map(|path| path.max_payload()),
         })];
         for generation in core::iter::once(&self.current).chain(self.previous.as_deref()) {
-            self.report(generation, received, timestamp, &mut stats);
+            self.report(generation, traffic, timestamp, &mut stats);
         }
         stats
     }
@@ -96,7 +97,7 @@ impl Agent {
     fn report(
         &self,
         generation: &Generation,
-        received: Received,
+        traffic: Traffic,
         timestamp: f64,
         stats: &mut Vec<Stats>,
     ) {
@@ -118,7 +119,7 @@ impl Agent {
         }
         for (id, pair) in generation.pairs.iter() {
             stats.push(Stats::CandidatePair(
-                self.report_pair(generation, id, pair, received, timestamp),
+                self.report_pair(generation, id, pair, traffic, timestamp),
             ));
         }
     }
@@ -128,7 +129,7 @@ impl Agent {
         generation: &Generation,
         id: PairId,
         pair: &Pair,
-        received: Received,
+        traffic: Traffic,
         timestamp: f64,
     ) -> CandidatePairStats {
         let number = generation.number;
@@ -138,11 +139,8 @@ impl Agent {
             .position(|local| local.socket == pair.socket)
             .unwrap_or_default();
         let local = pair.valid_local.map_or(host, usize::from);
-        // Data is counted for the session; it is shown on the pair that carries it.
-        let carries = generation.selected == Some(id)
-            && self.carrier().is_some_and(|own| own.number == number);
-        let when = |time: Time| Some(milliseconds(time)).filter(|_| carries && time > Time::ZERO);
-        let count = |all: u64| if carries { all } else { 0 };
+        let carried = self.traffic_of(number, id, traffic);
+        let when = |time: Time| Some(milliseconds(time)).filter(|_| time > Time::ZERO);
         CandidatePairStats {
             timestamp,
             id: pair_name(generation, id),
@@ -151,12 +149,12 @@ impl Agent {
             remote_candidate_id: format!("R{number}.{}", pair.remote),
             state: pair.state,
             nominated: pair.nominated,
-            packets_sent: count(self.path.packets_sent()),
-            packets_received: count(received.packets),
-            bytes_sent: count(self.path.bytes_sent()),
-            bytes_received: count(received.bytes),
-            last_packet_sent_timestamp: when(self.path.last_sent()),
-            last_packet_received_timestamp: when(received.last),
+            packets_sent: carried.packets_sent,
+            packets_received: carried.packets_received,
+            bytes_sent: carried.bytes_sent,
+            bytes_received: carried.bytes_received,
+            last_packet_sent_timestamp: when(carried.last_sent),
+            last_packet_received_timestamp: when(carried.last_received),
             total_round_trip_time: pair.total_round_trip.as_secs_f64(),
             current_round_trip_time: pair.round_trip.map(|round_trip| round_trip.as_secs_f64()),
             requests_received: pair.requests_received.into(),
@@ -164,8 +162,8 @@ impl Agent {
             responses_received: pair.responses_received.into(),
             responses_sent: pair.responses_sent.into(),
             consent_requests_sent: pair.consent_requests_sent.into(),
-            packets_discarded_on_send: count(self.path.packets_discarded()),
-            bytes_discarded_on_send: count(self.path.bytes_discarded()),
+            packets_discarded_on_send: carried.packets_discarded,
+            bytes_discarded_on_send: carried.bytes_discarded,
         }
     }
 }

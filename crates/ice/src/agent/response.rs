@@ -359,6 +359,7 @@ impl Agent {
 
     pub(super) fn switch_role(&mut self, shared: &mut Shared) {
         self.tie_breaker_before = self.tie_breaker;
+        shared.counters.role_switches += 1;
         self.change_role(shared, self.role.opposite());
     }
 }

@@ -59,6 +59,7 @@ impl Agent {
             if is_answer == Some(false) {
                 return Ok(());
             }
+            shared.counters.peer_restarts += 1;
             // It has failed with what it was told, and not before that.
             let gave_up = self.current.patience_ends.is_some_and(|at| at <= now);
             let stale = self.state == State::Failed && gave_up;
@@ -186,6 +187,7 @@ impl Agent {
     ) {
         self.restart_due = None;
         self.verify_relays(now);
+        self.leave_path(shared);
         let number = self.current.number + 1;
         let old = core::mem::replace(&mut self.current, Generation::new(number, local));
         if old.selected.is_some() && !old.consent_lost() {
@@ -220,6 +222,7 @@ impl Agent {
 
     /// The new generation has what it needs, or the old path is dead.
     pub(super) fn end_previous(&mut self, shared: &mut Shared) {
+        self.leave_path(shared);
         if let Some(previous) = self.previous.take() {
             self.end_generation(shared, &previous);
         }

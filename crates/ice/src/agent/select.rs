@@ -79,6 +79,7 @@ impl Agent {
         if moved {
             self.moves.add(now);
         }
+        self.leave_path(shared);
         self.current.selected = Some(best);
         self.selected_changes += 1;
         self.watch(shared, now);

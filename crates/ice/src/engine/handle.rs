@@ -59,7 +59,9 @@ impl AgentMut<'_> {
     ) -> Result<(), AgentError> {
         let told = self.engine.recorder.as_ref().map(|_| candidate.clone());
         let result = self.change(now, |agent, shared, now| {
-            agent.add_remote_candidate(shared, now, candidate)
+            let taken = agent.add_remote_candidate(shared, now, candidate);
+            shared.counters.candidates_refused += u64::from(taken.is_err());
+            taken
         });
         if let Some(candidate) = told {
             let call = Call::RemoteCandidate(AgentId(self.key), candidate);

@@ -182,6 +182,54 @@ fn remote_candidates_are_bounded() {
     assert!(remotes <= 5_000 - refused as usize);
 }
 
+/// RFC 8445 section 19.5.1: whoever writes the signaling makes an agent send checks to somebody else, who answers none.
+#[test]
+fn what_a_third_party_gets_is_bounded() {
+    let victim = ip("203.0.113.66");
+    for role in [Role::Controlling, Role::Controlled] {
+        let mut peers = Setup::default().peers();
+        peers
+            .world
+            .add_host(Realm::INTERNET, &[victim], Link::default());
+        let a = peers.a;
+        peers.world.gather(a).expect("open");
+        let parameters = peers.parameters(peers.b);
+        peers
+            .world
+            .deliver(a, Signal::Parameters(parameters))
+            .expect("accepted");
+        for n in 0..5_000_u32 {
+            // From the hundred and first on they are refused.
+            let _ = peers
+                .world
+                .deliver(a, remote(&format!("203.0.113.66:{}", 1_000 + n), n));
+        }
+        peers.world.run_for(MINUTE * 5);
+        let packets = sent_by(&peers.world, a.node).filter(|sent| sent.destination.ip() == victim);
+        let times: Vec<_> = packets.map(|packet| packet.sent).collect();
+        let ports = transactions(&peers.world, a.node)
+            .into_iter()
+            .map(|(.., to)| to);
+        let ports: BTreeSet<_> = ports.filter(|to| to.ip() == victim).collect();
+        assert!(ports.len() <= 100, "{role:?}: {} ports", ports.len());
+        assert!(times.len() <= 1_500, "{role:?}: {} packets", times.len());
+        // In no second more than Ta and the transmissions of what is under way allow.
+        let busiest = times
+            .iter()
+            .map(|from| {
+                times
+                    .iter()
+                    .filter(|at| **at >= *from && at.since(*from) < ms(1_000))
+                    .count()
+            })
+            .max();
+        assert!(
+            busiest.is_some_and(|busiest| busiest <= 300),
+            "{role:?}: {busiest:?}"
+        );
+    }
+}
+
 fn remote_candidates(peers: &mut crate::common::Peers) -> usize {
     let stats = peers.stats(peers.a);
     stats

@@ -22,6 +22,9 @@ pub(crate) struct Scene {
 
 pub(crate) const ROLES: [Role; 2] = [Role::Controlling, Role::Controlled];
 
+/// Two wires, there and back.
+const ROUND_TRIP: Duration = Duration::from_millis(48);
+
 fn wire() -> Link {
     Link::new(ms(12))
 }
@@ -198,8 +201,10 @@ fn a_path_that_the_system_reports_gone_costs_its_sender_a_round_trip() {
         let mut scene = Scene::connected(1, role, 2);
         scene.world.remove_interface(scene.phone.node, 0);
         let gaps = scene.talk(Duration::from_secs(20));
+        // The peer hears nothing for a round trip at most, and what lies between two datagrams. What it sends itself goes
+        // astray until it finds out, which is another matter: a path that dies silently.
+        assert!(gaps[1] <= ROUND_TRIP + ms(5), "{gaps:?}");
         scene.assert_within(gaps, ms(1000));
-        assert!(gaps[1] <= ms(120), "{gaps:?}");
         scene.assert_unbroken();
     }
 }

@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use nilas_ice::{CandidateType, Role, State, Stats, StunServer, TcpCandidates, TransportStats};
-use nilas_sim::{Agent, Nat, TurnServer};
+use nilas_ice::{
+    CandidatePairStats, CandidateType, Role, State, Stats, StunServer, TcpCandidates,
+    TransportStats,
+};
+use nilas_sim::{Agent, Link, Nat, TurnServer};
 use serde_json::Value;
 
 use crate::common::{MINUTE, Peers, Setup, address, ms};
+use crate::mobility::{ROLES, Scene};
 use crate::relay::peers_of;
 
 const OF_ALL: &[&str] = &["timestamp", "type", "id"];
@@ -207,6 +211,89 @@ fn what_one_side_sent_the_other_received() {
             let answered = one.responses_received - before.responses_received;
             let asked = one.consent_requests_sent - before.consent_requests_sent;
             assert_eq!((answered, one.requests_sent), (asked, before.requests_sent));
+        }
+    }
+}
+
+/// The data leaves a path that has died, and later leaves all pairs of a generation.
+#[test]
+fn what_a_pair_has_carried_stays_its_own_when_the_data_moves() {
+    fn figures(scene: &mut Scene, agent: Agent) -> (TransportStats, Vec<CandidatePairStats>) {
+        let (mut transport, mut pairs) = (None, Vec::new());
+        let stats = scene.world.with_agent(agent, |agent, now| agent.stats(now));
+        for stats in stats.expect("it is open") {
+            match stats {
+                Stats::Transport(own) => transport = Some(own),
+                Stats::CandidatePair(pair) => pairs.push(pair),
+                _ => {}
+            }
+        }
+        (transport.expect("there is one"), pairs)
+    }
+    let counts = |pair: &CandidatePairStats| {
+        let sent = (pair.packets_sent, pair.bytes_sent);
+        (sent, (pair.packets_received, pair.bytes_received))
+    };
+    for role in ROLES {
+        let mut scene = Scene::connected(1, role, 2);
+        let agents = [scene.phone, scene.peer];
+        scene.world.run_for(ms(500));
+        let before = agents.map(|agent| figures(&mut scene, agent));
+        let selected = |(transport, pairs): &(TransportStats, Vec<CandidatePairStats>)| {
+            let id = transport.selected_candidate_pair_id.clone();
+            let pair = pairs.iter().find(|pair| Some(&pair.id) == id.as_ref());
+            pair.expect("a selected pair").clone()
+        };
+        let dead = Link::default().with_loss(1.0);
+        scene.world.set_interface_link(scene.phone.node, 0, dead);
+        scene.talk(Duration::from_secs(20));
+        for (agent, before) in agents.into_iter().zip(&before) {
+            let (old, after) = (selected(before), figures(&mut scene, agent));
+            let new = selected(&after);
+            assert_ne!(new.id, old.id, "{role:?}");
+            let left = after.1.iter().find(|pair| pair.id == old.id);
+            let left = left.expect("a pair that has died is still told of");
+            // What was sent until the death was noticed, or the other side nominated, is the old pair's, too.
+            let late = left.packets_sent - old.packets_sent;
+            assert!((1..1_000).contains(&late), "{role:?}: {late}");
+            assert_eq!(left.bytes_sent, 4 * left.packets_sent);
+            assert_eq!(new.bytes_sent, 4 * new.packets_sent);
+            assert!(new.packets_sent > 3_000 && new.packets_received > 3_000);
+            let times = |pair: &CandidatePairStats| {
+                let sent = pair.last_packet_sent_timestamp;
+                [sent, pair.last_packet_received_timestamp].map(|at| at.expect("there was one"))
+            };
+            assert!(times(left)[0] < times(&new)[0] && times(left)[1] < times(&new)[1]);
+            let sum = after
+                .1
+                .iter()
+                .map(counts)
+                .fold(((0, 0), (0, 0)), |sum, own| {
+                    let add = |a: (u64, u64), b: (u64, u64)| (a.0 + b.0, a.1 + b.1);
+                    (add(sum.0, own.0), add(sum.1, own.1))
+                });
+            let all = &after.0;
+            assert_eq!(sum.0, (all.packets_sent, all.bytes_sent), "{role:?}");
+            assert_eq!(
+                sum.1,
+                (all.packets_received, all.bytes_received),
+                "{role:?}"
+            );
+        }
+        // After a restart the new pairs begin with nothing.
+        let before = agents.map(|agent| figures(&mut scene, agent).0);
+        scene
+            .world
+            .with_agent(scene.phone, |mut agent, now| agent.restart(now))
+            .expect("open");
+        scene.world.run_for(Duration::from_secs(5));
+        scene.talk(Duration::from_secs(2));
+        for (agent, before) in agents.into_iter().zip(before) {
+            let after = figures(&mut scene, agent);
+            let new = selected(&after);
+            assert_eq!(new.packets_sent, after.0.packets_sent - before.packets_sent);
+            let received = after.0.packets_received - before.packets_received;
+            assert!(new.packets_received <= received && new.packets_received > 300);
         }
     }
 }
