@@ -36,7 +36,7 @@ pub(super) const ENDPOINTS: [&str; 10] = [
     "cgn:eim-eif:eim-eif",
     "cgn:eim-eif:apdm-apdf",
     "open+noudp",
-    "open+udpblock",
+    "v4fw+noudp",
     "open+tcp443",
 ];
 
@@ -45,19 +45,21 @@ pub(super) const ENDPOINTS: [&str; 10] = [
 /// Who cannot send UDP but open connections to any port does so: to an open network, or from it, since its own
 /// passive candidate can be reached, by whoever is behind a NAT as well. The side that connects is peer-reflexive, and
 /// between two open networks it is the controlling one: its active candidate makes a better pair with the other's
-/// passive one than the other way round (RFC 6544 section 4.2). Who can open connections to ports 80 and 443 only has
-/// its own relay and nothing else, so the other side's path leads there.
+/// passive one than the other way round (RFC 6544 section 4.2). Where no
+/// connection may come in, both sides open one at the same time (simultaneous-open candidates), which a firewall lets pass,
+/// and a NAT whose port for it is foreseen; an open network's passive candidate does as well. Who can open connections to
+/// ports 80 and 443 only has its own relay and nothing else, so the other side's path leads there.
 #[rustfmt::skip]
 pub(super) const ENDPOINT_CELLS: [&str; 10] = [
-    "hh hs hs hs hp hs hp pht hr hr",
-    "sh ss ss ss sp ss sp pht sr sr",
-    "sh ss ss ss sp ss sp pht sr sr",
-    "sh ss ss ss sr ss sr pht sr sr",
+    "hh hs hs hs hp hs hp pht hht hr",
+    "sh ss ss ss sp ss sp pht sht sr",
+    "sh ss ss ss sp ss sp pht sht sr",
+    "sh ss ss ss sr ss sr pht sht sr",
     "ph ps ps pr pr ps pr pht pr pr",
-    "sh ss ss ss sp ss sp pht sr sr",
+    "sh ss ss ss sp ss sp pht sht sr",
     "ph ps ps pr pr ps pr pht pr pr",
-    "pht hpt hpt hpt hpt hpt hpt pht rr rr",
-    "rh rs rs rs rp rs rp rr rr rr",
+    "pht hpt hpt hpt hpt hpt hpt pht hht rr",
+    "pht hst hst hst rp hst rp pht hht rr",
     "rh rs rs rs rp rs rp rr rr rr",
 ];
 
@@ -82,9 +84,6 @@ pub(super) fn beside_libwebrtc(theirs: &str, ours: &str) -> &'static str {
         _ if theirs == ours => "",
         "--" => "libwebrtc asserts nothing here",
         "tt" if ours.ends_with('t') => "",
-        "tt" => {
-            "libwebrtc connects over ICE-TCP where no connection may come in; here only ports 80 and 443 are open, which is a relay's"
-        }
         _ => {
             "one relay, as in libwebrtc, but the other side's: the controlling side's base makes the better pair with it"
         }
