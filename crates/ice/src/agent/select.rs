@@ -92,9 +92,6 @@ impl Agent {
         if let Some(pair) = self.selected_pair() {
             self.emit(shared, Event::SelectedPairChange(pair));
         }
-        if let Some(from) = selected {
-            self.seek_direct(shared, from, best);
-        }
         self.forget_dead_nominations(now);
         self.announce_state(shared);
         self.update_state(shared, now);

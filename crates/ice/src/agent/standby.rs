@@ -19,7 +19,6 @@ use smallvec::SmallVec;
 use super::generation::Generation;
 use super::pair::{Pair, PairId};
 use super::{Agent, earliest};
-use crate::candidate::CandidateType;
 use crate::event::Role;
 use crate::ids::SocketId;
 use crate::shared::Shared;
@@ -441,30 +440,6 @@ impl Agent {
                     switch_at: None,
                     restart_at: Some(now + patience),
                 });
-            }
-        }
-    }
-
-    /// The data has lost its direct path to a relay. Direct pairs that were given up when another was nominated, or have failed
-    /// when the networks were others, are tried once more: between two that renominate the peer does the same, so that
-    /// NATs open.
-    pub(super) fn seek_direct(&mut self, shared: &mut Shared, from: PairId, to: PairId) {
-        let pairs = [from, to].map(|id| self.current.pairs.get(id));
-        let lost = pairs.map(|pair| pair.map(|pair| self.is_relayed(pair)));
-        let may = self.current.concluded && !self.lite && self.renominates();
-        if lost != [Some(false), Some(true)] || !may {
-            return;
-        }
-        for remote in 0..self.current.remotes.len() as u16 {
-            for socket in 0..self.sockets.len() as u16 {
-                let kind = self.current.remotes[usize::from(remote)].candidate.kind;
-                let is_direct =
-                    self.sockets[usize::from(socket)].is_udp_host() && kind != CandidateType::Relay;
-                let known = self.current.pair_of(socket, remote);
-                let known = known.and_then(|id| self.current.pairs.get(id));
-                if is_direct && known.is_none_or(|pair| pair.state == PairState::Failed) {
-                    self.form_late_pair(socket, remote, &mut shared.counters);
-                }
             }
         }
     }
