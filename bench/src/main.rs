@@ -11,8 +11,10 @@
 //! | `idle` | what a connected agent costs that does nothing, and how that scales |
 //! | `data` | datagrams of 1,200 bytes over loopback, through `Connection` |
 //! | `relay` | the relay beside coturn: packets, allocations, memory |
+//! | `simulate` | the matrix and random worlds in the simulator |
 //! | `floor`, `peer_is`, `pair` | the contenders: bytes laid by hand, the crate `is`, nilas |
 //! | `allocator`, `clock`, `report` | counting, timing, telling |
+//! | `program` | where the program `nilas` is |
 
 mod allocator;
 mod clock;
@@ -23,8 +25,10 @@ mod floor;
 mod idle;
 mod pair;
 mod peer_is;
+mod program;
 mod relay;
 mod report;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -67,6 +71,8 @@ enum What {
     Idle,
     /// Application data over loopback.
     Data,
+    /// The simulator: the whole matrix, and ten thousand random worlds.
+    Simulate,
     /// The relay beside coturn, which must be installed; not part of `all`.
     Relay,
 }
@@ -94,6 +100,12 @@ fn main() -> ExitCode {
         && let Err(error) = data::measure(&mut report)
     {
         eprintln!("the data path could not be measured: {error}");
+        return ExitCode::FAILURE;
+    }
+    if wanted(What::Simulate)
+        && let Err(error) = simulate::measure(&mut report)
+    {
+        eprintln!("the simulator could not be measured: {error}");
         return ExitCode::FAILURE;
     }
     if arguments.what == What::Relay

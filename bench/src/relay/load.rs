@@ -1,12 +1,12 @@
 //! One run of `nilas turn bench` on the first core.
 
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use super::Failure;
 use super::servers::{PASSWORD, Server, USER};
+use crate::program::program;
 
 /// What a run came to.
 pub(crate) struct Load {
@@ -45,18 +45,4 @@ impl Load {
             allocations_per_second: number(&report["allocations_per_s"]),
         })
     }
-}
-
-/// `NILAS_BIN`, or what cargo built for release in the workspace.
-fn program() -> Result<PathBuf, Failure> {
-    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/nilas");
-    let path = std::env::var_os("NILAS_BIN").map_or_else(|| built.into(), PathBuf::from);
-    if path.is_file() {
-        return Ok(path);
-    }
-    Err(format!(
-        "there is no {}: cargo build --release makes it",
-        path.display()
-    )
-    .into())
 }
