@@ -103,15 +103,18 @@ impl Shared {
             .map_or(0, |interface| interface.cost.min(999))
     }
 
-    /// A local address that the system would reach far servers from: where each family has its own way, by the cheaper.
-    pub(crate) fn default_address(&self) -> Option<IpAddr> {
-        let interfaces = || self.interfaces.iter().flatten();
-        let routed = interfaces().any(|interface| interface.default_route);
-        let ways = interfaces().filter(|interface| interface.default_route || !routed);
-        let cheapest = { ways }
-            .filter(|interface| !interface.addresses.is_empty())
-            .min_by_key(|interface| interface.cost)?;
-        cheapest.addresses.first().copied()
+    /// A local address that the system would reach a far server from. Where the server's is not known, and each family has its
+    /// own way, that is by the cheaper.
+    pub(crate) fn default_address(&self, server: Option<SocketAddr>) -> Option<IpAddr> {
+        let leads = |own: &&IpAddr| server.is_none_or(|server| server.is_ipv4() == own.is_ipv4());
+        let interfaces = || {
+            let all = self.interfaces.iter().flatten();
+            all.filter_map(|one| Some((one, *one.addresses.iter().find(leads)?)))
+        };
+        let routed = interfaces().any(|(interface, _)| interface.default_route);
+        let ways = interfaces().filter(|(interface, _)| interface.default_route || !routed);
+        let cheapest = ways.min_by_key(|(interface, _)| interface.cost)?;
+        Some(cheapest.1)
     }
 
     pub(crate) fn new(config: EngineConfig, mut source: Source) -> Self {

@@ -6,7 +6,9 @@ use nilas_ice::{
     AddressPolicy, AgentConfig, CandidateType, Credentials, Event, GatheringState, Role, State,
     StreamTransport, TurnServer as Server, TurnTransport, Verdict,
 };
-use nilas_sim::{Access, Dependence, Link, Nat, NodeId, Realm, Side, Signaling, TurnServer, World};
+use nilas_sim::{
+    Access, Agent, Dependence, Link, Nat, NodeId, Realm, Side, Signaling, TurnServer, World,
+};
 use nilas_turn::server::{AlternateServer, ServerConfig};
 
 use nilas_stun::{Class, Method};
@@ -133,18 +135,41 @@ fn a_relay_costs_what_the_network_costs_that_it_is_reached_by() {
             assert_ne!(local, CandidateType::Relay, "{transport:?}");
             assert_ne!(remote, CandidateType::Relay, "{transport:?}");
         }
-        let told = peers.world.events(a).iter();
-        let relayed: Vec<_> = told
-            .filter_map(|(_, event)| match event {
-                Event::Candidate(own) if own.kind == CandidateType::Relay => Some(own.to_string()),
-                _ => None,
-            })
-            .collect();
-        assert!(!relayed.is_empty());
-        assert!(
-            relayed.iter().all(|own| own.contains("network-cost 900")),
-            "{relayed:?}"
-        );
+        assert_relays_cost_900(&peers.world, a);
+    }
+}
+
+fn assert_relays_cost_900(world: &World, agent: Agent) {
+    let told = world.events(agent).iter();
+    let relayed: Vec<_> = told
+        .filter_map(|(_, event)| match event {
+            Event::Candidate(own) if own.kind == CandidateType::Relay => Some(own.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert!(!relayed.is_empty());
+    assert!(
+        relayed.iter().all(|own| own.contains("network-cost 900")),
+        "{relayed:?}"
+    );
+}
+
+#[test]
+fn a_network_that_does_not_lead_to_the_relay_s_server_makes_it_no_cheaper() {
+    for transport in WAYS {
+        let mut world = World::new(1);
+        let server = TurnServer::new("ann", "secret").expect("good words");
+        let link = || quarter(ms(50));
+        world.add_turn_server(Realm::INTERNET, &[ip("198.51.100.1")], link(), server);
+        let host = world.add_host(Realm::INTERNET, &[ip("2001:db8::1")], link());
+        world.add_interface(host, Realm::INTERNET, &[ip("192.0.2.1")], link());
+        world.set_interface_cost(host, 1, 900);
+        let mut config = with_turn(Role::Controlling, "secret");
+        config.turn_servers[0].transport = transport;
+        let agent = world.add_agent(host, config).expect("room");
+        world.gather(agent).expect("open");
+        world.run_for(MINUTE);
+        assert_relays_cost_900(&world, agent);
     }
 }
 
@@ -262,7 +287,7 @@ fn a_server_that_refused_for_its_quota_is_left_alone_for_a_minute() {
         let refused = |(_, event): &&_| matches!(event, Event::CandidateError(error) if error.error_code == 486);
         world.events(agent).iter().filter(refused).count()
     };
-    let asked = |world: &World, agent: nilas_sim::Agent| {
+    let asked = |world: &World, agent: Agent| {
         sent_by(world, agent.node)
             .filter_map(|packet| message(packet, Class::Request))
             .filter(|message| message.method() == Method::ALLOCATE)

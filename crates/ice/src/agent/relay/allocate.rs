@@ -296,12 +296,18 @@ impl Agent {
         };
         match result {
             Ok(stream) => {
+                let server = self.relaying().allocations[index].server;
+                let servers = &self.relaying().servers[usize::from(server)].addresses;
+                let server = { servers.first() }.map(|known| {
+                    let far = self.through_translator(shared, *known);
+                    far.unwrap_or(*known)
+                });
                 shared
                     .demux
                     .claim_stream(stream, self.id, StreamEnd::Relay(index as u16));
                 let allocation = &mut self.relaying_mut().allocations[index];
                 allocation.route = Route::Stream(stream);
-                allocation.leaves_from = shared.default_address();
+                allocation.leaves_from = shared.default_address(server);
                 // A new client asks by itself; one that had an allocation is told that it is lost.
                 allocation.client.reconnected();
             }
