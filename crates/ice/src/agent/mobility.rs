@@ -49,8 +49,7 @@ impl Agent {
         self.unregister_names(shared, &lost);
         // The prefix was that of the network before.
         self.ask_for_translator(shared);
-        // Every candidate keeps its place in the generation, of which a restart makes a new one.
-        let in_place = self.is_continual() && self.current.locals.len() < MAX_LOCALS / 2;
+        let in_place = self.is_continual() && self.has_room_for_more();
         if self.gathering == GatheringState::Gathering {
             self.interfaces_seen = false;
             self.look_at_interfaces(shared);
@@ -227,7 +226,25 @@ impl Agent {
     pub(super) fn fire_restart(&mut self, shared: &mut Shared, now: Time) {
         if self.restart_due.is_some_and(|at| at <= now) {
             self.restart_due = None;
+            self.restart_owed = self.is_unanswered();
             self.restart_alone(shared, now);
         }
+    }
+
+    /// The peer has answered a restart. What has come since it was begun, and could not be told in it, is told now.
+    pub(super) fn take_up_owed(&mut self, shared: &mut Shared, now: Time) {
+        if !core::mem::take(&mut self.restart_owed) || self.gathering == GatheringState::Gathering {
+            return;
+        }
+        if self.is_continual() && self.has_room_for_more() {
+            self.gather_more(shared);
+        } else {
+            self.restart_due = Some(now.max(self.restart_after));
+        }
+    }
+
+    /// Every candidate keeps its place in the generation, of which a restart makes a new one.
+    fn has_room_for_more(&self) -> bool {
+        self.current.locals.len() < MAX_LOCALS / 2
     }
 }

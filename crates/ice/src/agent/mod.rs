@@ -116,6 +116,8 @@ pub(crate) struct Agent {
     round_trip: Option<Duration>,
     /// When to restart because the machine's addresses changed.
     restart_due: Option<Time>,
+    /// It came due while the peer had yet to answer the one before.
+    restart_owed: bool,
     path: Arc<PathCell>,
     /// The connections of TCP candidates, where there are any.
     tcp: Option<Box<tcp::Tcp>>,
@@ -460,6 +462,7 @@ impl Agent {
             restart_after: Time::ZERO,
             restarts: 0,
             restart_due: None,
+            restart_owed: false,
             received: Received::default(),
             carried: None,
             known_remotes: SmallVec::new(),

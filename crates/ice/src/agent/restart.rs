@@ -128,6 +128,7 @@ impl Agent {
             self.pair_remote(remote, &mut shared.counters);
         }
         self.recall_checks(shared, now);
+        self.take_up_owed(shared, now);
         self.update_state(shared, now);
         Ok(())
     }
@@ -185,7 +186,7 @@ impl Agent {
         local: LocalCredentials,
         theirs: Option<&str>,
     ) {
-        self.restart_due = None;
+        (self.restart_due, self.restart_owed) = (None, false);
         self.verify_relays(now);
         self.leave_path(shared);
         let number = self.current.number + 1;

@@ -469,14 +469,18 @@ impl Agent {
         if !self.settings.restarts_alone || self.restart_after > now || self.closed {
             return;
         }
-        // One that the peer has not answered yet stands.
-        if self.current.remote.is_none() && self.previous.is_some() {
+        if self.is_unanswered() {
             return;
         }
         self.restart_after = now + RESTART_INTERVAL * (1 << self.restarts.min(6));
         self.restarts = self.restarts.saturating_add(1);
         shared.counters.restarts += 1;
         self.restart(shared, now);
+    }
+
+    /// Whether the peer has yet to answer a restart: that one stands.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.current.remote.is_none() && self.previous.is_some()
     }
 
     /// Begins to keep standbys warm.

@@ -586,3 +586,48 @@ fn where_an_address_was_gone_no_check_is_answered_any_more() {
         assert_eq!(ends[0], (ends[1].1, ends[1].0), "{role:?}");
     }
 }
+
+/// With slow signaling the peer has not answered the restart yet that the loss has brought about.
+#[test]
+fn a_network_that_comes_back_before_the_restart_is_answered_is_told_when_it_is() {
+    let stun = address("198.51.100.1:3478");
+    for (role, continual, delay, gone) in [Role::Controlling, Role::Controlled]
+        .into_iter()
+        .flat_map(|role| [false, true].map(|continual| (role, continual)))
+        .flat_map(|(role, continual)| [500, 2_963].map(|delay| (role, continual, delay)))
+        .flat_map(|(role, continual, delay)| [1, 3, 6].map(|gone| (role, continual, delay, gone)))
+    {
+        let mut world = World::new(7);
+        world.add_stun_server(Realm::INTERNET, stun, wire());
+        let agents = [("192.0.2.1", role), ("203.0.113.1", role.opposite())].map(|(own, role)| {
+            let host = world.add_host(Realm::INTERNET, &[ip(own)], wire());
+            let mut config = with_stun(role, stun);
+            config.continual = continual;
+            world.add_agent(host, config).expect("room")
+        });
+        let signaling = Signaling::trickled(ms(delay));
+        world
+            .signal_between(agents[0], agents[1], signaling)
+            .expect("open");
+        for agent in agents {
+            world.gather(agent).expect("open");
+        }
+        let both_up = |world: &World| agents.iter().all(|agent| world.is_up(*agent));
+        assert!(world.run_until(MINUTE, both_up).is_some());
+        world.run_for(Duration::from_secs(10));
+        let phone = agents[0].node;
+        world.remove_interface(phone, 0);
+        world.run_for(Duration::from_secs(gone));
+        world.add_interface(phone, Realm::INTERNET, &[ip("192.0.2.1")], wire());
+        // Data comes by the new address, and does so for good.
+        world.run_for(MINUTE + MINUTE);
+        let what = format!("{role:?}, continual {continual}, {delay} ms, {gone} s");
+        assert!(both_up(&world), "{what}: {}", world.trace());
+        for (from, to) in [(0, 1), (1, 0)] {
+            let before = world.received(agents[to]).len();
+            world.send(agents[from], b"data").expect("a path");
+            world.run_for(Duration::from_secs(1));
+            assert_eq!(world.received(agents[to]).len(), before + 1, "{what}");
+        }
+    }
+}
