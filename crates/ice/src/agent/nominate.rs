@@ -200,7 +200,7 @@ impl Agent {
         rank(pair) > rank(than)
     }
 
-    fn is_relayed(&self, pair: &Pair) -> bool {
+    pub(super) fn is_relayed(&self, pair: &Pair) -> bool {
         let remote = &self.current.remotes[usize::from(pair.remote)].candidate;
         let own = &self.sockets[usize::from(pair.socket)];
         // Nor is TCP what one would choose: RFC 6544 section 4.2.

@@ -92,6 +92,10 @@ impl Agent {
         if let Some(pair) = self.selected_pair() {
             self.emit(shared, Event::SelectedPairChange(pair));
         }
+        let first = self.current.pairs.get(best).filter(|_| selected.is_none());
+        if first.is_some_and(|pair| self.is_relayed(pair)) {
+            self.try_again(now);
+        }
         self.forget_dead_nominations(now);
         self.announce_state(shared);
         self.update_state(shared, now);

@@ -1,6 +1,11 @@
 //! The agent's state with W3C's names, patience, and the verdict (RFC 8863, RFC 8445 section 8).
 
+use core::time::Duration;
+
+use smallvec::SmallVec;
+
 use super::Agent;
+use super::pair::{Pair, PairId};
 use crate::candidate::CandidateType;
 use crate::event::{Event, GatheringState, State};
 use crate::path::NoPath;
@@ -9,12 +14,15 @@ use crate::stats::PairState;
 use crate::verdict::Verdict;
 use nilas_turn::Time;
 
+/// A check that was begun so long ago is sent again only seconds later, or not at all (RFC 8489 section 6.2.1).
+const IN_VAIN: Duration = Duration::from_millis(3_500);
+
 impl Agent {
     /// Brings the state up to date.
     pub(super) fn update_state(&mut self, shared: &mut Shared, now: Time) {
         let state = self.derived_state(now);
         if self.state == State::Failed && matches!(state, State::Checking | State::Connected) {
-            self.try_failed_again();
+            self.try_again(now);
         }
         if state == State::Completed
             && !matches!(
@@ -81,17 +89,24 @@ impl Agent {
                 .any(|(_, pair)| pair.is_open() || pair.is_valid())
     }
 
-    /// Something has changed after all had failed: a relay has come, or a check of the peer. What failed before may have done
-    /// so for the same reason, and has one more try each, or the session would stay on the first path that came back.
-    fn try_failed_again(&mut self) {
-        let generation = &mut self.current;
-        if generation.concluded {
+    /// Something has changed after all had failed: a relay has come, or a check of the peer. Or the first path that was found
+    /// leads by a relay, after direct pairs have been checked for long. They may have failed, or be about to, because the network
+    /// was away; each has one more try, or the session would stay on the first path that came back. The peer does the
+    /// same at about the same time, so that NATs open.
+    pub(super) fn try_again(&mut self, now: Time) {
+        if self.current.concluded {
             return;
         }
-        for (_, pair) in generation.pairs.iter_mut() {
-            let is_there = self.sockets[usize::from(pair.socket)].usable
-                && !generation.remotes[usize::from(pair.remote)].removed;
-            if pair.state == PairState::Failed && is_there {
+        let is_in_vain = |pair: &Pair| match pair.state {
+            PairState::Failed => true,
+            PairState::InProgress => pair.checked_at + IN_VAIN <= now,
+            _ => false,
+        };
+        let pairs = self.current.pairs.iter();
+        let in_vain = pairs.filter(|(_, pair)| is_in_vain(pair) && self.has_ends(pair));
+        for id in in_vain.map(|(id, _)| id).collect::<SmallVec<[PairId; 4]>>() {
+            self.cancel_checks(id);
+            if let Some(pair) = self.current.pairs.get_mut(id) {
                 pair.state = PairState::Waiting;
             }
         }

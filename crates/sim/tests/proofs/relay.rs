@@ -613,3 +613,47 @@ fn what_the_relays_server_sees_is_told_again_after_a_restart() {
         }
     }
 }
+
+/// The direct pairs of the restart that the absence has brought about fail before it ends; a relayed address comes after it.
+#[test]
+fn a_network_that_was_away_for_long_comes_back_to_a_direct_path() {
+    for (roles, before) in [Role::Controlling, Role::Controlled]
+        .into_iter()
+        .flat_map(|role| [0, 2, 5, 20].map(|before| ([role, role.opposite()], before)))
+    {
+        let mut world = World::new(1);
+        let server = TurnServer::new("ann", "secret").expect("good words");
+        let link = |delay| Link::new(ms(delay));
+        world.add_turn_server(Realm::INTERNET, &[ip("198.51.100.1")], link(20), server);
+        let open = world.add_host(Realm::INTERNET, &[ip("203.0.113.1")], link(28));
+        let (_, home) = world.add_nat(Realm::INTERNET, ip("203.0.113.2"), link(21), Nat::default());
+        let (_, cell) = world.add_nat(Realm::INTERNET, ip("203.0.113.3"), link(27), SYMMETRIC);
+        let phone = world.add_host(home, &[ip("10.0.0.2")], Link::default());
+        world.add_interface(phone, cell, &[ip("10.0.1.2")], Link::default());
+        let agents = [(open, roles[0]), (phone, roles[1])].map(|(host, role)| {
+            world
+                .add_agent(host, with_turn(role, "secret"))
+                .expect("room")
+        });
+        let signaling = Signaling::trickled(ms(99));
+        world
+            .signal_between(agents[0], agents[1], signaling)
+            .expect("open");
+        for agent in agents {
+            world.gather(agent).expect("open");
+        }
+        let both_up = |world: &World| agents.iter().all(|agent| world.is_up(*agent));
+        assert!(world.run_until(MINUTE, both_up).is_some());
+        world.run_for(Duration::from_secs(before));
+        world.set_up(open, false);
+        world.run_for(Duration::from_secs(44));
+        world.set_up(open, true);
+        world.run_for(MINUTE + MINUTE);
+        for agent in agents {
+            let pair = world.selected_pair(agent).expect("a path");
+            let kinds = [pair.local.kind, pair.remote.kind];
+            let what = format!("{roles:?}, {before} s: {kinds:?}");
+            assert!(!kinds.contains(&CandidateType::Relay), "{what}");
+        }
+    }
+}
