@@ -1,5 +1,6 @@
 //! Gathering candidates (RFC 8445 section 5.1.1).
 
+use super::mobility::RestartDue;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use core::time::Duration;
 
@@ -700,7 +701,7 @@ impl Agent {
             self.current.jobs[usize::from(job)].state = JobState::Asked;
             self.gather_more(shared);
         } else if late && self.current.local_ended && self.carrier().is_none() {
-            self.restart_due = Some(now.max(self.restart_after));
+            self.restart_due = RestartDue::At(now.max(self.restart_after));
         }
         self.current.jobs[usize::from(job)].state = JobState::Answered {
             next: now + KEEPALIVE,

@@ -18,6 +18,24 @@ use crate::event::{Event, GatheringState};
 use crate::path::NoPath;
 use crate::shared::Shared;
 
+/// When to restart because of what has changed here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RestartDue {
+    No,
+    At(Time),
+    /// It came due while the peer had yet to answer the one before.
+    WhenAnswered,
+}
+
+impl RestartDue {
+    pub(super) const fn at(self) -> Option<Time> {
+        match self {
+            Self::At(time) => Some(time),
+            Self::No | Self::WhenAnswered => None,
+        }
+    }
+}
+
 impl Agent {
     /// The addresses of this machine were told anew.
     pub(crate) fn addresses_changed(&mut self, shared: &mut Shared, now: Time) {
@@ -56,7 +74,7 @@ impl Agent {
         } else if appeared && in_place {
             self.gather_more(shared);
         } else if appeared {
-            self.restart_due = Some(now.max(self.restart_after));
+            self.restart_due = RestartDue::At(now.max(self.restart_after));
         }
         self.previous_path_is_gone(shared, now, |socket| lost.contains(&socket));
         self.give_up(shared, now, |pair| lost.contains(&pair.socket));
@@ -224,22 +242,28 @@ impl Agent {
 
     /// A restart that addresses asked for, when its time has come.
     pub(super) fn fire_restart(&mut self, shared: &mut Shared, now: Time) {
-        if self.restart_due.is_some_and(|at| at <= now) {
-            self.restart_due = None;
-            self.restart_owed = self.is_unanswered();
+        if self.restart_due.at().is_some_and(|at| at <= now) {
+            self.restart_due = match self.is_unanswered() {
+                true => RestartDue::WhenAnswered,
+                false => RestartDue::No,
+            };
             self.restart_alone(shared, now);
         }
     }
 
     /// The peer has answered a restart. What has come since it was begun, and could not be told in it, is told now.
     pub(super) fn take_up_owed(&mut self, shared: &mut Shared, now: Time) {
-        if !core::mem::take(&mut self.restart_owed) || self.gathering == GatheringState::Gathering {
+        if self.restart_due != RestartDue::WhenAnswered {
+            return;
+        }
+        self.restart_due = RestartDue::No;
+        if self.gathering == GatheringState::Gathering {
             return;
         }
         if self.is_continual() && self.has_room_for_more() {
             self.gather_more(shared);
         } else {
-            self.restart_due = Some(now.max(self.restart_after));
+            self.restart_due = RestartDue::At(now.max(self.restart_after));
         }
     }
 

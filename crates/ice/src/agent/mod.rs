@@ -27,6 +27,7 @@
 //! | [`state`] | W3C states, patience | 8863 |
 //! | [`report`], [`carried`] | statistics | |
 
+use self::mobility::RestartDue;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::sync::Arc;
@@ -114,10 +115,8 @@ pub(crate) struct Agent {
     turn: Option<Box<relay::Relaying>>,
     /// The latest round trip measured to anyone.
     round_trip: Option<Duration>,
-    /// When to restart because the machine's addresses changed.
-    restart_due: Option<Time>,
-    /// It came due while the peer had yet to answer the one before.
-    restart_owed: bool,
+    /// A restart because the machine's addresses changed.
+    restart_due: RestartDue,
     path: Arc<PathCell>,
     /// The connections of TCP candidates, where there are any.
     tcp: Option<Box<tcp::Tcp>>,
@@ -461,8 +460,7 @@ impl Agent {
             moves: select::Moves::default(),
             restart_after: Time::ZERO,
             restarts: 0,
-            restart_due: None,
-            restart_owed: false,
+            restart_due: RestartDue::No,
             received: Received::default(),
             carried: None,
             known_remotes: SmallVec::new(),
@@ -542,7 +540,7 @@ impl Agent {
             paced,
             self.consent_deadline(),
             self.watch_deadline(),
-            self.restart_due,
+            self.restart_due.at(),
             self.tcp_deadline(),
             self.mtu_deadline(),
             self.patience_deadline(),
@@ -606,7 +604,7 @@ impl Agent {
     pub(crate) fn fetch(&self, visit: Visit) {
         let generation = &self.current;
         let at = |time: Option<Time>| time.map_or(0, Time::as_nanos);
-        let mut sum = self.tie_breaker ^ at(self.restart_due);
+        let mut sum = self.tie_breaker ^ at(self.restart_due.at());
         sum ^= (self.sockets.len() ^ self.known_remotes.len() ^ self.transactions.len()) as u64;
         if let Some(socket) = self.sockets.first() {
             sum ^= u64::from(socket.address.port());

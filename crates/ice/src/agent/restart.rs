@@ -1,5 +1,6 @@
 //! Parameters of both sides, and restarts (RFC 8445 section 9).
 
+use super::mobility::RestartDue;
 use core::mem::take;
 
 use nilas_stun::Key;
@@ -186,7 +187,7 @@ impl Agent {
         local: LocalCredentials,
         theirs: Option<&str>,
     ) {
-        (self.restart_due, self.restart_owed) = (None, false);
+        self.restart_due = RestartDue::No;
         self.verify_relays(now);
         self.leave_path(shared);
         let number = self.current.number + 1;

@@ -11,6 +11,7 @@
 //! A **standby** is a valid pair on another way through the network: of another local address or to another
 //! remote one. One is kept for each way, a few in all, and checked every 15 s so that NATs remember it.
 
+use super::mobility::RestartDue;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
@@ -429,7 +430,7 @@ impl Agent {
             // It is certain, so that it does not wait for its turn.
             None if !self.is_gathering_more() => {
                 self.restart_after = now;
-                self.restart_due = Some(now);
+                self.restart_due = RestartDue::At(now);
             }
             // The first new pair that answers takes over.
             None => {

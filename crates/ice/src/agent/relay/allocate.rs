@@ -1,5 +1,6 @@
 //! Servers are asked, and what they gave becomes candidates (RFC 8656 section 7).
 
+use crate::agent::mobility::RestartDue;
 use core::net::{IpAddr, SocketAddr};
 
 use nilas_turn::Time;
@@ -586,7 +587,7 @@ impl Agent {
             self.previous_path_is_gone(shared, now, |socket| socket == base);
         }
         if had_path && self.carrier().is_none() {
-            self.restart_due = Some(now);
+            self.restart_due = RestartDue::At(now);
         }
     }
 }
