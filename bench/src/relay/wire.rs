@@ -10,7 +10,9 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use nilas_turn::Time;
-use nilas_turn::client::{Client, ClientConfig, ClientEvent, Credentials, Transport};
+use nilas_turn::client::{
+    Client, ClientConfig, ClientEvent, Credentials, Failure as Ended, Transport,
+};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::Pid;
@@ -23,6 +25,7 @@ const CHANNEL: u16 = 0x4000;
 const RECEIVE_BUFFER_BYTES: usize = 8_192;
 /// Longer than one answer takes.
 const ANSWER: Duration = Duration::from_millis(50);
+const MOST_PORTS: usize = 20;
 const GIVE_UP: Duration = Duration::from_secs(10);
 /// What is under way when the sending ends takes less.
 const LINGER: Duration = Duration::from_millis(200);
@@ -146,7 +149,17 @@ impl<'a> Wire<'a> {
 }
 
 impl Flow {
+    /// A port may still have the allocation of a client before that was killed (437): then another one is taken.
     fn new(server: SocketAddr) -> Result<Self, Failure> {
+        for _ in 0..MOST_PORTS {
+            if let Some(flow) = Self::from_some_port(server)? {
+                return Ok(flow);
+            }
+        }
+        Err(format!("no free port at {server}").into())
+    }
+
+    fn from_some_port(server: SocketAddr) -> Result<Option<Self>, Failure> {
         let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         client.connect(server)?;
         let peer = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -177,8 +190,9 @@ impl Flow {
                         setsockopt(socket, sockopt::RcvBuf, &RECEIVE_BUFFER_BYTES)?;
                         socket.set_nonblocking(true)?;
                     }
-                    return Ok(Self { client, peer });
+                    return Ok(Some(Self { client, peer }));
                 }
+                Some(ClientEvent::Failed(Ended::Mismatch)) => return Ok(None),
                 Some(event) => return Err(format!("{event:?}").into()),
                 None => {}
             }
