@@ -23,7 +23,7 @@ const MAX_EARLY: usize = 32;
 const YOUNG: Duration = Duration::from_millis(5);
 /// So often a check under way is doubled. Two agents that did so without end would keep each other
 /// busy on a path whose round trip is longer than they take it to be.
-const MAX_RETRIGGERS: u8 = 6;
+pub(super) const MAX_RETRIGGERS: u8 = 6;
 
 /// The transaction ids of the latest checks, and where they came from.
 ///

@@ -24,6 +24,7 @@ use nilas_turn::Time;
 
 use super::generation::Generation;
 use super::pair::PairId;
+use super::request::MAX_RETRIGGERS;
 use super::select::GREATEST_COST;
 use super::standby::Doubt;
 use super::trickle::{plain, scoped};
@@ -379,7 +380,12 @@ impl Agent {
         let Some(index) = connections.position(|known| known.stream() == Some(stream)) else {
             return;
         };
-        let Connection { socket, remote, .. } = tcp.connections.remove(index);
+        let Connection {
+            socket,
+            remote,
+            since,
+            ..
+        } = tcp.connections.remove(index);
         shared.demux.release_stream(stream);
         self.forget_remote_of(shared, socket, remote);
         let carried = self
@@ -394,7 +400,9 @@ impl Agent {
         }
         for id in self.pairs_over(socket, remote) {
             if self.current.selected != Some(id) {
-                self.check_failed(shared, now, id, true);
+                if !self.check_anew(id, since) {
+                    self.check_failed(shared, now, id, true);
+                }
                 continue;
             }
             // RFC 6544 section 11.1: whoever accepted it awaits another, which will be another pair.
@@ -579,6 +587,25 @@ impl Agent {
                 self.current.trigger(id, true);
             }
         }
+    }
+
+    /// The connection over which a pair was being checked has ended. One that a restart found open may have been dead for long, as
+    /// after a sleep: then another is opened, a few times at most. False if not.
+    fn check_anew(&mut self, id: PairId, opened: Time) -> bool {
+        let Some(pair) = self.current.pairs.get_mut(id) else {
+            return false;
+        };
+        let accepts = self.sockets[usize::from(pair.socket)].tcp() == Some(TcpType::Passive);
+        let was_found = opened + RETRY <= pair.checked_at;
+        let may = pair.state == PairState::InProgress && pair.retriggers < MAX_RETRIGGERS;
+        if accepts || !was_found || !may {
+            return false;
+        }
+        pair.retriggers += 1;
+        pair.state = PairState::Waiting;
+        self.cancel_checks(id);
+        self.current.trigger(id, true);
+        true
     }
 
     /// The check of a pair waits for its connection.

@@ -555,3 +555,30 @@ fn at_most_five_connections_are_opened_to_an_address_at_a_time() {
     let dark = peers.world.trace().packets().iter();
     assert!(dark.filter(|packet| packet.fate == Fate::NoRoute).count() > 0);
 }
+
+/// The peer has closed the connection while nobody was there to hear it.
+#[test]
+fn a_machine_that_slept_finds_its_connection_dead_and_opens_another() {
+    for (role, awake, asleep) in [Role::Controlling, Role::Controlled]
+        .into_iter()
+        .flat_map(|role| [1, 5, 60].map(|awake| (role, awake)))
+        .flat_map(|(role, awake)| [3, 10, 20, 28, 50, 100].map(|asleep| (role, awake, asleep)))
+    {
+        let configs = [
+            config(role, TcpCandidates::Active),
+            config(role.opposite(), TcpCandidates::All),
+        ];
+        let (mut peers, _) = connected(3, configs);
+        peers.world.run_for(Duration::from_secs(awake));
+        peers.world.hold_signals(peers.b);
+        peers.world.suspend(peers.a.node);
+        peers.world.run_for(Duration::from_secs(asleep));
+        peers.world.resume(peers.a.node);
+        peers.world.release_signals(peers.b);
+        peers.world.run_for(MINUTE);
+        let states = peers.both().map(|agent| peers.world.state(agent));
+        let what = format!("{role:?}, {awake} s awake, {asleep} s asleep: {states:?}");
+        assert!(states.iter().all(|state| state.is_up()), "{what}");
+        peers.assert_data_both_ways();
+    }
+}
