@@ -11,7 +11,7 @@
 //! | costs less ([`network_cost`](Contender::network_cost)) | at once | by a restart |
 //! | loses 20 points of a hundred less | after 30 s of both | not |
 //! | has a round trip shorter by a quarter and 10 ms | after 30 s of both | not |
-//! | has a higher priority, and is no slower and no worse | after 30 s of both | not |
+//! | has a higher priority, loses no more, and is no slower or within 10 ms of the fastest | after 30 s of both | not |
 //!
 //! After two changes within a minute only death and the peer move the data: a jittery link does not make it flap.
 //!
@@ -212,16 +212,45 @@ pub fn select(situation: &Situation, contenders: &[Contender]) -> Option<Choice>
     if situation.recent_moves >= MOST_MOVES {
         return Some(stay);
     }
+    let measured = Measured::of(contenders, present);
     let better = contenders
         .iter()
         .enumerate()
-        .filter_map(|(index, own)| Some((index, own, advantage(own, present)?)))
+        .filter_map(|(index, own)| Some((index, own, advantage(own, present, measured)?)))
         .max_by_key(|(_, own, reason)| (weight(*reason), Reverse(own.network_cost), own.priority));
     Some(better.map_or(stay, |(index, _, reason)| Choice::new(index, reason)))
 }
 
+/// The least of what was measured on the paths that cost what the present one does.
+///
+/// A path is compared with the present one for a reason to move, and with the least for a reason to stay where that leads. Were it
+/// compared with the present one alone, the data would take one after the other of many that are each a little worse than
+/// the next in one respect, up to one that is left for the first, and so on for ever.
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    loss: u8,
+    round_trip: Option<Duration>,
+}
+
+impl Measured {
+    fn of(contenders: &[Contender], present: &Contender) -> Self {
+        let alike = |own: &&Contender| {
+            let costs_the_same = own.network_cost == present.network_cost;
+            let is_as_direct = own.is_relayed() == present.is_relayed();
+            costs_the_same && is_as_direct && own.liveness == Liveness::Alive && own.age >= MEASURED
+        };
+        let alike = || contenders.iter().filter(alike);
+        let loss = alike().map(|own| own.loss).min().unwrap_or(0);
+        let sound = alike().filter(|own| own.loss < loss.saturating_add(LESS_LOSS));
+        Self {
+            loss,
+            round_trip: sound.filter_map(|own| own.round_trip).min(),
+        }
+    }
+}
+
 /// Why the data would rather go there, if it would.
-fn advantage(other: &Contender, present: &Contender) -> Option<SelectionReason> {
+fn advantage(other: &Contender, present: &Contender, least: Measured) -> Option<SelectionReason> {
     if other.liveness != Liveness::Alive || other == present {
         return None;
     }
@@ -235,13 +264,17 @@ fn advantage(other: &Contender, present: &Contender) -> Option<SelectionReason> 
         return None;
     }
     let (there, here) = (other.round_trip?, present.round_trip?);
-    if other.loss != present.loss && other.loss.abs_diff(present.loss) >= LESS_LOSS {
+    if other.loss.abs_diff(present.loss) >= LESS_LOSS {
         return (other.loss < present.loss).then_some(SelectionReason::Loss);
+    }
+    if other.loss >= least.loss.saturating_add(LESS_LOSS) {
+        return None;
     }
     if there + there / 3 + MARGIN <= here {
         return Some(SelectionReason::RoundTrip);
     }
-    let as_good = there <= here + MARGIN && other.loss <= present.loss;
+    let is_fast = there <= here || there <= least.round_trip? + MARGIN;
+    let as_good = is_fast && other.loss <= present.loss;
     (as_good && other.priority > present.priority).then_some(SelectionReason::Priority)
 }
 

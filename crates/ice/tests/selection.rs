@@ -1,8 +1,9 @@
 //! The selection policy, by its vectors.
 
 use nilas_ice::selection;
-use nilas_ice::{Choice, Contender, SelectionReason, Situation};
+use nilas_ice::{CandidateType, Choice, Contender, SelectionReason, Situation};
 use serde::Deserialize;
+use std::time::Duration;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,5 +58,43 @@ fn a_choice_that_was_carried_out_stands() {
         situation.current = Some(choice.index);
         let again = selection::select(&situation, &contenders).map(|choice| choice.index);
         assert_eq!(again, Some(choice.index), "{}", vector.name);
+    }
+}
+
+/// What is known stays as it is here: then so does the data, after a few moves, wherever it begins.
+#[test]
+fn the_policy_comes_to_rest() {
+    for seed in 0..20_000_u64 {
+        let mut dice = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut roll = |sides: u64| {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            dice % sides
+        };
+        let contenders: Vec<_> = (0..2 + roll(7))
+            .map(|_| {
+                let mut own = Contender::new(CandidateType::Host, CandidateType::Host, roll(1_000));
+                own.round_trip = Some(Duration::from_millis(20 + 5 * roll(30)));
+                own.loss = (5 * roll(10)) as u8;
+                own.age = Duration::from_secs(60);
+                own
+            })
+            .collect();
+        let mut situation = Situation::default();
+        (situation.current, situation.settled) = (Some(0), true);
+        let mut path = vec![0];
+        loop {
+            let choice = selection::select(&situation, &contenders).expect("a choice");
+            if Some(choice.index) == situation.current {
+                break;
+            }
+            assert!(
+                !path.contains(&choice.index),
+                "seed {seed}: {path:?} and {choice:?} of {contenders:#?}"
+            );
+            path.push(choice.index);
+            situation.current = Some(choice.index);
+        }
     }
 }
