@@ -8,8 +8,8 @@ use tokio::io::{Interest, Ready};
 
 /// A UDP socket that the runtime watches for what arrives, and for room only once there was none.
 ///
-/// One that is watched for room tells the runtime of it after each datagram that has left, as tokio's own does, which costs
-/// a tenth of what sending it does; and there is nearly always room.
+/// One that is watched for room, as tokio's own is, tells the runtime of it after each datagram that has left; and there is
+/// nearly always room.
 ///
 /// It must be made, and is awaited, inside a tokio runtime with I/O enabled.
 #[derive(Debug)]
