@@ -47,6 +47,7 @@ fn explained(file: &str) -> Value {
     assert!(replay["calls"].as_u64() > Some(10), "{replay}");
     let explanation = json(&["explain", file, "--json"], 0);
     assert_eq!(explanation["schema"], "nilas.explain/1");
+    assert_eq!([&replay["ok"], &explanation["ok"]], [true, true]);
     explanation
 }
 

@@ -7,7 +7,7 @@ mod support;
 use std::net::UdpSocket;
 use std::process::Command;
 
-use support::{Running, complaint, run};
+use support::{Running, complaint, last_json, run};
 
 #[test]
 fn it_says_ready_once_it_serves_and_ends_with_a_signal() {
@@ -67,6 +67,7 @@ fn a_port_in_use_is_a_sentence() {
         &address,
         "--signal-listen",
         "127.0.0.1:0",
+        "--json",
     ]);
     assert_eq!(output.status.code(), Some(2));
     assert!(
@@ -74,4 +75,5 @@ fn a_port_in_use_is_a_sentence() {
         "{}",
         complaint(&output)
     );
+    assert_eq!(last_json(&output)["event"], "failed");
 }

@@ -26,6 +26,7 @@ fn sessions_are_summed_up() {
         panic!("{lines:?}")
     };
     assert_eq!(summary["schema"], "nilas.sim/1");
+    assert_eq!(summary["ok"], true);
     assert_eq!(
         (&summary["a"], &summary["b"]),
         (&"eim-apdf".into(), &"eim-adf".into())

@@ -22,6 +22,7 @@ fn credentials_come_as_lines_and_as_json() {
     assert_eq!(output.status.code(), Some(0));
     let made: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(made["schema"], "nilas.turn-creds/1");
+    assert_eq!(made["ok"], true);
     let expires = made["expires"].as_u64().expect("a time");
     assert_eq!(made["username"], format!("{expires}:anna"));
     let server = &made["iceServers"][0];

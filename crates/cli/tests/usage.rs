@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{complaint, run};
+use support::{complaint, last_json, run};
 
 #[test]
 fn help_tells_every_verb_and_the_exit_codes() {
@@ -60,6 +60,65 @@ fn wrong_usage_exits_2_and_names_the_mistake() {
         let text = complaint(&output);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
         assert!(text.contains(named), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn with_json_the_mistake_is_an_object_too() {
+    for (arguments, schema, named) in [
+        (&["demo", "--nat", "plain"][..], "nilas.demo/1", "two"),
+        (&["connect"], "nilas.connect/1", "NILAS_SERVER"),
+        (
+            &["gather", "--interface", "nothere9"],
+            "nilas.gather/1",
+            "nothere9",
+        ),
+        (
+            &["server", "--config", "/nothere9"],
+            "nilas.server/1",
+            "/nothere9",
+        ),
+        (
+            &["server", "--listen", "nowhere"],
+            "nilas.server/1",
+            "--listen",
+        ),
+        (&["replay", "/nothere9"], "nilas.replay/1", "/nothere9"),
+        (&["replay", "/dev/null"], "nilas.replay/1", "/dev/null"),
+        (&["explain", "/nothere9"], "nilas.explain/1", "/nothere9"),
+        (&["explain", "/dev/null"], "nilas.explain/1", "/dev/null"),
+        (
+            &["sim", "--nat-a", "same", "--nat-b", "open"],
+            "nilas.sim/1",
+            "same",
+        ),
+        (
+            &["turn", "test", "turn:192.0.2.1"],
+            "nilas.turn-test/1",
+            "--user",
+        ),
+        (
+            &["turn", "bench", "turn:192.0.2.1"],
+            "nilas.turn-bench/1",
+            "--user",
+        ),
+        (
+            &["turn", "creds", "--secret", ""],
+            "nilas.turn-creds/1",
+            "secret",
+        ),
+    ] {
+        let output = run(&[arguments, &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let told = last_json(&output);
+        assert_eq!(
+            (&told["schema"], &told["ok"]),
+            (&schema.into(), &false.into()),
+            "{arguments:?}"
+        );
+        let reason = told["reason"].as_str().expect("a text");
+        assert!(reason.contains(named), "{arguments:?}: {reason}");
+        assert!(complaint(&output).contains(reason), "{arguments:?}");
     }
 }
 

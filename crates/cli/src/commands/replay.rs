@@ -1,12 +1,12 @@
 //! `nilas replay`: gives a recording to this build's engine, and shows where it first does something else.
 
-use nilas_ice::{Difference, RecordingEnd, Time, replay};
+use nilas_ice::{Difference, RecordingEnd, Replay, Time};
 use serde::Serialize;
 
 use super::print_line;
 use crate::arguments;
 use crate::failure::Failure;
-use crate::output::json_line;
+use crate::output::{ended, json_line};
 use crate::recording;
 
 const SCHEMA: &str = "nilas.replay/1";
@@ -14,6 +14,8 @@ const SCHEMA: &str = "nilas.replay/1";
 /// What came of it (schema nilas.replay/1).
 #[derive(Debug, Serialize)]
 struct Report<'a> {
+    /// The same as `equal`.
+    ok: bool,
     /// Whether all that is recorded came out the same.
     equal: bool,
     /// The version of nilas that recorded.
@@ -57,14 +59,13 @@ impl<'a> From<&'a Difference> for Shown<'a> {
 }
 
 pub(super) fn run(arguments: &arguments::Replay) -> Result<(), Failure> {
-    let bytes = recording::read(&arguments.file)?;
-    let file = arguments.file.display();
-    let done = replay(&bytes).map_err(|error| Failure::usage(format!("{file}: {error}")))?;
+    let done = ended(arguments.json, SCHEMA, replay(arguments))?;
     let difference = done.difference.as_ref();
     if arguments.json {
         json_line(
             SCHEMA,
             &Report {
+                ok: difference.is_none(),
                 equal: difference.is_none(),
                 recorded_by: &done.version,
                 note: &done.note,
@@ -105,6 +106,12 @@ pub(super) fn run(arguments: &arguments::Replay) -> Result<(), Failure> {
         print_line(&done.end.to_string())?;
     }
     Ok(())
+}
+
+fn replay(arguments: &arguments::Replay) -> Result<Replay, Failure> {
+    let bytes = recording::read(&arguments.file)?;
+    nilas_ice::replay(&bytes)
+        .map_err(|error| Failure::usage(format!("{}: {error}", arguments.file.display())))
 }
 
 fn milliseconds(time: Time) -> f64 {

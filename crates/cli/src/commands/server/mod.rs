@@ -48,12 +48,23 @@ enum Event<'a> {
     Draining,
     /// It was asked to stop and has stopped.
     Stopped,
+    /// It could not start, or could not go on. Nothing comes after this.
+    Failed { ok: bool, reason: String },
 }
 
 pub(crate) fn run(arguments: &arguments::Server) -> Result<(), Failure> {
     match &arguments.verb {
         Some(ServerVerb::CheckConfig { file, json }) => check::run(file, *json),
-        None => super::runtime()?.block_on(serve(arguments)),
+        None => {
+            let served = super::runtime().and_then(|runtime| runtime.block_on(serve(arguments)));
+            if let (true, Err(failure)) = (arguments.json, &served)
+                && failure.needs_telling()
+            {
+                let reason = failure.to_string();
+                json_line(SCHEMA, &Event::Failed { ok: false, reason })?;
+            }
+            served
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nilas_ice::Role;
-use nilas_sim::matrix::{Judged, Table, cells};
+use nilas_sim::matrix::{Cell, Judged, Table, cells};
 use serde::Serialize;
 
 use super::sessions::milliseconds;
@@ -11,7 +11,7 @@ use super::{on_all_processors, page};
 use crate::arguments;
 use crate::commands::print_line;
 use crate::failure::Failure;
-use crate::output::json_line;
+use crate::output::{ended, json_line};
 
 const SCHEMA: &str = "nilas.sim-cell/1";
 
@@ -70,17 +70,7 @@ impl<'a> Line<'a> {
 
 pub(super) fn run(arguments: &arguments::Sim) -> Result<(), Failure> {
     let rtt = Duration::from_millis(arguments.rtt_ms.into());
-    let mut cells = cells();
-    if let Some(servers) = arguments.servers {
-        cells.retain(|cell| cell.servers == servers);
-    }
-    if arguments.markdown {
-        // What chance decides has no place on a page that is compared.
-        cells.retain(|cell| cell.loss == 0.0);
-    }
-    if cells.is_empty() {
-        return Err(Failure::usage("the matrix has no cell with these servers"));
-    }
+    let cells = ended(arguments.json, SCHEMA, chosen(arguments))?;
     let judged = on_all_processors(&cells, |cell| cell.run(rtt));
     let wrong = judged.iter().filter(|judged| !judged.is_ok()).count();
     if arguments.markdown {
@@ -103,6 +93,22 @@ pub(super) fn run(arguments: &arguments::Sim) -> Result<(), Failure> {
     Err(Failure::no_connection(format!(
         "{wrong} cells are not as expected; the first got {first}"
     )))
+}
+
+/// The cells that are asked for.
+fn chosen(arguments: &arguments::Sim) -> Result<Vec<Cell>, Failure> {
+    let mut cells = cells();
+    if let Some(servers) = arguments.servers {
+        cells.retain(|cell| cell.servers == servers);
+    }
+    if arguments.markdown {
+        // What chance decides has no place on a page that is compared.
+        cells.retain(|cell| cell.loss == 0.0);
+    }
+    if cells.is_empty() {
+        return Err(Failure::usage("the matrix has no cell with these servers"));
+    }
+    Ok(cells)
 }
 
 fn row(line: &Line<'_>) -> String {

@@ -12,13 +12,15 @@ use super::on_all_processors;
 use crate::arguments;
 use crate::commands::print_line;
 use crate::failure::Failure;
-use crate::output::json_line;
+use crate::output::{ended, json_line};
 
 const SCHEMA: &str = "nilas.sim/1";
 
 /// What came of all sessions (schema nilas.sim/1).
 #[derive(Debug, Serialize)]
 struct Summary {
+    /// Whether a session connected.
+    ok: bool,
     a: String,
     b: String,
     servers: &'static str,
@@ -89,6 +91,22 @@ impl fmt::Display for Percentiles {
 }
 
 pub(super) fn run(arguments: &arguments::Sim) -> Result<(), Failure> {
+    let summary = ended(arguments.json, SCHEMA, simulate(arguments))?;
+    if arguments.json {
+        json_line(SCHEMA, &summary)?;
+    } else {
+        tell(&summary)?;
+    }
+    if summary.ok {
+        return Ok(());
+    }
+    let Summary { a, b, servers, .. } = summary;
+    Err(Failure::no_connection(format!(
+        "no session between `{a}` and `{b}` found a path with the servers `{servers}`"
+    )))
+}
+
+fn simulate(arguments: &arguments::Sim) -> Result<Summary, Failure> {
     let (Some(a), Some(b)) = (arguments.nat_a, arguments.nat_b) else {
         return Err(Failure::usage("--nat-a and --nat-b are needed"));
     };
@@ -140,19 +158,7 @@ pub(super) fn run(arguments: &arguments::Sim) -> Result<(), Failure> {
         .into_iter()
         .collect::<Result<Vec<_>, _>>()
         .map_err(Failure::usage)?;
-    let summary = sum_up(arguments, &first, &outcomes);
-    if arguments.json {
-        json_line(SCHEMA, &summary)?;
-    } else {
-        tell(&summary)?;
-    }
-    if summary.connected == 0 {
-        return Err(Failure::no_connection(format!(
-            "no session between `{a}` and `{b}` found a path with the servers `{}`",
-            first.servers
-        )));
-    }
-    Ok(())
+    Ok(sum_up(arguments, &first, &outcomes))
 }
 
 fn sum_up(arguments: &arguments::Sim, scenario: &Scenario, outcomes: &[Outcome]) -> Summary {
@@ -179,6 +185,7 @@ fn sum_up(arguments: &arguments::Sim, scenario: &Scenario, outcomes: &[Outcome])
         )
     };
     Summary {
+        ok: connected > 0,
         a: scenario.a.to_string(),
         b: scenario.b.to_string(),
         servers: scenario.servers.as_str(),

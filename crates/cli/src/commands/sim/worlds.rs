@@ -14,6 +14,8 @@ const SCHEMA: &str = "nilas.sim-worlds/1";
 /// What was seen (schema nilas.sim-worlds/1).
 #[derive(Debug, Serialize)]
 struct Summary {
+    /// Whether no rule was broken.
+    ok: bool,
     worlds: u32,
     seed: u64,
     /// Worlds in which a rule was broken, with the rule and the smallest such world.
@@ -37,6 +39,7 @@ pub(super) fn run(arguments: &arguments::Sim, count: u32) -> Result<(), Failure>
         }
     }
     let summary = Summary {
+        ok: broken.is_empty(),
         worlds: count,
         seed: arguments.seed,
         broken,
@@ -57,7 +60,7 @@ pub(super) fn run(arguments: &arguments::Sim, count: u32) -> Result<(), Failure>
             summary.connected, summary.failed, summary.disturbed, summary.packets
         ))?;
     }
-    if summary.broken.is_empty() {
+    if summary.ok {
         Ok(())
     } else {
         Err(Failure::no_connection(format!(

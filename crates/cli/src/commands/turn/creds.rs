@@ -8,7 +8,7 @@ use super::targets::since_1970;
 use crate::arguments::turn::{Hash, TurnCreds};
 use crate::commands::print_line;
 use crate::failure::Failure;
-use crate::output::json_line;
+use crate::output::{ended, json_line};
 
 const SCHEMA: &str = "nilas.turn-creds/1";
 
@@ -16,6 +16,7 @@ const SCHEMA: &str = "nilas.turn-creds/1";
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Made {
+    ok: bool,
     username: String,
     credential: String,
     /// When they end, in seconds since 1970.
@@ -26,6 +27,19 @@ struct Made {
 }
 
 pub(super) fn run(arguments: &TurnCreds) -> Result<(), Failure> {
+    let made = ended(arguments.json, SCHEMA, make(arguments))?;
+    if arguments.json {
+        return json_line(SCHEMA, &made);
+    }
+    print_line(&format!("user      {}", made.username))?;
+    print_line(&format!("password  {}", made.credential))?;
+    if !made.ice_servers.is_empty() {
+        print_line(&ice_servers::to_json(&made.ice_servers))?;
+    }
+    Ok(())
+}
+
+fn make(arguments: &TurnCreds) -> Result<Made, Failure> {
     if arguments.secret.is_empty() {
         return Err(Failure::usage("the secret is empty, which no server takes"));
     }
@@ -37,6 +51,7 @@ pub(super) fn run(arguments: &TurnCreds) -> Result<(), Failure> {
     let secret = arguments.secret.as_bytes();
     let (username, credential) = time_limited(secret, &arguments.user, arguments.ttl, now, hash);
     let mut made = Made {
+        ok: true,
         username: username.clone(),
         credential: credential.clone(),
         expires: now.saturating_add(arguments.ttl).as_secs(),
@@ -49,13 +64,5 @@ pub(super) fn run(arguments: &TurnCreds) -> Result<(), Failure> {
             credential: Some(credential),
         });
     }
-    if arguments.json {
-        return json_line(SCHEMA, &made);
-    }
-    print_line(&format!("user      {}", made.username))?;
-    print_line(&format!("password  {}", made.credential))?;
-    if !made.ice_servers.is_empty() {
-        print_line(&ice_servers::to_json(&made.ice_servers))?;
-    }
-    Ok(())
+    Ok(made)
 }
