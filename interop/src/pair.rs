@@ -66,6 +66,8 @@ pub struct Pair {
     peers: [Peer; 2],
     seen: [Seen; 2],
     lines: Receiver<(usize, Line)>,
+    /// The sides whose candidates the other is not told.
+    withheld: [bool; 2],
     /// Whether the peers were told to end.
     closing: bool,
 }
@@ -91,6 +93,7 @@ impl Pair {
             peers,
             seen: [Seen::default(), Seen::default()],
             lines,
+            withheld: [false; 2],
             closing: false,
         })
     }
@@ -99,6 +102,11 @@ impl Pair {
     #[must_use]
     pub fn seen(&self, side: usize) -> &Seen {
         &self.seen[side]
+    }
+
+    /// From now on the other side is not told this one's candidates, nor their end: it must be found by this one's checks.
+    pub fn withhold_candidates(&mut self, side: usize) {
+        self.withheld[side] = true;
     }
 
     /// Sends a command to one side.
@@ -342,14 +350,18 @@ impl Pair {
             }
             Some("candidate") => {
                 seen.candidates.push(text("candidate"));
-                other.send(&json!({"cmd": "candidate", "candidate": event["candidate"]}));
+                if !self.withheld[side] {
+                    other.send(&json!({"cmd": "candidate", "candidate": event["candidate"]}));
+                }
             }
             Some("removed") => {
                 other.send(&json!({"cmd": "remove", "candidate": event["candidate"]}))
             }
             Some("eoc") => {
                 seen.end_of_candidates = true;
-                other.send(&json!({"cmd": "eoc"}));
+                if !self.withheld[side] {
+                    other.send(&json!({"cmd": "eoc"}));
+                }
             }
             Some("selected") => seen.selected.push((text("local"), text("remote"))),
             Some("state") => seen.states.push(text("state")),
