@@ -37,6 +37,8 @@ pub enum AgentError {
     SessionTooLarge,
     /// The peer's description of a stream has no parameters of ICE.
     NoIce,
+    /// The agent has no TURN server of this number.
+    UnknownServer,
 }
 
 impl fmt::Display for AgentError {
@@ -59,6 +61,7 @@ impl fmt::Display for AgentError {
             Self::UnknownStream => "the session has no such stream, or the stream was closed",
             Self::SessionTooLarge => "a session has at most 16 streams of 1 to 4 components each",
             Self::NoIce => "the peer's description of the stream has no ufrag and password: it does not offer ICE there",
+            Self::UnknownServer => "the agent's configuration has no TURN server of this number",
             Self::AfterEndOfCandidates => "the peer had said that there are no more candidates",
         })
     }

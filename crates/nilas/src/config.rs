@@ -2,22 +2,18 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nilas_ice::{
-    AddressPolicy, AgentConfig, Dscp, ExternalAddress, MdnsCandidates, Mode, Mtu, PortRange, Role,
-    TcpCandidates, TemporaryAddresses, TurnServer,
+    AddressPolicy, AgentConfig, Credentials, Dscp, ExternalAddress, MdnsCandidates, Mode, Mtu,
+    PortRange, Role, TcpCandidates, TemporaryAddresses, TurnServer,
 };
-use nilas_net::creds::{CredentialHash, time_limited};
 use nilas_net::ice_servers::{self, IceServer};
 use nilas_net::stream::{ClientTls, Proxy};
 
 use crate::connector::Connector;
+use crate::secret::Secret;
 use crate::server::{Entry, ServerError, ServerErrorReason, parse_stun, parse_turn, parse_url};
 use crate::servers::NewServers;
-
-/// How long credentials hold that are made from a secret: sessions last hours, and a relay asks for them all the time.
-const SECRET_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// A family of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,7 +89,9 @@ impl Config {
     }
 
     /// The same for a server that shares a secret with this application: a user name and a password are made that hold for a
-    /// day from now. `user` may be empty. Whoever knows the secret can let anybody in, so it stays with those who hand out
+    /// day, and others twice a day while an agent lasts. An allocation keeps those that it was made with (RFC 8656 section
+    /// 5), and most servers let it go on when they have ended; one that does not loses it, and another is made with those of
+    /// then. `user` may be empty. Whoever knows the secret can let anybody in, so it stays with those who hand out
     /// credentials; [`creds::time_limited`](crate::creds::time_limited) makes them for others, with another end or hash.
     ///
     /// ```
@@ -109,18 +107,27 @@ impl Config {
         secret: &str,
         user: &str,
     ) -> Result<Self, ServerError> {
-        let refuse = |reason| ServerError {
+        let secret = Secret::new(secret, user).map_err(|reason| ServerError {
             server: uri.to_owned(),
             reason,
-        };
-        if secret.is_empty() {
-            return Err(refuse(ServerErrorReason::EmptySecret));
+        })?;
+        let Credentials { username, password } = &secret.made;
+        let mut config = self.turn(uri, username, password)?;
+        config.servers.secrets.push(secret);
+        Ok(config)
+    }
+
+    /// The same with credentials that hold from now on, where they are made from a secret: a configuration may serve for
+    /// agents of many days.
+    pub(crate) fn renewed(mut self) -> Self {
+        for secret in &mut self.servers.secrets {
+            let servers = secret.servers(&self.agent);
+            secret.renew();
+            for server in servers {
+                self.agent.turn_servers[server].credentials = secret.made.clone();
+            }
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_err(|_| refuse(ServerErrorReason::Clock))?;
-        let (secret, hash) = (secret.as_bytes(), CredentialHash::default());
-        let (user, password) = time_limited(secret, user, SECRET_TTL, now, hash);
-        self.turn(uri, &user, &password)
+        self
     }
 
     /// Adds the servers of a W3C RTCIceServer. Either all are added or none; `stuns:` URLs, which are not supported yet, are
@@ -430,7 +437,10 @@ impl From<AgentConfig> for Config {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use nilas_ice::TurnTransport;
+    use nilas_net::creds::{CredentialHash, time_limited};
 
     use super::*;
 
@@ -488,16 +498,24 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_makes_credentials_that_hold_for_a_day() {
+    fn a_secret_makes_credentials_that_hold_for_a_day_from_when_an_agent_is_made() {
+        use std::time::{SystemTime, UNIX_EPOCH};
         let since_1970 = || {
-            SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap()
-                .as_secs()
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            now.unwrap().as_secs()
         };
         let with = |secret| Config::controlling().turn_with_secret("turn:192.0.2.1", secret, "u");
         let before = since_1970();
-        let config = with("north").unwrap();
+        let mut config = with("north").unwrap();
+        // As if the configuration was made long ago, with another server that has credentials of its own.
+        let old = Credentials {
+            username: "1700000000:u".into(),
+            password: "old".into(),
+        };
+        config.agent.turn_servers[0].credentials = old.clone();
+        config.servers.secrets[0].made = old;
+        let config = config.turn("turn:192.0.2.2", "u", "p").unwrap().renewed();
+        assert_eq!(config.agent.turn_servers[1].credentials.password, "p");
         let made = &config.agent.turn_servers[0].credentials;
         let (expiry, user) = made.username.split_once(':').unwrap();
         let expiry: u64 = expiry.parse().unwrap();
@@ -517,9 +535,10 @@ mod tests {
     #[test]
     fn secrets_do_not_show() {
         let config = Config::controlled()
-            .turn("turn:192.0.2.1", "u", "secret")
+            .turn("turn:192.0.2.1", "u", "hush")
+            .and_then(|config| config.turn_with_secret("turn:192.0.2.1", "hush", "u"))
             .unwrap()
-            .proxy("http://u:secret@192.0.2.2".parse().unwrap());
-        assert!(!format!("{config:?}").contains("secret"));
+            .proxy("http://u:hush@192.0.2.2".parse().unwrap());
+        assert!(!format!("{config:?}").contains("hush"));
     }
 }

@@ -132,7 +132,7 @@ impl Endpoint {
     /// [`Error::Agent`] when the engine is full or the configured credentials cannot be used;
     /// [`Error::DscpUnsupported`].
     pub async fn agent(&self, config: impl Into<Config>) -> Result<Agent, Error> {
-        let config = config.into();
+        let config = config.into().renewed();
         let (dscp, ecn) = marks(&config)?;
         let inbox = Arc::new(Inbox::new(config.receive_queue_bytes));
         let (agent, servers) = (Box::new(config.agent), Box::new(config.servers));
@@ -167,7 +167,7 @@ impl Endpoint {
         config: impl Into<Config>,
         components: &[u16],
     ) -> Result<Streams, Error> {
-        let config = config.into();
+        let config = config.into().renewed();
         let (dscp, ecn) = marks(&config)?;
         let limit = config.receive_queue_bytes;
         let inbox = |_| Arc::new(Inbox::new(limit));

@@ -63,6 +63,7 @@ mod inbox;
 mod indication;
 mod pool;
 mod ready;
+mod secret;
 mod sender;
 mod server;
 mod servers;

@@ -14,6 +14,7 @@ use nilas_stun::uri::{Host, StunUri, Transport, TurnUri};
 use tokio::sync::OnceCell;
 
 use crate::connector::{Connector, Target};
+use crate::secret::Secret;
 use crate::server::over;
 
 /// The name whose IPv6 addresses tell the translator to IPv4, where the network has one (RFC 7050 section 3).
@@ -42,6 +43,8 @@ pub(crate) enum Service {
 pub(crate) struct NewServers {
     pub(crate) connector: Arc<Connector>,
     pub(crate) services: Vec<(Server, Service)>,
+    /// Secrets that make the credentials of some.
+    pub(crate) secrets: Vec<Secret>,
 }
 
 /// The servers that are reached by a stream.
@@ -76,6 +79,7 @@ impl Servers {
         let NewServers {
             connector,
             services,
+            ..
         } = new;
         let brought = Brought { streams, services };
         for server in &brought.streams {

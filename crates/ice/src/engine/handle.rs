@@ -18,6 +18,7 @@ use crate::shared::Shared;
 use crate::stats::Stats;
 use crate::verdict::Verdict;
 use nilas_turn::Time;
+use nilas_turn::client::Credentials;
 
 /// An agent of an [`Engine`], to be told something or asked. Call [`Engine::poll`] afterwards.
 #[derive(Debug)]
@@ -114,6 +115,26 @@ impl AgentMut<'_> {
             result = agent.set_addresses(shared, now, addresses);
         });
         self.note(Told::Addresses(addresses, result));
+        result
+    }
+
+    /// Gives fresh credentials for a TURN server, which is counted in the configuration from 0. They are used when something
+    /// is allocated there: what is allocated already stays with the credentials that it was made with (RFC 8656 section 5),
+    /// and is allocated anew with these once the server does not take the old ones any more.
+    ///
+    /// # Errors
+    /// [`AgentError::UnknownServer`]: the configuration has no such TURN server.
+    pub fn set_turn_credentials(
+        &mut self,
+        now: Time,
+        server: usize,
+        credentials: &Credentials,
+    ) -> Result<(), AgentError> {
+        let mut result = Ok(());
+        self.change(now, |agent, _, _| {
+            result = agent.set_turn_credentials(server, credentials);
+        });
+        self.note(Told::TurnCredentials(server, credentials, result));
         result
     }
 

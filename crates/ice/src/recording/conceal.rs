@@ -343,7 +343,7 @@ fn within(bytes: &[u8], part: &[u8]) -> Range<usize> {
 }
 
 /// Credentials for a TURN server that are as long as the real ones where it matters, and as bad.
-fn stand_in(real: &Credentials) -> Credentials {
+pub(super) fn stand_in(real: &Credentials) -> Credentials {
     let like = |text: &str, good: &str, length: usize| match opaque_string(text) {
         Ok(_) => good.repeat(length),
         Err(_) => NO_OPAQUE_STRING.repeat(length),

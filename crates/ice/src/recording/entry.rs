@@ -4,6 +4,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use nilas_turn::Time;
+use nilas_turn::client::Credentials;
 
 use super::wire::{Malformed, Reader, Wire, Writer, wire_enum, wire_struct};
 use crate::candidate::{Candidate, CandidateType};
@@ -73,6 +74,7 @@ pub(crate) enum Call {
     EndOfRemoteCandidates(AgentId),
     Restart(AgentId),
     Addresses(AgentId, AddressPolicy),
+    TurnCredentials(AgentId, usize, Credentials),
     Close(AgentId),
     Datagram {
         socket: SocketId,
@@ -327,6 +329,7 @@ wire_enum!(Call {
     18 = Addresses { 0: agent, 1: addresses },
     19 = AddStream { 0: session, 1: config, 2: components },
     20 = PortMapped { socket: socket, result: result },
+    21 = TurnCredentials { 0: agent, 1: server, 2: credentials },
 });
 wire_enum!(Answer {
     0 = Nothing {},

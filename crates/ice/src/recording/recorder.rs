@@ -1,9 +1,10 @@
 //! What an engine that is recorded does besides.
 
 use nilas_turn::Time;
+use nilas_turn::client::Credentials;
 
 use super::RecordingOptions;
-use super::conceal::StandIns;
+use super::conceal::{StandIns, stand_in};
 use super::entry::{Answer, Blob, Call, Ended, Header, MAGIC, Payload, Sent, Step};
 use super::watcher::Watcher;
 use super::wire::{Wire, Writer};
@@ -127,6 +128,7 @@ pub(crate) enum Told<'a> {
     EndOfRemoteCandidates,
     Restart,
     Addresses(AddressPolicy, Result<(), AgentError>),
+    TurnCredentials(usize, &'a Credentials, Result<(), AgentError>),
     Close,
 }
 
@@ -170,6 +172,10 @@ impl Engine {
             Told::Addresses(addresses, result) => {
                 (Call::Addresses(agent, addresses), Answer::Accepted(result))
             }
+            Told::TurnCredentials(server, credentials, result) => (
+                Call::TurnCredentials(agent, server, stand_in(credentials)),
+                Answer::Accepted(result),
+            ),
             Told::Close => (Call::Close(agent), Answer::Nothing),
             Told::RemoteParameters(parameters, result) => {
                 let concealed = stand_ins.parameters(tape, parameters);

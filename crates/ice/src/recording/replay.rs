@@ -196,6 +196,7 @@ impl Player {
             | Call::EndOfRemoteCandidates(_)
             | Call::Restart(_)
             | Call::Addresses(..)
+            | Call::TurnCredentials(..)
             | Call::Close(_) => return self.tell(now, call),
             Call::Poll(room) => {
                 self.buffer.resize((*room).min(MAX_ROOM) as usize, 0);
@@ -269,6 +270,7 @@ impl Player {
         | Call::EndOfRemoteCandidates(id)
         | Call::Restart(id)
         | Call::Addresses(id, _)
+        | Call::TurnCredentials(id, ..)
         | Call::Close(id)) = call
         else {
             return Answer::Nothing;
@@ -283,6 +285,10 @@ impl Player {
             Call::Restart(_) => agent.restart(now),
             Call::Addresses(_, addresses) => {
                 return Answer::Accepted(agent.set_addresses(now, *addresses));
+            }
+            Call::TurnCredentials(_, server, credentials) => {
+                let done = agent.set_turn_credentials(now, *server, credentials);
+                return Answer::Accepted(done);
             }
             Call::Close(_) => agent.close(now),
             Call::RemoteParameters(_, parameters) => {

@@ -247,6 +247,7 @@ wire_enum!(AgentError {
     11 = UnknownStream {},
     12 = SessionTooLarge {},
     13 = NoIce {},
+    14 = UnknownServer {},
 });
 wire_enum!(SessionEvent {
     0 = ChecklistStateChange { stream: stream, state: state },

@@ -5,11 +5,12 @@
 //!
 //! This file is the loop and the sockets; `requests` is what applications ask for, `streams` the
 //! connections to TURN servers and peers, `listeners` the ports that peers connect to, `port_mappings` those that the
-//! gateway forwards, `tape` where a recording goes, `haste` when to look again before sleeping.
+//! gateway forwards, `renewals` fresh credentials, `tape` where a recording goes, `haste` when to look again before sleeping.
 
 mod haste;
 mod listeners;
 mod port_mappings;
+mod renewals;
 mod requests;
 mod streams;
 mod tape;
@@ -101,6 +102,8 @@ pub(crate) struct Driver {
     /// Whether the sockets tell how datagrams are marked.
     ecn: bool,
     tape: Option<Tape>,
+    /// When agents get fresh credentials for their TURN servers.
+    renew_at: Option<Time>,
 }
 
 /// An agent, as the driver knows it.
@@ -112,6 +115,7 @@ struct Hosted {
     remote_ufrag: Option<String>,
     /// To be taken from the driver's list with it.
     servers: Brought,
+    secrets: Vec<renewals::Shared>,
 }
 
 /// Data of one agent in a row, so that its inbox is locked once for all of it.
@@ -187,6 +191,7 @@ impl Driver {
             staged: Staged::default(),
             ecn: false,
             tape,
+            renew_at: None,
         }
     }
 
@@ -204,6 +209,7 @@ impl Driver {
         self.control.enqueue();
         let mut now = self.clock.now();
         loop {
+            self.renew_credentials(now);
             let polled = self.poll_engine(now);
             if let Some(tape) = &mut self.tape {
                 tape.write(&mut self.engine);

@@ -11,8 +11,10 @@ use nilas_net::{InterfaceWatch, interfaces};
 use tokio::sync::{broadcast, watch};
 use tokio::time::sleep;
 
+use super::renewals::{Shared, shared};
 use super::{Driver, Hosted, INTERFACES_AGE, MAX_EVENTS};
 use crate::inbox::Inbox;
+use crate::secret::RENEWAL;
 use crate::servers::{NewServers, Server, stream_servers};
 use crate::session::{Added, AddedStreams, Request};
 use crate::snapshot::Snapshot;
@@ -153,7 +155,7 @@ impl Driver {
         }
     }
 
-    fn add(
+    pub(super) fn add(
         &mut self,
         config: AgentConfig,
         servers: NewServers,
@@ -162,8 +164,9 @@ impl Driver {
         self.list_interfaces();
         let now = self.clock.now();
         let (streams, maps_ports) = (stream_servers(&config), config.port_mapping);
+        let secrets = shared(&servers.secrets, &config);
         let id = self.engine.add_agent(now, config)?;
-        let added = self.host(id, streams, servers, inbox)?;
+        let added = self.host(id, (streams, servers), secrets, inbox)?;
         Ok(Added {
             maps_ports,
             ..added
@@ -194,13 +197,15 @@ impl Driver {
         let seen = state.subscribe();
         self.sessions.insert(id, state);
         let servers_of = stream_servers(&config);
+        let secrets = shared(&servers.secrets, &config);
         let mut agents = Vec::new();
         for (stream, inboxes) in inboxes.into_iter().enumerate() {
             let mut added = Vec::new();
             for (component, inbox) in (1..).zip(inboxes) {
                 let agent = self.engine.session(id)?.component(stream, component);
                 let agent = agent.ok_or(AgentError::UnknownAgent)?;
-                let hosted = self.host(agent, servers_of.clone(), servers.clone(), inbox)?;
+                let brought = (servers_of.clone(), servers.clone());
+                let hosted = self.host(agent, brought, secrets.clone(), inbox)?;
                 let maps_ports = config.port_mapping;
                 added.push(Added {
                     maps_ports,
@@ -238,8 +243,8 @@ impl Driver {
     fn host(
         &mut self,
         id: AgentId,
-        streams: Vec<Server>,
-        servers: NewServers,
+        (streams, servers): (Vec<Server>, NewServers),
+        secrets: Vec<Shared>,
         inbox: Arc<Inbox>,
     ) -> Result<Added, AgentError> {
         let now = self.clock.now();
@@ -247,6 +252,9 @@ impl Driver {
         let snapshot = watch::Sender::new(Snapshot::new(agent.local_parameters(), agent.role()));
         let path = agent.path();
         agent.gather(now);
+        if !secrets.is_empty() {
+            self.renew_at.get_or_insert(now + RENEWAL);
+        }
         let (events, first_events) = broadcast::channel(MAX_EVENTS);
         let added = Added {
             agent: id,
@@ -264,6 +272,7 @@ impl Driver {
                 events,
                 remote_ufrag: None,
                 servers: self.servers.add(streams, servers),
+                secrets,
             },
         );
         Ok(added)

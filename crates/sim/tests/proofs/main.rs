@@ -6,6 +6,7 @@ mod addresses;
 mod bounds;
 mod common;
 mod consent;
+mod credentials;
 mod dead_servers;
 mod defects;
 mod first_path;

@@ -197,7 +197,7 @@ fn a_port_that_is_taken_is_told() {
 fn agents_that_share_a_socket_have_a_relay_each() {
     let mut world = World::new(3);
     let relay = TurnServer::new("ann", "secret").expect("good words");
-    world.add_turn_server(
+    let relay = world.add_turn_server(
         Realm::INTERNET,
         &[ip("198.51.100.1")],
         Link::new(ms(5)),
@@ -233,4 +233,13 @@ fn agents_that_share_a_socket_have_a_relay_each() {
     connect(&mut world, &sessions);
     each_hears_its_own(&mut world, &sessions);
     assert_eq!(world.engine_sockets(server).len(), 3);
+    // What they have serves the next generation, too.
+    let made = world.turn_counters(relay).allocations_made;
+    for [own, _] in &sessions {
+        let restarted = world.with_agent(*own, |mut agent, now| agent.restart(now));
+        restarted.expect("open");
+    }
+    world.run_for(MINUTE);
+    assert!(sessions.iter().flatten().all(|agent| world.is_up(*agent)));
+    assert_eq!(world.turn_counters(relay).allocations_made, made);
 }

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use nilas_stun::{Class, ErrorCode, Message, MessageBuilder, Method};
 
-use super::auth::Challenge;
+use super::auth::{Auth, Challenge};
 use super::transaction::{Purpose, Transaction};
 use super::{Client, ClientEvent, Failure, Families, State};
 use crate::time::Time;
@@ -130,6 +130,7 @@ impl Client {
             Challenge::Retry if self.attempts <= limit => {
                 return self.again(now, transaction.purpose);
             }
+            Challenge::Refused if self.fresh.is_some() => Failure::Superseded,
             Challenge::Retry | Challenge::Refused => Failure::Unauthorized,
             Challenge::Tampered => Failure::Tampered,
             Challenge::Unusable => Failure::Credentials,
@@ -262,6 +263,9 @@ impl Client {
     pub(super) fn lose(&mut self, now: Time) {
         if self.state == State::Allocated {
             self.events.push_back(ClientEvent::Lost);
+        }
+        if let Some(fresh) = self.fresh.take() {
+            self.auth = Auth::new(fresh);
         }
         self.state = State::Allocating;
         self.relayed.clear();

@@ -180,9 +180,13 @@ impl Auth {
         Ok(())
     }
 
-    pub(super) fn key_and_stand_in(&self, credentials: &Credentials) -> Option<(&Key, Key)> {
+    pub(super) fn key_and_stand_in(
+        &self,
+        stand_in: impl FnOnce(&Credentials) -> Credentials,
+    ) -> Option<(&Key, Key)> {
         let known = self.known.as_ref()?;
-        let stand_in = known.algorithm.key(credentials, &known.realm)?;
+        let stand_in = stand_in(&self.credentials);
+        let stand_in = known.algorithm.key(&stand_in, &known.realm)?;
         Some((&known.key, stand_in))
     }
 

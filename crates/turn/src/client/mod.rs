@@ -128,6 +128,9 @@ pub enum Failure {
     Timeout,
     /// The user name or password is wrong (401, 441).
     Unauthorized,
+    /// The same, and [others](Client::set_credentials) were given meanwhile. The server may still know the allocation: a
+    /// new client asks with those, from another address.
+    Superseded,
     /// The server's offer is weaker than what it says it can, as if somebody had tampered with it
     /// (RFC 8489 section 9.2.5), or its answers are not authentic.
     Tampered,
@@ -149,6 +152,9 @@ impl core::fmt::Display for Failure {
         match self {
             Self::Timeout => f.write_str("the TURN server did not answer"),
             Self::Unauthorized => f.write_str("the TURN server refused the user name or password"),
+            Self::Superseded => f.write_str(
+                "the TURN server refused the user name or password, and others were given meanwhile",
+            ),
             Self::Tampered => f.write_str("the TURN server's answers are not authentic"),
             Self::Refused { code, reason } => {
                 write!(f, "the TURN server refused with {code} {reason}")
@@ -183,6 +189,8 @@ pub struct Client {
     /// When a refused allocation is asked for again.
     retry_at: Option<Time>,
     attempts: u8,
+    /// Credentials for the next allocation.
+    fresh: Option<Credentials>,
     peers: Vec<Peer>,
     next_channel: u16,
     transactions: Vec<Transaction>,
@@ -215,6 +223,7 @@ impl Client {
             keepalive_at: None,
             retry_at: Some(Time::ZERO),
             attempts: 0,
+            fresh: None,
             peers: Vec::new(),
             next_channel: peer::FIRST_CHANNEL,
             transactions: Vec::new(),
@@ -293,6 +302,12 @@ impl Client {
         }
     }
 
+    /// Gives the user fresh credentials, before the present ones end. They are used from the next allocation on: whoever
+    /// names another user on one that exists is refused (RFC 8656 section 5, error 441).
+    pub fn set_credentials(&mut self, credentials: Credentials) {
+        self.fresh = Some(credentials);
+    }
+
     /// The stream to the server broke; there is a new one. Everything is asked for anew.
     pub fn reconnected(&mut self) {
         if matches!(self.state, State::Allocating | State::Allocated) {
@@ -305,10 +320,13 @@ impl Client {
         &self.relayed
     }
 
-    /// The key that the server's answers are verified with now, and what it would be with other credentials:
-    /// for a recording that is to hold none of the real ones. `None` before the server has challenged.
-    pub fn key_and_stand_in(&self, credentials: &Credentials) -> Option<(&Key, Key)> {
-        self.auth.key_and_stand_in(credentials)
+    /// The key that the server's answers are verified with now, and what it would be with the credentials that stand for
+    /// the real ones: for a recording that is to hold none of these. `None` before the server has challenged.
+    pub fn key_and_stand_in(
+        &self,
+        stand_in: impl FnOnce(&Credentials) -> Credentials,
+    ) -> Option<(&Key, Key)> {
+        self.auth.key_and_stand_in(stand_in)
     }
 
     /// Whether this allocation can reach peers of this address's family.

@@ -106,11 +106,22 @@ impl Agent {
         let Some(address) = self.address_for(shared, &entry.addresses, own.address.ip()) else {
             return;
         };
-        let known = |allocation: &Allocation| {
+        // A carrier on the same address stands for the socket where it may not have the 5-tuple itself.
+        let ip = own.address.ip();
+        let known = |(index, allocation): (usize, &Allocation)| {
             allocation.server == server
-                && matches!(allocation.route, Route::Datagram { socket: on, .. } if on == socket)
+                && match allocation.route {
+                    Route::Datagram { socket: on, .. } => {
+                        let carrier = self.sockets[usize::from(on)];
+                        on == socket || carrier.duty == Duty::Carrier && carrier.address.ip() == ip
+                    }
+                    Route::Binding { .. } => self.binds.iter().any(|bind| {
+                        bind.allocation == Some(index as u16) && bind.address.ip() == ip
+                    }),
+                    _ => false,
+                }
         };
-        if self.relaying().allocations.iter().any(known) {
+        if self.relaying().allocations.iter().enumerate().any(known) {
             return;
         }
         let id = self.id;

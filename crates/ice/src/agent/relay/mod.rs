@@ -225,9 +225,7 @@ impl Agent {
     ) -> Option<(&Key, Key)> {
         let turn = self.turn.as_ref()?;
         let allocation = turn.allocations.get(usize::from(index))?;
-        let server = turn.servers.get(usize::from(allocation.server))?;
-        let stand_in = stand_in(&server.config.credentials);
-        allocation.client.key_and_stand_in(&stand_in)
+        allocation.client.key_and_stand_in(stand_in)
     }
 
     pub(super) fn relaying(&self) -> &Relaying {

@@ -4,11 +4,12 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use nilas_turn::Time;
-use nilas_turn::client::{ClientEvent, Failure};
+use nilas_turn::client::{ClientEvent, Credentials, Failure};
 
 use super::{FAREWELL, MAX_HOPS, MAX_TRIES, Route};
 use crate::agent::Agent;
 use crate::config::TurnTransport;
+use crate::error::AgentError;
 use crate::event::GatheringState;
 use crate::io::StreamTransport;
 use crate::path::Departure;
@@ -67,26 +68,35 @@ impl Agent {
         }
     }
 
-    fn client_failed(&mut self, shared: &mut Shared, now: Time, index: usize, failure: &Failure) {
+    /// Asks anew, with the credentials of now, from another 5-tuple than the one that the server still knows.
+    fn allocate_elsewhere(&mut self, shared: &mut Shared, index: usize) {
         let route = self.relaying().allocations[index].route.clone();
+        self.end_allocation(shared, index);
+        let entry = usize::from(self.relaying().allocations[index].server);
+        let client = self.relaying().servers[entry].client(shared);
+        let allocation = &mut self.relaying_mut().allocations[index];
+        allocation.client = client;
+        allocation.open = true;
+        allocation.tries += 1;
+        let Route::Datagram { socket, server } = route else {
+            return self.open_stream(shared, index, None);
+        };
+        allocation.route = Route::Binding { server };
+        let own = self.sockets[usize::from(socket)];
+        self.bind_for(shared, index as u16, own.address);
+    }
+
+    fn client_failed(&mut self, shared: &mut Shared, now: Time, index: usize, failure: &Failure) {
         // RFC 8656 section 7.4: the server still knows this 5-tuple from before; another port does.
-        let tries = self.relaying().allocations[index].tries;
-        if let (Failure::Mismatch, Route::Datagram { socket, server }) = (failure, route)
-            && tries < MAX_TRIES
+        if matches!(failure, Failure::Mismatch | Failure::Superseded)
+            && self.relaying().allocations[index].tries < MAX_TRIES
         {
-            let own = self.sockets[usize::from(socket)];
-            shared.demux.release_server(own.id, server);
-            let entry = usize::from(self.relaying().allocations[index].server);
-            let client = self.relaying().servers[entry].client(shared);
-            let allocation = &mut self.relaying_mut().allocations[index];
-            allocation.client = client;
-            allocation.tries += 1;
-            allocation.route = Route::Binding { server };
-            return self.bind_for(shared, index as u16, own.address);
+            self.drop_bases(shared, now, index);
+            return self.allocate_elsewhere(shared, index);
         }
         let code = match failure {
             Failure::Refused { code, .. } if *code != 0 => *code,
-            Failure::Unauthorized => 401,
+            Failure::Unauthorized | Failure::Superseded => 401,
             Failure::Mismatch => 437,
             _ => 701,
         };
@@ -148,6 +158,25 @@ impl Agent {
             return self.allocation_failed(shared, index, 300, text);
         }
         self.relaying_mut().allocations[index].route = Route::Datagram { socket, server };
+    }
+
+    /// Fresh credentials for a server. What is allocated there stays with the ones that it was made with (RFC 8656
+    /// section 5).
+    pub(crate) fn set_turn_credentials(
+        &mut self,
+        server: usize,
+        credentials: &Credentials,
+    ) -> Result<(), AgentError> {
+        let turn = self.turn.as_mut().ok_or(AgentError::UnknownServer)?;
+        let entry = turn.servers.get_mut(server);
+        let entry = entry.ok_or(AgentError::UnknownServer)?;
+        entry.config.credentials = credentials.clone();
+        for allocation in &mut turn.allocations {
+            if usize::from(allocation.server) == server {
+                allocation.client.set_credentials(credentials.clone());
+            }
+        }
+        Ok(())
     }
 
     /// Servers that refused may be asked again when their time has passed.
