@@ -1,7 +1,7 @@
 //! Own addresses behind names (draft-ietf-mmusic-mdns-ice-candidates-03, 3.1).
 //!
-//! With [`MdnsCandidates::Hide`] a host candidate is told with a name, `<UUID>.local`, which the link resolves and nobody
-//! beyond it. The name is a keyed function of the address, so that there is nothing to remember: each address has one name
+//! With [`MdnsCandidates::Hide`](crate::MdnsCandidates::Hide) a host candidate is told with a name, `<UUID>.local`, which
+//! the link resolves and nobody beyond it. The name is a keyed function of the address, so that there is nothing to remember: each address has one name
 //! for as long as the agent lives, restarts included, and no other agent has it (3.3.3).
 //!
 //! What else could show an address is hidden with it: the base of a server-reflexive candidate, the mapped address of a

@@ -1,7 +1,7 @@
 //! Recordings of an engine: everything that it was given and decided, so that it can be played back and explained.
 //!
 //! `docs/event-log.md` describes the file. An engine that is made by [`Engine::recorded`](crate::Engine::recorded)
-//! writes it, whoever drives it; [`replay`] gives the same to the same core and compares.
+//! writes it, whoever drives it; [`replay()`] gives the same to the same core and compares.
 //!
 //! A recording is of an engine and not of an agent, because agents of one engine share its pacing, its sockets and
 //! its randomness: only the whole replays to the same bytes. An engine of one is an agent.
