@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 use std::borrow::Cow;
 
 use super::consent::Consent;
-use super::gather::Job;
 use super::pair::{Pair, PairId};
+use super::reflexive::Job;
 use super::standby::Watch;
 use super::ufrag::Ufrag;
 use crate::arena::Arena;

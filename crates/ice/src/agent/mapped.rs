@@ -7,8 +7,8 @@
 
 use core::net::SocketAddr;
 
-use super::gather::MAX_LOCALS;
 use super::generation::{LocalCandidate, Origin};
+use super::local::MAX_LOCALS;
 use super::trickle::is_target;
 use super::{Agent, Socket};
 use crate::candidate::{CandidateType, nat_assisted_priority};

@@ -11,8 +11,8 @@ use nilas_turn::Time;
 
 use super::Agent;
 use super::consent::EXPIRY;
-use super::gather::MAX_LOCALS;
 use super::generation::LocalCandidate;
+use super::local::MAX_LOCALS;
 use super::pair::Pair;
 use crate::event::{Event, GatheringState};
 use crate::path::NoPath;

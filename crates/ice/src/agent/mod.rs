@@ -2,10 +2,12 @@
 //!
 //! | room | what happens there | RFC |
 //! |---|---|---|
-//! | [`gather`] | host and server-reflexive candidates | 8445 section 5.1.1 |
+//! | [`gather`] | sockets on the machine's addresses, and their candidates | 8445 section 5.1.1 |
+//! | [`reflexive`] | what servers see of them: STUN | 8445 section 5.1.1.2 |
 //! | [`relay`] | relayed candidates: TURN | 8656 |
 //! | [`mapped`] | those that the network's gateway tells | 6544 section 5.3 |
 //! | [`translator`] | IPv4 from a network of IPv6 only | 8445 section 5.1.1.2 |
+//! | [`local`] | which candidates are kept and told | 8445 section 5.1.3 |
 //! | [`trickle`] | the peer's candidates come in | 8838 |
 //! | [`names`] | those that are names are resolved | |
 //! | [`hidden`] | own addresses are told as names | |
@@ -64,12 +66,14 @@ mod gather;
 mod generation;
 mod hidden;
 mod lite;
+mod local;
 mod mapped;
 mod mobility;
 mod mtu;
 mod names;
 mod nominate;
 mod pair;
+mod reflexive;
 mod reflexive_tcp;
 pub(crate) mod relay;
 mod report;
@@ -146,7 +150,7 @@ pub(crate) struct Agent {
     settings: Settings,
     pub(crate) verdict: Option<Verdict>,
     binds: Vec<Bind>,
-    servers: Vec<gather::Server>,
+    servers: Vec<reflexive::Server>,
     selected_changes: u32,
     moves: select::Moves,
     /// No restart of the agent's own accord before this.
@@ -428,7 +432,7 @@ impl Agent {
             (None, None) => restart::fresh_credentials(shared, slot),
         };
         let uncommon = Uncommon::of(&config, shared);
-        let servers = gather::Server::all_of(&config);
+        let servers = reflexive::Server::all_of(&config);
         let mut agent = Self {
             id,
             component,

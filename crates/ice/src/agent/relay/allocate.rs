@@ -11,8 +11,8 @@ use super::{
     preference_of,
 };
 use crate::agent::gather::Sharing;
-use crate::agent::gather::unresolved;
 use crate::agent::generation::{LocalCandidate, Origin};
+use crate::agent::reflexive::unresolved;
 use crate::agent::translator::ipv4_only;
 use crate::agent::{Agent, Duty, Socket};
 use crate::candidate::{CandidateType, priority};
