@@ -481,17 +481,7 @@ fn servers_that_send_their_clients_around_are_not_followed_for_ever() {
         let mut peers = sent_elsewhere(transport, world, 0.0);
         peers.world.run_for(MINUTE);
         for agent in peers.both() {
-            let errors: Vec<_> = peers
-                .world
-                .events(agent)
-                .iter()
-                .filter_map(|(_, event)| match event {
-                    Event::CandidateError(error) => Some((error.error_code, &*error.error_text)),
-                    _ => None,
-                })
-                .collect();
-            let text = "the servers send each other's clients around";
-            assert_eq!(errors, [(300, text)], "{transport:?}");
+            assert_sent_around(&peers, agent, transport);
             let told = peers.world.events(agent);
             assert!(
                 told.iter().any(|(_, event)| matches!(
@@ -501,13 +491,44 @@ fn servers_that_send_their_clients_around_are_not_followed_for_ever() {
                 "nobody waits for them: {told:?}"
             );
         }
-        // Each agent asked the first server and four others.
-        let redirected: u64 = nodes
-            .iter()
-            .map(|node| peers.world.turn_counters(*node).redirected)
-            .sum();
-        assert_eq!(redirected, 10, "{transport:?}");
+        // Each agent asked each of them once.
+        let redirected = nodes.map(|node| peers.world.turn_counters(node).redirected);
+        assert_eq!(redirected, [2, 2], "{transport:?}");
     }
+}
+
+/// No address is asked twice here, and still it ends.
+#[test]
+fn a_chain_of_redirections_is_followed_four_times() {
+    for transport in WAYS {
+        let mut world = World::new(1);
+        let nodes = [1, 2, 3, 4, 5, 6].map(|n| {
+            let here = ip(&format!("198.51.100.{n}"));
+            let to = elsewhere(&format!("198.51.100.{}:3478", n + 1));
+            world.add_turn_server(Realm::INTERNET, &[here], quarter(ms(50)), to)
+        });
+        let mut peers = sent_elsewhere(transport, world, 0.0);
+        peers.world.run_for(MINUTE);
+        for agent in peers.both() {
+            assert_sent_around(&peers, agent, transport);
+        }
+        let redirected = nodes.map(|node| peers.world.turn_counters(node).redirected);
+        assert_eq!(redirected, [2, 2, 2, 2, 2, 0], "{transport:?}");
+    }
+}
+
+fn assert_sent_around(peers: &Peers, agent: Agent, transport: TurnTransport) {
+    let errors: Vec<_> = peers
+        .world
+        .events(agent)
+        .iter()
+        .filter_map(|(_, event)| match event {
+            Event::CandidateError(error) => Some((error.error_code, &*error.error_text)),
+            _ => None,
+        })
+        .collect();
+    let text = "the servers send each other's clients around";
+    assert_eq!(errors, [(300, text)], "{transport:?}");
 }
 
 #[test]

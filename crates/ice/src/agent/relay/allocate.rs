@@ -174,7 +174,7 @@ impl Agent {
             bases: SmallVec::new(),
             open: true,
             verifying: false,
-            hops: 0,
+            asked: Vec::new(),
             reconnects: 0,
             tries: 1,
         };

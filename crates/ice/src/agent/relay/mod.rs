@@ -35,8 +35,10 @@ mod settle;
 
 pub(crate) use self::carry::{Unwrapped, enclose, head_length, indication_id};
 
-/// RFC 8489 section 10: a client follows so many redirections and no more.
-const MAX_HOPS: u8 = 4;
+/// A client follows so many redirections within [`REDIRECTED_WITHIN`] and no more.
+const MAX_HOPS: usize = 4;
+/// RFC 8489 section 10: within this time no server is asked again that has sent the client on.
+const REDIRECTED_WITHIN: Duration = Duration::from_secs(5 * 60);
 /// A lost connection is opened anew so often in a row.
 const MAX_RECONNECTS: u8 = 5;
 /// RFC 8656 section 7.4: so many local addresses are tried where the server says that one is taken (437).
@@ -85,7 +87,8 @@ struct Allocation {
     open: bool,
     /// Its addresses are not told before the server has said that it still knows them.
     verifying: bool,
-    hops: u8,
+    /// The servers that redirections have led to and from, each with the time of that.
+    asked: Vec<(SocketAddr, Time)>,
     reconnects: u8,
     /// Local addresses that it was asked for from.
     tries: u8,

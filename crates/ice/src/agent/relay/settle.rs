@@ -6,7 +6,7 @@ use core::time::Duration;
 use nilas_turn::Time;
 use nilas_turn::client::{ClientEvent, Credentials, Failure};
 
-use super::{FAREWELL, MAX_HOPS, MAX_TRIES, Route};
+use super::{FAREWELL, MAX_HOPS, MAX_TRIES, REDIRECTED_WITHIN, Route};
 use crate::agent::Agent;
 use crate::config::TurnTransport;
 use crate::error::AgentError;
@@ -32,7 +32,7 @@ impl Agent {
                 }
                 ClientEvent::Refreshed => self.verified(shared, index),
                 ClientEvent::Redirected { server, domain } => {
-                    self.redirected(shared, index, server, domain);
+                    self.redirected(shared, now, index, server, domain);
                 }
                 ClientEvent::PeerRefused { peer, .. } => {
                     self.peer_refused(shared, now, index, peer)
@@ -113,21 +113,22 @@ impl Agent {
         self.allocation_failed(shared, index, code, &failure.to_string());
     }
 
-    /// RFC 8489 section 10: another server is asked, with the same credentials.
+    /// RFC 8489 section 10: another server is asked, with the same credentials, unless it was asked before.
     fn redirected(
         &mut self,
         shared: &mut Shared,
+        now: Time,
         index: usize,
         server: SocketAddr,
         domain: Option<String>,
     ) {
-        let allocation = &self.relaying().allocations[index];
-        if allocation.hops == MAX_HOPS {
+        if !self.may_follow(now, index, server) {
             let text = "the servers send each other's clients around";
             return self.allocation_failed(shared, index, 300, text);
         }
+        let allocation = &self.relaying().allocations[index];
         let entry = usize::from(allocation.server);
-        let (route, hops) = (allocation.route.clone(), allocation.hops + 1);
+        let route = allocation.route.clone();
         self.end_allocation(shared, index);
         let client = self.relaying().servers[entry].client(shared);
         let host =
@@ -141,7 +142,6 @@ impl Agent {
         let open = self.gathering == GatheringState::Gathering;
         let allocation = &mut self.relaying_mut().allocations[index];
         allocation.client = client;
-        allocation.hops = hops;
         allocation.open = open;
         let Route::Datagram { socket, .. } = route else {
             return self.open_stream(shared, index, Some((server, host)));
@@ -158,6 +158,32 @@ impl Agent {
             return self.allocation_failed(shared, index, 300, text);
         }
         self.relaying_mut().allocations[index].route = Route::Datagram { socket, server };
+    }
+
+    /// Whether a redirection leads to a server that was not asked yet, as far as is known: which address of a name a
+    /// connection went to, only the rim knows.
+    fn may_follow(&mut self, now: Time, index: usize, to: SocketAddr) -> bool {
+        let turn = self.relaying_mut();
+        let allocation = &mut turn.allocations[index];
+        let from = match allocation.route {
+            Route::Datagram { server, .. } => Some(server),
+            _ => {
+                turn.servers[usize::from(allocation.server)]
+                    .addresses
+                    .first()
+            }
+            .copied(),
+        };
+        let asked = &mut allocation.asked;
+        asked.retain(|(_, at)| now.since(*at) < REDIRECTED_WITHIN);
+        if asked.is_empty() {
+            asked.extend(from.map(|from| (from, now)));
+        }
+        if asked.len() > MAX_HOPS || asked.iter().any(|(known, _)| *known == to) {
+            return false;
+        }
+        asked.push((to, now));
+        true
     }
 
     /// Fresh credentials for a server. What is allocated there stays with the ones that it was made with (RFC 8656
