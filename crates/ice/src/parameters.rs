@@ -6,6 +6,9 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+/// The ice-option of whoever tells candidates one by one (RFC 8838 section 3).
+pub(crate) const TRICKLE: &str = "trickle";
+
 /// What one side tells the other before any candidate: credentials and options.
 ///
 /// As JSON: `{"ufrag":…,"pwd":…,"options":[…],"pacing":ms,"lite":bool,"answers":ufrag}`; what is not known is ignored.

@@ -13,7 +13,7 @@ use super::standby::Watch;
 use super::ufrag::Ufrag;
 use crate::arena::Arena;
 use crate::candidate::{Candidate, CandidateAddress, CandidateType};
-use crate::parameters::Parameters;
+use crate::parameters::{Parameters, TRICKLE};
 use nilas_turn::Time;
 
 /// The ice-option of draft-thatcher-ice-renomination-01.
@@ -179,7 +179,7 @@ impl Generation {
     pub(super) fn parameters(&self, pacing: Duration, lite: bool, continual: bool) -> Parameters {
         // RFC 8445 section 10 and RFC 8838 section 3.
         let mut options = Vec::with_capacity(4);
-        options.extend(["ice2", "trickle", RENOMINATION].map(Cow::Borrowed));
+        options.extend(["ice2", TRICKLE, RENOMINATION].map(Cow::Borrowed));
         options.extend(continual.then_some(Cow::Borrowed(CONTINUAL)));
         Parameters {
             ufrag: (*self.local.ufrag).into(),

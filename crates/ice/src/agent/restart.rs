@@ -11,7 +11,7 @@ use super::transaction::Purpose;
 use crate::config::AddressPolicy;
 use crate::error::AgentError;
 use crate::event::{Event, GatheringState, Role, State};
-use crate::parameters::{Parameters, ParametersError};
+use crate::parameters::{Parameters, ParametersError, TRICKLE};
 use crate::shared::Shared;
 use nilas_turn::Time;
 
@@ -52,6 +52,9 @@ impl Agent {
                 known.pacing = parameters.pacing();
                 known.renomination = parameters.has_option(RENOMINATION);
                 known.continual = parameters.has_option(CONTINUAL);
+                // RFC 8839 section 4.4.1.2.1: what was gathered since comes in another description, until a pair is nominated.
+                let adds_by_descriptions = !parameters.has_option(TRICKLE);
+                self.current.remote_ended &= self.current.concluded || !adds_by_descriptions;
                 return Ok(());
             }
             if ufrag || pwd {

@@ -11,7 +11,7 @@ use crate::error::AgentError;
 use crate::event::{ChecklistState, GatheringState, Role, State};
 use crate::ids::{AgentId, SessionId};
 use crate::io::SelectedPair;
-use crate::parameters::Parameters;
+use crate::parameters::{Parameters, TRICKLE};
 use crate::sdp::{IceDescription, RemoteCandidate};
 
 /// A session of several data streams, each of one or more components (RFC 8445 section 4): what ICE does without
@@ -187,7 +187,7 @@ impl SessionMut<'_> {
     }
 
     /// Takes in what an `m=` section of the peer's description says: its parameters, the candidates of all components,
-    /// and their end.
+    /// and their end. A peer that does not offer `trickle` has no others than these (RFC 8838 section 3).
     ///
     /// Candidates that cannot be used are left out, as those of a component that this side has closed or of another
     /// generation: RFC 8839 section 5.1 has an agent ignore what it does not support.
@@ -205,12 +205,13 @@ impl SessionMut<'_> {
             .parameters
             .as_ref()
             .filter(|_| !description.mismatch);
-        self.set_remote_parameters(now, stream, parameters.ok_or(AgentError::NoIce)?)?;
+        let parameters = parameters.ok_or(AgentError::NoIce)?;
+        self.set_remote_parameters(now, stream, parameters)?;
         for candidate in &description.candidates {
             // Each was read by itself and may be of no use by itself.
             let _ = self.add_remote_candidate(now, stream, candidate.clone());
         }
-        if description.end_of_candidates {
+        if description.end_of_candidates || !parameters.has_option(TRICKLE) {
             self.end_of_remote_candidates(now, stream)?;
         }
         Ok(())

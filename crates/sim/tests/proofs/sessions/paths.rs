@@ -11,7 +11,7 @@ use nilas_ice::{
 use nilas_sim::{Link, Realm, Session, Signaling, World};
 use nilas_stun::Class;
 
-use super::{Pair, USUAL, gather, local_parameters, session, tie_breakers};
+use super::{Pair, USUAL, gather, local_parameters, nowhere, session, tie_breakers};
 use crate::common::{Check, MINUTE, address, ends, ip, message, ms, sent_by};
 
 #[test]
@@ -215,6 +215,50 @@ fn an_offer_and_an_answer_connect_two_sections_with_rtp_and_rtcp() {
         session.set_remote_description(now, 0, &section)
     });
     assert_eq!(refused, Ok(Err(AgentError::NoIce)));
+}
+
+/// What an agent would have written that knows nothing of trickling.
+fn without_trickle(text: &str) -> String {
+    let text = text.replace("a=end-of-candidates\r\n", "");
+    assert!(text.contains(" trickle"), "{text}");
+    text.replace(" trickle", "").replace(" continual", "")
+}
+
+/// RFC 8838 section 3: it falls back to regular ICE. What was gathered since comes in another description, until a pair is
+/// nominated (RFC 8839 section 4.4.1.2.1).
+#[test]
+fn a_description_without_trickle_has_all_candidates_until_the_next_one() {
+    for roles in [USUAL, [USUAL[1], USUAL[0]]] {
+        let mut pair = Pair::behind_nats(1, roles, &[2, 2]);
+        for side in [pair.a, pair.b] {
+            gather(&mut pair.world, side);
+        }
+        pair.world.run_for(ms(500));
+        let [offer, answer] = [pair.a, pair.b].map(|side| {
+            let text = describe(&mut pair.world, side);
+            without_trickle(&text)
+        });
+        // At first only where nobody is.
+        let hosts = |line: &&str| !line.contains("typ srflx");
+        let first: String = offer.split_inclusive('\n').filter(hosts).collect();
+        let mut first = SessionDescription::parse(&first).expect("a description");
+        for section in 0..2 {
+            let mut ice = first.section(section).expect("a section").ice();
+            ice.choose_destinations();
+            first.set_ice(section, &ice).expect("it can be written");
+        }
+        take(&mut pair.world, pair.b, &first.to_string());
+        pair.world.run_for(ms(500));
+        // Nothing else trickles in.
+        let late = pair.world.with_session(pair.b, |session, now| {
+            session.add_remote_candidate(now, 0, nowhere(9, 1, 77))
+        });
+        assert_eq!(late, Ok(Err(AgentError::AfterEndOfCandidates)));
+        take(&mut pair.world, pair.b, &offer);
+        take(&mut pair.world, pair.a, &answer);
+        pair.run_until_completed();
+        pair.assert_each_has_its_own_path();
+    }
 }
 
 /// A later offer has what was nominated (RFC 8839 section 4.4.1.2.2), and one with new credentials restarts a stream
