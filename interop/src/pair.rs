@@ -296,9 +296,9 @@ impl Pair {
         Ok(())
     }
 
-    /// The two begin to talk.
-    pub fn talk(&mut self) -> Talk<'_> {
-        Talk::new(self)
+    /// The two begin to talk, in messages of so many bytes.
+    pub fn talk(&mut self, length: usize) -> Talk<'_> {
+        Talk::new(self, length)
     }
 
     /// Hands over what comes until then.
@@ -378,7 +378,7 @@ impl Pair {
     }
 
     /// For a person: what was wanted, why it is not so, what was seen. Credentials are never recorded.
-    fn report(&self, goal: &str, why: &str) -> String {
+    pub(crate) fn report(&self, goal: &str, why: &str) -> String {
         format!(
             "wanted: {goal}\n{why}\na: {:#?}\nb: {:#?}",
             self.seen[0], self.seen[1]

@@ -13,6 +13,8 @@ use crate::pair::Pair;
 pub struct Talk<'a> {
     pair: &'a mut Pair,
     start: Instant,
+    /// How many bytes a message has.
+    length: usize,
     /// How often each side has spoken.
     sent: u32,
     hearing: [Hearing; 2],
@@ -39,7 +41,7 @@ impl<'a> Talk<'a> {
     /// Messages a second that each side sends.
     pub const RATE: u32 = 200;
 
-    pub(crate) fn new(pair: &'a mut Pair) -> Self {
+    pub(crate) fn new(pair: &'a mut Pair, length: usize) -> Self {
         let now = Instant::now();
         let hearing = [0, 1].map(|side| Hearing {
             before: pair.seen(side).data.len(),
@@ -50,6 +52,7 @@ impl<'a> Talk<'a> {
         Self {
             pair,
             start: now,
+            length,
             sent: 0,
             hearing,
         }
@@ -69,11 +72,26 @@ impl<'a> Talk<'a> {
                 return Ok(());
             }
             for side in 0..2 {
-                let message = json!({"cmd": "send", "data": format!("message {}", self.sent)});
-                self.pair.send(side, &message);
+                let data = format!("{:.<1$}", format!("message {} ", self.sent), self.length);
+                self.pair.send(side, &json!({"cmd": "send", "data": data}));
             }
             self.sent += 1;
         }
+    }
+
+    /// Goes on until `done` holds of what was seen.
+    ///
+    /// # Errors
+    /// As `until`; and when nothing like it comes.
+    pub fn until_seen(&mut self, goal: &str, done: impl Fn(&Pair) -> bool) -> Result<(), String> {
+        let begin = Instant::now();
+        while !done(self.pair) {
+            if begin.elapsed() > HANG_GUARD {
+                return Err(self.pair.report(goal, "nothing more came"));
+            }
+            self.until(self.start.elapsed() + Duration::from_millis(50))?;
+        }
+        Ok(())
     }
 
     /// Ends the conversation at this time after its start, or later, once each side has heard of the other again.
@@ -112,14 +130,6 @@ impl<'a> Talk<'a> {
             }
         }
         Ok(())
-    }
-}
-
-impl Told {
-    /// The longest time that either side heard nothing.
-    #[must_use]
-    pub fn longest_silence(&self) -> Duration {
-        self.sides[0].longest.max(self.sides[1].longest)
     }
 }
 
