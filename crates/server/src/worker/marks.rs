@@ -4,6 +4,11 @@
 //! with one system call, tells their ECN and not their DSCP; nix tells the whole octet, but of one datagram at a time:
 //! what its `recvmmsg` needs would have to be allocated for each call. So a socket tells marks, and is read one by one, as
 //! long as marks are to be expected. Otherwise it is read many at a time, and what comes is taken for unmarked.
+//!
+//! So a mark may be lost, and none is ever made up: what was missed goes out as best effort and Not-ECT, which is section 14's
+//! alternate behavior. A flow that has a socket for itself, as each has from peers, is noticed within 64 looks. On one
+//! that others keep busy without marks, a flow of less than a datagram in a thousand is missed more often than not; its
+//! receiver then sees Not-ECT, as where a router on the way clears the field, which users of ECN have to check for anyway.
 
 use core::cell::Cell;
 
