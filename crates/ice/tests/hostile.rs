@@ -90,6 +90,7 @@ fn a_forged_check_flips_no_role() {
         role: Role::Controlling,
         tie_breaker: u64::MAX,
         use_candidate: true,
+        priority: 1_845_501_695,
         id: 1,
     };
     let before = fingerprint(&mut pair.sides[0], now);
@@ -316,6 +317,7 @@ fn peer_reflexive_learning_is_bounded() {
             role: Role::Controlled,
             tie_breaker: 5,
             use_candidate: false,
+            priority: 1_845_501_695,
             id: port.into(),
         };
         let _ = give(
@@ -367,6 +369,7 @@ fn checks_before_the_description_are_answered_and_remembered() {
             role: Role::Controlled,
             tie_breaker: 5,
             use_candidate: false,
+            priority: 1_845_501_695,
             id: port.into(),
         };
         let _ = give(
@@ -414,6 +417,7 @@ fn a_peer_that_switches_roles_with_every_packet_is_survived() {
             role,
             tie_breaker: if n % 4 < 2 { u64::MAX } else { 0 },
             use_candidate: true,
+            priority: 1_845_501_695,
             id: n,
         };
         let now = pair.now;
@@ -564,6 +568,7 @@ fn an_aggressive_peer_is_understood() {
         role: Role::Controlling,
         tie_breaker: 5,
         use_candidate: true,
+        priority: 1_845_501_695,
         id: 9,
     };
     let remote = "192.0.2.1:5001".parse().expect("an address");

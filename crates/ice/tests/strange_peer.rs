@@ -69,6 +69,7 @@ fn check<'a>(ours: &'a Parameters, theirs: &'a Parameters, role: Role, id: u64) 
         role,
         tie_breaker: 5,
         use_candidate: false,
+        priority: 1_845_501_695,
         id,
     }
 }
@@ -718,4 +719,64 @@ fn a_check_on_another_session_s_path_does_not_succeed() {
     // The first one's path is as it was.
     let data = give(&mut pair.sides[0], now, PEER, b"hello");
     assert!(matches!(data, Handled::Application(data) if data.agent == first));
+}
+
+/// RFC 8445 section 5.1.2: the formula of priorities is recommended. Only where the peer keeps to it does the priority of a
+/// check say that a NAT has led it to another component.
+#[test]
+fn a_peer_with_a_formula_of_its_own_is_not_taken_for_one_whose_checks_went_astray() {
+    let by_the_formula = 0x7EFF_FFFE;
+    for (told, answered) in [
+        (None, [None, Some(Class::SuccessResponse)]),
+        (
+            Some(by_the_formula),
+            [Some(Class::ErrorResponse), Some(Class::SuccessResponse)],
+        ),
+        (Some(1_000), [Some(Class::SuccessResponse); 2]),
+    ] {
+        let mut pair = Pair::simple();
+        pair.hold = [true; 2];
+        let now = pair.now;
+        let side = &mut pair.sides[0];
+        let config = AgentConfig::new(Role::Controlled);
+        let session = side.engine.add_session(now, config, 2).expect("room");
+        let mut session = side.engine.session(session).expect("open");
+        session.gather(now);
+        side.id = session.component(0, 2).expect("the second component");
+        pair.run(now + Duration::from_millis(100), |_| false);
+        let (socket, _) = pair.sides[0].sockets.last_key_value().expect("bound");
+        let socket = *socket;
+        let ours = pair.sides[0].agent().local_parameters();
+        let theirs = Parameters::new("peer", "aPasswordOfThePeerOnly");
+        let now = pair.now;
+        pair.deliver(0, Signal::Parameters(theirs.clone()));
+        if let Some(priority) = told {
+            let foundation = Foundation::from_number(1);
+            let mut candidate =
+                Candidate::new(CandidateType::Host, address(PEER), priority, foundation);
+            candidate.component = 2;
+            let told = pair.sides[0].agent().add_remote_candidate(now, candidate);
+            told.expect("usable");
+        }
+        // The first ends as one of the first component does, the second as one of the second.
+        for (priority, wanted) in [0x6EFF_FFFF, 0x6EFF_FFFE].into_iter().zip(answered) {
+            let mut asked = check(&ours, &theirs, Role::Controlling, priority.into());
+            asked.priority = priority;
+            let asked = asked.build();
+            let (now, sent) = (pair.now, pair.sent.len());
+            let input = Input::Datagram {
+                socket,
+                remote: address("198.51.100.7:700"),
+                payload: &asked,
+            };
+            let _ = pair.sides[0].engine.handle(now, input);
+            pair.run(now, |_| false);
+            let id = Message::parse(&asked).expect("a message").transaction_id();
+            let answer = pair.sent[sent..].iter().find_map(|(_, packet)| {
+                let message = Message::parse(&packet.bytes).ok()?;
+                (message.transaction_id() == id).then(|| message.class())
+            });
+            assert_eq!(answer, wanted, "{told:?}: {priority:#x}");
+        }
+    }
 }

@@ -182,7 +182,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         ["ice/src/mux.rs", "if *agents > 0 {" => "if *agents > 0 && !FAULT {"];
         Catcher("nilas-sim", "proofs", "mux::many_clients_meet_one_port_of_a_server")),
     fault!("shared-path", "a check on the path of another session that shares the socket succeeds",
-        ["ice/src/agent/request.rs", "self.bind_apart(shared, socket);\n            return Answer::BadRequest;" => "self.bind_apart(shared, socket);\n            if !FAULT { return Answer::BadRequest; }"];
+        ["ice/src/agent/request.rs", "self.bind_apart(shared, socket);\n            return Some(Answer::BadRequest);" => "self.bind_apart(shared, socket);\n            if !FAULT { return Some(Answer::BadRequest); }"];
         Catcher("nilas-ice", "strange_peer", "a_check_on_another_session_s_path_does_not_succeed")),
     fault!("early-nomination-forgotten", "a nomination that comes before the pair is valid is lost",
         ["ice/src/agent/request.rs", "_ => pair.state = PairState::Waiting,\n        }\n        pair.nomination_seen |= nominates;" => "_ => pair.state = PairState::Waiting,\n        }\n        pair.nomination_seen |= nominates && !FAULT;"];

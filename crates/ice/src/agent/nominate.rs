@@ -135,8 +135,8 @@ impl Agent {
     ///
     /// RFC 8445 section 8.1.1 forbids to nominate another pair, not to say again which one is; RFC 7675 section 5.1 asks for no
     /// more than a Binding request. libwebrtc does the same with each check of its selected pair. One that is not answered
-    /// fails nothing, as section 7.2.5.3.4 of RFC 8445 would have it for the check that nominates: it is sent once, and
-    /// what it says is known to have come true before.
+    /// fails nothing, where RFC 8445 section 7.2.5.3.4 has the check that nominates fail its pair: it is sent once, and what
+    /// it says is known to have come true before.
     pub(super) fn standing_nomination(&self, generation: u32, id: PairId) -> Option<u32> {
         let pair = self.current.pairs.get(id)?;
         let stands = generation == self.current.number && self.stands(pair);

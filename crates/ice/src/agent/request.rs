@@ -88,7 +88,9 @@ impl Agent {
         if index.is_some_and(|index| !self.sockets[usize::from(index)].usable) {
             return Handled::NotOurs;
         }
-        let answer = self.examine(shared, now, generation, socket, remote, &check);
+        let Some(answer) = self.examine(shared, now, generation, socket, remote, &check) else {
+            return Handled::NotOurs;
+        };
         let id = check.transaction_id();
         let slot = self.id.0.slot;
         shared.respond(Response {
@@ -102,6 +104,7 @@ impl Agent {
         Handled::Consumed
     }
 
+    /// The answer to a check; `None` where there is none yet.
     fn examine(
         &mut self,
         shared: &mut Shared,
@@ -110,8 +113,8 @@ impl Agent {
         socket: SocketId,
         remote: SocketAddr,
         check: &Authenticated<'_>,
-    ) -> Answer {
-        if let Some(answer) = unknown_attributes(check) {
+    ) -> Option<Answer> {
+        if let answer @ Some(_) = unknown_attributes(check) {
             return answer;
         }
         let (Ok(Some(priority)), Ok(Some(username)), Some(socket)) = (
@@ -119,23 +122,23 @@ impl Agent {
             check.username(),
             self.socket_index(socket),
         ) else {
-            return Answer::BadRequest;
+            return Some(Answer::BadRequest);
         };
         let answer = self.examine_role(shared, check);
         if answer != Answer::Success {
-            return answer;
+            return Some(answer);
         }
-        if self.is_of_another_component(priority) {
-            // A NAT may have given this component the port by which it knew another. If the peer took the pair for valid,
-            // the data of one would come out of the other.
-            return Answer::BadRequest;
+        // A NAT may have given this component the port by which it knew another. If the peer took the pair for valid, the
+        // data of one would come out of the other. As long as that cannot be told there is no answer: the peer asks again.
+        if self.is_of_another_component(priority)? {
+            return Some(Answer::BadRequest);
         }
         if self.lite {
             self.peer_is_alive(shared, now, generation, socket, remote);
         }
         // A check of the generation before is answered, and that is all there is to it.
         if generation != self.current.number {
-            return Answer::Success;
+            return Some(Answer::Success);
         }
         let theirs = username.split_once(':').map_or("", |(_, theirs)| theirs);
         let nominating = Nominating {
@@ -146,7 +149,7 @@ impl Agent {
         if is_shared && !self.know_remote(shared, socket, remote) {
             // Another session has this path. If the peer took it for valid, its data would go astray.
             self.bind_apart(shared, socket);
-            return Answer::BadRequest;
+            return Some(Answer::BadRequest);
         }
         match &self.current.remote {
             Some(known) if *known.ufrag == *theirs => {
@@ -156,7 +159,7 @@ impl Agent {
             // RFC 8445 section 7.3 has the answer sent at once and the rest done when it comes.
             _ => self.remember_check(shared, socket, remote, theirs, priority, nominating),
         }
-        Answer::Success
+        Some(Answer::Success)
     }
 
     fn remember_check(

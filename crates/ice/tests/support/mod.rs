@@ -375,6 +375,8 @@ impl Pair {
                 Output::Command(Command::UnmapPort(socket)) => {
                     owner.mapped.retain(|asked| *asked != socket);
                 }
+                // The agents of a session tell as much.
+                Output::SessionEvent(..) => *busy = true,
                 Output::Command(other) => panic!("not expected here: {other:?}"),
                 Output::Idle(deadline) => return deadline,
                 other => panic!("not expected here: {other:?}"),
@@ -390,6 +392,7 @@ pub struct Check<'a> {
     pub role: Role,
     pub tie_breaker: u64,
     pub use_candidate: bool,
+    pub priority: u32,
     pub id: u64,
 }
 
@@ -402,7 +405,7 @@ impl Check<'_> {
         message
             .username_pair(self.username.0, self.username.1)
             .expect("room");
-        message.priority(1_845_501_695).expect("room");
+        message.priority(self.priority).expect("room");
         match self.role {
             Role::Controlling => message.ice_controlling(self.tie_breaker),
             Role::Controlled => message.ice_controlled(self.tie_breaker),
