@@ -9,6 +9,8 @@
 //! | was nominated by the peer | at once | the same |
 //! | is direct, and the present one is relayed | at once | by a restart |
 //! | costs less ([`network_cost`](Contender::network_cost)) | at once | by a restart |
+//! | is of datagrams, and the present one is a connection ([`tcp`](Contender::tcp)) | at once | by a restart |
+//! | is a connection, and all that are of datagrams lose 20 points of a hundred more | after 30 s of both | not |
 //! | loses 20 points of a hundred less | after 30 s of both | not |
 //! | has a round trip shorter by a quarter and 10 ms | after 30 s of both | not |
 //! | has a higher priority, loses no more, and is no slower or within 10 ms of the fastest | after 30 s of both | not |
@@ -34,7 +36,8 @@ pub type SelectionPolicy = fn(&Situation, &[Contender]) -> Option<Choice>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct Contender {
-    /// The type of the local candidate, as the pair's mapped address names it.
+    /// The type of the local candidate, as the pair's mapped address names it; what goes by way of an own relay is relayed,
+    /// whatever address the peer sees.
     pub local: CandidateType,
     /// The type of the remote candidate.
     pub remote: CandidateType,
@@ -59,6 +62,9 @@ pub struct Contender {
     /// Whether it is the nominated pair.
     #[serde(default)]
     pub nominated: bool,
+    /// Whether it is a connection between the peers (RFC 6544), which keeps later data waiting for what was lost.
+    #[serde(default)]
+    pub tcp: bool,
 }
 
 impl Contender {
@@ -74,6 +80,7 @@ impl Contender {
             age: Duration::ZERO,
             liveness: Liveness::Alive,
             nominated: false,
+            tcp: false,
         }
     }
 
@@ -144,6 +151,8 @@ pub enum SelectionReason {
     Direct,
     /// Its networks cost less.
     Cost,
+    /// It is of datagrams, and no connection.
+    Datagrams,
     /// It loses less.
     Loss,
     /// It is faster.
@@ -155,7 +164,7 @@ pub enum SelectionReason {
 impl SelectionReason {
     /// Whether it is worth a restart, where the peer understands no other nomination.
     pub(crate) const fn is_worth_a_restart(self) -> bool {
-        matches!(self, Self::Direct | Self::Cost)
+        matches!(self, Self::Direct | Self::Cost | Self::Datagrams)
     }
 }
 
@@ -165,6 +174,8 @@ const MEASURED: Duration = Duration::from_secs(30);
 const MARGIN: Duration = Duration::from_millis(10);
 /// How much less must be lost, in points of a hundred.
 const LESS_LOSS: u8 = 20;
+/// Datagrams may lose so much more than a connection and be preferred, for which nothing is lost but time.
+const TOLERATED_LOSS: u8 = 10;
 /// After so many changes within a minute only what must be changed is.
 const MOST_MOVES: u8 = 2;
 
@@ -221,7 +232,7 @@ pub fn select(situation: &Situation, contenders: &[Contender]) -> Option<Choice>
     Some(better.map_or(stay, |(index, _, reason)| Choice::new(index, reason)))
 }
 
-/// The least of what was measured on the paths that cost what the present one does.
+/// The least of what was measured on the paths that are of the kind of the present one and cost what it does.
 ///
 /// A path is compared with the present one for a reason to move, and with the least for a reason to stay where that leads. Were it
 /// compared with the present one alone, the data would take one after the other of many that are each a little worse than
@@ -236,7 +247,7 @@ impl Measured {
     fn of(contenders: &[Contender], present: &Contender) -> Self {
         let alike = |own: &&Contender| {
             let costs_the_same = own.network_cost == present.network_cost;
-            let is_as_direct = own.is_relayed() == present.is_relayed();
+            let is_as_direct = own.is_relayed() == present.is_relayed() && own.tcp == present.tcp;
             costs_the_same && is_as_direct && own.liveness == Liveness::Alive && own.age >= MEASURED
         };
         let alike = || contenders.iter().filter(alike);
@@ -260,8 +271,16 @@ fn advantage(other: &Contender, present: &Contender, least: Measured) -> Option<
     if other.is_relayed() != present.is_relayed() {
         return present.is_relayed().then_some(SelectionReason::Direct);
     }
+    if present.tcp && !other.tcp {
+        let tolerated = least.loss.saturating_add(TOLERATED_LOSS);
+        return (other.loss < tolerated).then_some(SelectionReason::Datagrams);
+    }
     if other.age < MEASURED || present.age < MEASURED {
         return None;
+    }
+    if other.tcp != present.tcp {
+        let loses_less = other.loss.saturating_add(LESS_LOSS) <= least.loss;
+        return loses_less.then_some(SelectionReason::Loss);
     }
     let (there, here) = (other.round_trip?, present.round_trip?);
     if other.loss.abs_diff(present.loss) >= LESS_LOSS {
@@ -280,8 +299,9 @@ fn advantage(other: &Contender, present: &Contender, least: Measured) -> Option<
 
 const fn weight(reason: SelectionReason) -> u8 {
     match reason {
-        SelectionReason::Cost => 5,
-        SelectionReason::Direct => 4,
+        SelectionReason::Cost => 6,
+        SelectionReason::Direct => 5,
+        SelectionReason::Datagrams => 4,
         SelectionReason::Loss => 3,
         SelectionReason::RoundTrip => 2,
         _ => 1,

@@ -77,6 +77,7 @@ fn the_policy_comes_to_rest() {
                 let mut own = Contender::new(CandidateType::Host, CandidateType::Host, roll(1_000));
                 own.round_trip = Some(Duration::from_millis(20 + 5 * roll(30)));
                 own.loss = (5 * roll(10)) as u8;
+                own.tcp = roll(3) == 0;
                 own.age = Duration::from_secs(60);
                 own
             })

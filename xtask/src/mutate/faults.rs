@@ -136,7 +136,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         ["ice/src/agent/request.rs", "if learned >= usize::from(self.settings.max_peer_reflexive) {" => "if !FAULT && learned >= usize::from(self.settings.max_peer_reflexive) {"];
         Catcher("nilas-ice", "hostile", "peer_reflexive_learning_is_bounded")),
     fault!("pairs-unbounded", "any number of pairs is checked",
-        ["ice/src/agent/checklist.rs", "if generation.pairs.len() >= max_pairs && !generation.make_room(priority) {" => "if !FAULT && generation.pairs.len() >= max_pairs && !generation.make_room(priority) {"];
+        ["ice/src/agent/checklist.rs", "if is_full && !generation.make_room(rank, last_resort) {" => "if !FAULT && is_full && !generation.make_room(rank, last_resort) {"];
         Catcher("nilas-sim", "proofs", "bounds::at_most_a_hundred_pairs")),
     fault!("lesser-nomination-stands", "of the pairs that an aggressive peer nominates, not the best one stands",
         ["ice/src/selection.rs", "nominated.max_by_key(|(_, own)| own.priority)" => "nominated.max_by_key(|(_, own)| if FAULT { u64::MAX - own.priority } else { own.priority })"],

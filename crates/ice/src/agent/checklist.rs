@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 
-use super::generation::Generation;
+use super::generation::{Generation, RemoteCandidate};
 use super::pair::{Pair, PairId};
 use super::tcp::may_connect;
 use super::{Agent, Socket};
@@ -23,8 +23,25 @@ impl Agent {
             return;
         }
         for remote in 0..self.current.remotes.len() as u16 {
-            self.pair_new(socket, remote, counters);
+            if !self.is_of_another_path(remote) {
+                self.pair_new(socket, remote, counters);
+            }
         }
+    }
+
+    /// Whether a remote candidate is what the peer's NAT made of one for the path that taught it. RFC 8445 section 7.3.1.3 pairs
+    /// no peer-reflexive candidate; where nothing else is known of its address, it is paired all the same, for the peer may
+    /// have no other. Where the NAT maps by destination, a check of ours to it from another address would be too early: a NAT of
+    /// ours that maps so as well would answer the peer's check from another port than that came to.
+    fn is_of_another_path(&self, remote: u16) -> bool {
+        let remotes = &self.current.remotes;
+        let own = &remotes[usize::from(remote)];
+        let is_told = |other: &RemoteCandidate| {
+            other.candidate.kind != CandidateType::Prflx
+                && !other.removed
+                && other.address.ip() == own.address.ip()
+        };
+        own.candidate.kind == CandidateType::Prflx && remotes.iter().any(is_told)
     }
 
     /// Pairs a new remote candidate with all sockets.
@@ -85,8 +102,9 @@ impl Agent {
         if !own.usable || !self.is_base(&own) {
             return None;
         }
-        let (max_pairs, component) = (self.max_pairs(), self.component());
-        let is_member = self.is_member();
+        let (is_member, component) = (self.is_member(), self.component());
+        let is_full = self.current.pairs.len() >= self.max_pairs();
+        let last_resort = is_full.then(|| self.last_resort()).flatten();
         let generation = &mut self.current;
         let target = &generation.remotes[usize::from(remote)];
         // RFC 6544 section 6.2.
@@ -105,7 +123,12 @@ impl Agent {
             (socket, remote),
             component,
         );
-        if generation.pairs.len() >= max_pairs && !generation.make_room(priority) {
+        let is_last_resort = own.relay.is_some() && target.candidate.kind == CandidateType::Relay;
+        let rank = match last_resort {
+            None if is_last_resort => u64::MAX,
+            _ => priority,
+        };
+        if is_full && !generation.make_room(rank, last_resort) {
             counters.pairs_refused += 1;
             return None;
         }
@@ -153,7 +176,24 @@ impl Agent {
     /// More components share the bound on pairs: what is over this one's part goes, the lowest priorities first.
     pub(crate) fn keep_to_max_pairs(&mut self) {
         let max_pairs = self.max_pairs();
-        while self.current.pairs.len() > max_pairs && self.current.make_room(u64::MAX) {}
+        while self.current.pairs.len() > max_pairs
+            && self.current.make_room(u64::MAX, self.last_resort())
+        {}
+    }
+
+    /// The best pair of two relays. Its priority is below all others, and it is the one that leads somewhere where no other does:
+    /// many networks and transports would discard it (RFC 8445 section 6.1.2.5). A departure: it stays within the bound.
+    fn last_resort(&self) -> Option<PairId> {
+        let generation = &self.current;
+        let is_it = |(_, pair): &(PairId, &Pair)| {
+            let remote = &generation.remotes[usize::from(pair.remote)].candidate;
+            let own = &self.sockets[usize::from(pair.socket)];
+            let may_lead = pair.is_open() || pair.is_valid();
+            may_lead && own.relay.is_some() && remote.kind == CandidateType::Relay
+        };
+        let pairs = generation.pairs.iter().filter(is_it);
+        let (id, _) = pairs.max_by_key(|(_, pair)| pair.priority)?;
+        Some(id)
     }
 
     /// RFC 8445 section 7.2.5.1: priorities depend on the role.
@@ -211,12 +251,13 @@ impl Generation {
 
     /// RFC 8445 section 6.1.2.5: over the limit the pair of the lowest priority goes, if it is lower
     /// than the new one's and nothing has come of it yet.
-    fn make_room(&mut self, priority: u64) -> bool {
+    fn make_room(&mut self, priority: u64, spared: Option<PairId>) -> bool {
         let lowest = self
             .pairs
             .iter()
             .filter(|(id, pair)| {
-                !pair.is_valid() && !pair.is_queued() && self.selected != Some(*id)
+                let is_kept = self.selected == Some(*id) || spared == Some(*id);
+                !pair.is_valid() && !pair.is_queued() && !is_kept
             })
             .map(|(id, pair)| {
                 // A failed pair is worth less than any that was not tried.

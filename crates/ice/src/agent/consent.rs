@@ -213,6 +213,9 @@ impl Agent {
 
     /// Whether the path has been silent for so long that it counts as disconnected.
     pub(super) fn is_silent(&self, now: Time) -> bool {
+        if self.lite {
+            return self.misses_checks(now);
+        }
         self.carrier()
             .and_then(|generation| generation.consent)
             .is_some_and(|consent| consent.heard_at() + self.silence() <= now)

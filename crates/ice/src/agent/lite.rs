@@ -8,7 +8,8 @@
 //! RFC 7675 has consent asked for by full agents alone, so nothing tells a lite one that its peer is gone, except
 //! the absence of what came regularly: where the peer's checks have renewed its consent and cease, the agent is
 //! **disconnected** 16 seconds after the last of them, more than two consent checks, and has **failed** after 30.
-//! The next check brings the path back.
+//! The next check brings the path back. It is disconnected as well while the connection of a path over TCP is broken,
+//! for then it can send nothing.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -168,6 +169,8 @@ impl Agent {
         match (self.carrier(), silence) {
             (Some(_), Some(silence)) if silence >= GONE => State::Failed,
             (Some(_), Some(silence)) if silence >= SILENT => State::Disconnected,
+            // It is the peer's to open another.
+            (Some(_), _) if self.awaits_connection() => State::Disconnected,
             // RFC 8445 section 8.2: with a selected pair there is nothing more to come.
             (Some(_), _) if generation.concluded => State::Completed,
             (Some(_), _) => State::Connected,
@@ -178,6 +181,11 @@ impl Agent {
             (None, _) if generation.remote.is_some() => State::Checking,
             (None, _) => State::New,
         }
+    }
+
+    /// Whether checks came regularly and do no more.
+    pub(super) fn misses_checks(&self, now: Time) -> bool {
+        self.silent_since().is_some_and(|at| at + SILENT <= now)
     }
 
     /// When the last check came on the path, if they came regularly.

@@ -47,7 +47,7 @@ impl Agent {
             // A check has taught it, which the peer knows of one socket only, and of no other that could reach it there.
             Some(known)
                 if self.current.locals[known].kind == CandidateType::Prflx
-                    && !self.current.concluded =>
+                    && (!self.current.concluded || self.is_continual()) =>
             {
                 self.current.locals[known] = candidate;
             }

@@ -68,7 +68,10 @@ impl Agent {
         // The prefix was that of the network before.
         self.ask_for_translator(shared);
         let in_place = self.is_continual() && self.has_room_for_more();
-        if self.gathering == GatheringState::Gathering {
+        // A slow server may keep the generation gathering that has nominated a path already: a candidate of it is paired by
+        // nobody any more, unless both sides offer that.
+        let takes_more = !self.current.concluded || self.is_continual();
+        if self.gathering == GatheringState::Gathering && takes_more {
             self.interfaces_seen = false;
             self.look_at_interfaces(shared);
         } else if appeared && in_place {

@@ -196,6 +196,12 @@ impl Agent {
             true if suspected => Liveness::Suspected,
             true => Liveness::Alive,
         };
+        let own = &self.sockets[usize::from(pair.socket)];
+        // Through a translator the peer sees the relay at an address that no candidate has.
+        let local = match own.relay {
+            Some(_) => CandidateType::Relay,
+            None => local.kind,
+        };
         Some(Contender {
             network_cost: self.network_cost(pair),
             round_trip: pair.smoothed_round_trip(),
@@ -203,7 +209,8 @@ impl Agent {
             age: pair.age(now),
             liveness,
             nominated: pair.nominated,
-            ..Contender::new(local.kind, remote.kind, pair.priority)
+            tcp: own.tcp().is_some(),
+            ..Contender::new(local, remote.kind, pair.priority)
         })
     }
 

@@ -94,9 +94,8 @@ impl Agent {
         let tcp = matches!(candidate.transport, Transport::Tcp(_));
         if let Some(known) = self.current.remote_at(address, tcp) {
             // A check that overtook signaling has paired it with the socket that it came to, and with no other (RFC 8445
-            // section 7.3.1.3). Where a pair is nominated, that one is enough.
-            let pairs = self.current.remote.is_some() && !self.current.concluded;
-            if self.relabel(known, candidate) && pairs {
+            // section 7.3.1.3).
+            if self.relabel(known, candidate) && self.current.remote.is_some() {
                 self.pair_remote(known, &mut shared.counters);
             }
             self.back_again(shared, known);

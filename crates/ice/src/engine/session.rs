@@ -355,9 +355,8 @@ impl Session {
         if before != facts || is_closed {
             self.tell_states(shared, seat.session);
         }
-        // A component whose checks are over has nothing that is Frozen.
-        let checks = |facts: Facts| !facts.concluded && facts.state != State::Failed;
-        if self.members().any(|member| checks(member.facts)) {
+        // A component whose checks are concluded has nothing that is Frozen. One that has failed may have got new candidates.
+        if self.members().any(|member| !member.facts.concluded) {
             self.thaw(agents, &mut changed);
         }
         changed

@@ -130,6 +130,11 @@ impl Plan {
         self.peers.iter().any(|peer| peer.tcp != TcpCandidates::Off)
     }
 
+    /// Whether both sides offer to tell and take candidates at any time.
+    pub(super) fn is_continual(&self) -> bool {
+        !self.plain && self.peers.iter().all(|peer| peer.continual)
+    }
+
     /// Of all streams.
     pub(super) fn components(&self) -> usize {
         self.streams.iter().copied().map(usize::from).sum()

@@ -32,6 +32,8 @@ pub(super) const FURTHER_CHECKS: Duration = Duration::from_secs(80);
 const AFTERMATH: Duration = Duration::from_secs(110);
 /// A session in which nothing has changed for so long is at rest: a path that was left is gone back to within it, if at all.
 const QUIET: Duration = Duration::from_secs(60);
+/// A change of one side has come to the other after so long, unless it was lost several times.
+const ON_ITS_WAY: Duration = Duration::from_secs(6);
 /// So many times in a row it may have changed again.
 const MOST_CHANGES: usize = 20;
 /// RFC 7675 section 5.1: consent lasts for 30 s; the NATs here remember for two minutes.
@@ -156,6 +158,18 @@ impl<'a> Running<'a> {
             Existence::WithServers => self.plan.servers != Servers::None && !deaf && !named,
             Existence::Perhaps | Existence::No => false,
         }
+    }
+
+    /// Whether a server did not answer somebody in the present generation.
+    fn is_deaf(&self) -> bool {
+        self.agents().into_iter().any(|agent| {
+            let events = self.world.events(agent).iter().rev();
+            let mut present = events.map_while(|(_, event)| match event {
+                Event::LocalParameters(_) => None,
+                event => Some(event),
+            });
+            present.any(|event| matches!(event, Event::CandidateError(_)))
+        })
     }
 
     /// Runs until all components of both peers are at rest: nominated since then, or failed; and no restart is under way.
@@ -313,7 +327,10 @@ impl<'a> Running<'a> {
         self.rest()?;
         self.quieten()?;
         if self.all(|running| rules::each_connected(running, must))? {
-            return self.each(|running| rules::direct_if_possible(running));
+            // What a server did not say in time is told later between two that agreed on that, and by nobody else (RFC 8838
+            // section 13).
+            let told = self.plan.is_continual() || !self.is_deaf();
+            return self.each(|running| rules::direct_if_possible(running, told));
         }
         self.come_back()
     }
@@ -345,28 +362,32 @@ impl<'a> Running<'a> {
 
     /// Runs on until nothing has changed for a while: who moved last, or restarted, has told the other.
     fn quieten(&mut self) -> Result<(), Rule> {
-        for _ in 0..MOST_CHANGES {
-            let before = self.world.now();
-            self.world.run_for(QUIET);
-            let changed = self.agents().iter().any(|peer| {
-                any_since(&self.world, *peer, before, |event| {
-                    matches!(
-                        event,
-                        Event::SelectedPairChange(_)
-                            | Event::StateChange { .. }
-                            | Event::LocalParameters(_)
-                    )
-                })
-            });
-            if !changed {
-                return Ok(());
-            }
+        if (0..MOST_CHANGES).any(|_| self.is_quiet_for(QUIET)) {
+            return Ok(());
         }
-        // Where every wire loses one check in three, the data goes from one to the next for ever.
-        match self.plan.is_calm() {
-            true => Err(Rule::new("a session comes to rest", String::new())),
-            false => Ok(()),
+        if self.plan.is_calm() {
+            return Err(Rule::new("a session comes to rest", String::new()));
         }
+        // Where every wire loses one check in three, the data goes from one to the next for ever. What the latest change was
+        // arrives at the other side.
+        let _ = (0..MOST_CHANGES).any(|_| self.is_quiet_for(ON_ITS_WAY));
+        Ok(())
+    }
+
+    /// Runs on for so long; whether nothing has changed meanwhile.
+    fn is_quiet_for(&mut self, duration: Duration) -> bool {
+        let before = self.world.now();
+        self.world.run_for(duration);
+        !self.agents().iter().any(|peer| {
+            any_since(&self.world, *peer, before, |event| {
+                matches!(
+                    event,
+                    Event::SelectedPairChange(_)
+                        | Event::StateChange { .. }
+                        | Event::LocalParameters(_)
+                )
+            })
+        })
     }
 
     fn dead(&self) -> Rule {

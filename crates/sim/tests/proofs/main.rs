@@ -9,6 +9,7 @@ mod consent;
 mod credentials;
 mod dead_servers;
 mod defects;
+mod direct_again;
 mod first_path;
 mod gathered_ahead;
 mod hidden;

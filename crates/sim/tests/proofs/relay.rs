@@ -118,6 +118,22 @@ fn a_direct_path_is_preferred_to_the_relay() {
     }
 }
 
+/// RFC 8445 section 6.1.2.5 discards the pairs of the lowest priority, which are those of relays.
+#[test]
+fn however_few_pairs_there_may_be_the_one_of_both_relays_is_among_them() {
+    for roles in [Role::Controlling, Role::Controlled].map(|role| [role, role.opposite()]) {
+        let (mut peers, _) = peers(1, [SYMMETRIC; 2], |n, config| {
+            config.role = roles[n];
+            config.max_pairs = 2;
+        });
+        assert!(peers.run_until_up(MINUTE).is_some(), "{roles:?}");
+        let relays = (CandidateType::Relay, CandidateType::Relay);
+        assert_eq!(kinds(&peers), [relays; 2], "{roles:?}");
+        assert!(peers.pair_stats(peers.a).len() <= 2);
+        peers.assert_mirrored_and_working();
+    }
+}
+
 #[test]
 fn a_relay_costs_what_the_network_costs_that_it_is_reached_by() {
     for transport in WAYS {

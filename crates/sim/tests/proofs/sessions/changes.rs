@@ -226,6 +226,31 @@ fn a_session_ends_with_its_last_component() {
     assert!(states(&pair.world, agents[0]).contains(&State::Closed));
 }
 
+/// Without a network all checks of a restart come to their end before it is back. What it brings are pairs of components that
+/// have failed.
+#[test]
+fn components_that_failed_without_a_network_connect_when_it_is_back() {
+    for roles in [USUAL, [USUAL[1], USUAL[0]]] {
+        let mut world = World::new(1);
+        let homes = Pair::fill_homes(&mut world, roles, &[2, 1]);
+        let [(a, home), (b, _)] = homes;
+        let mut pair = Pair { world, a, b };
+        pair.introduce(Signaling::trickled(ms(20)));
+        pair.run_until_completed();
+        pair.world.remove_interface(a.node, 0);
+        pair.world.run_for(Duration::from_secs(53));
+        for agent in pair.world.components(a) {
+            assert_eq!(pair.world.state(agent), State::Failed, "{roles:?}");
+        }
+        let back = [ip("192.168.1.2")];
+        pair.world
+            .move_interface(a.node, 0, home, &back, Link::default())
+            .expect("nobody else has it");
+        pair.run_until_completed();
+        pair.assert_each_has_its_own_path();
+    }
+}
+
 #[test]
 fn whatever_happens_the_components_stay_of_one_mind() {
     for seed in 0..15 {
