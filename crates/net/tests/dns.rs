@@ -1,4 +1,6 @@
 //! URIs to servers, with a small DNS server on loopback that knows a zone by heart.
+//!
+//! Time is virtual: it moves when all that is left is to wait, so that an answer of this server is never late.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -191,7 +193,7 @@ fn at(servers: &[(ServerTransport, &str)]) -> Vec<(ServerTransport, String)> {
     servers.iter().map(owned).collect()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_examples_of_rfc_5928_and_rfc_7350() {
     let (resolver, _) = example_net()
         .naptr(
@@ -236,7 +238,7 @@ async fn the_examples_of_rfc_5928_and_rfc_7350() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_transport_skips_naptr_and_a_port_skips_srv() {
     let (resolver, zone) = example_net().a("example.net", "192.0.2.9").serve().await;
     let found = turn(&resolver, "turn:example.net?transport=tcp", ALL)
@@ -256,7 +258,7 @@ async fn a_transport_skips_naptr_and_a_port_skips_srv() {
     assert!(zone.questions().iter().all(|(_, kind)| address(*kind)));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_a_domain_offers_is_what_its_naptr_records_lead_to() {
     let (resolver, _) = example_net().serve().await;
     let offers = async |resolver: &ServerResolver, uri: &str, supported: &[ServerTransport]| {
@@ -290,7 +292,7 @@ async fn what_a_domain_offers_is_what_its_naptr_records_lead_to() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn without_srv_records_the_host_itself_is_the_server() {
     let (resolver, _) = Zone::default()
         .a("turn.example", "192.0.2.1")
@@ -334,7 +336,7 @@ async fn without_srv_records_the_host_itself_is_the_server() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn srv_records_rule_by_priority() {
     let (resolver, _) = Zone::default()
         .srv("_turn._udp.example.net", 20, 1, "b.example.net")
@@ -352,7 +354,7 @@ async fn srv_records_rule_by_priority() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_translator_is_found_by_the_ipv6_addresses_of_the_name_that_has_none() {
     let zone = Zone::default()
         .a("ipv4only.arpa", "192.0.0.170")
@@ -373,7 +375,7 @@ async fn a_translator_is_found_by_the_ipv6_addresses_of_the_name_that_has_none()
     assert!(matches!(none, Err(DnsError::NotFound { .. })), "{none:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn literals_ask_nobody() {
     let (resolver, zone) = Zone::default().serve().await;
     let found = turn(&resolver, "turn:192.0.2.1", ALL).await.unwrap();
@@ -394,7 +396,7 @@ async fn literals_ask_nobody() {
     assert!(zone.questions().is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_is_an_error_and_no_question() {
     let (resolver, zone) = Zone::default().serve().await;
     for (uri, supported) in [
@@ -426,7 +428,7 @@ async fn what_cannot_be_is_an_error_and_no_question() {
     assert!(matches!(error, DnsError::Name { .. }), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn naptr_that_goes_round_ends() {
     let mut zone = Zone::default().a("a.example", "192.0.2.1");
     for order in 0..10 {

@@ -13,7 +13,7 @@ use nix::sys::socket::{setsockopt, sockopt::ReusePort};
 use socket2::{Domain, Socket, Type};
 use tokio::time::timeout;
 
-const HANG: Duration = Duration::from_secs(20);
+const HANG: Duration = Duration::from_secs(60);
 
 fn bind(address: &str) -> UdpSocket {
     UdpSocket::bind(address.parse().unwrap()).unwrap()

@@ -203,8 +203,10 @@ async fn a_new_certificate_serves_the_next_client() {
 #[tokio::test]
 async fn a_port_without_a_listener_and_one_without_tls_say_so() {
     let authority = Authority::new();
-    let (listener, address) = listen().await;
-    drop(listener);
+    // Bound, so that nobody else can listen there, and not listening.
+    let deaf = tokio::net::TcpSocket::new_v4().unwrap();
+    deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = deaf.local_addr().unwrap();
     let error = try_open(&tls_to(address, "a.example"), &authority)
         .await
         .unwrap_err();

@@ -661,9 +661,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_where_nobody_listens_is_unreachable() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
+        // Bound, so that nobody else can listen there, and not listening.
+        let deaf = tokio::net::TcpSocket::new_v4().unwrap();
+        deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = deaf.local_addr().unwrap();
         let error = Rendezvous::connect(&format!("ws://{address}"), Meeting::Create)
             .await
             .unwrap_err();

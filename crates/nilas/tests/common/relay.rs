@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nilas::{ClientTls, Config, Role};
 use nilas_server::{
@@ -11,6 +12,7 @@ use nilas_server::{
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 use super::soon;
 
@@ -114,7 +116,16 @@ async fn run(
     ServerHandle,
     JoinHandle<Result<(), ServerError>>,
 ) {
-    let server = Server::bind(config).await.unwrap();
+    // Where it comes back to its addresses, another program may have been given one of them meanwhile.
+    let server = soon("free ports", async {
+        loop {
+            match Server::bind(config.clone()).await {
+                Err(ServerError::PortInUse { .. }) => sleep(Duration::from_millis(20)).await,
+                server => break server.unwrap(),
+            }
+        }
+    })
+    .await;
     let (addresses, handle) = (server.local_addresses().clone(), server.handle());
     let running = tokio::spawn(server.run(std::future::pending()));
     (addresses, handle, running)

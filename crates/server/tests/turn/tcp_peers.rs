@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use nilas_stun::{Class, Message, Method};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::raw::Raw;
@@ -144,11 +144,11 @@ async fn what_cannot_be_reached_is_447_and_what_may_not_is_403() {
     config.relay.allow_peers = vec!["127.0.0.1/32".parse().unwrap()];
     let server = start(config).await;
     let (mut control, _) = allocated(&server).await;
-    let listener = TcpListener::bind((V4, 0)).await.unwrap();
-    let gone = listener.local_addr().unwrap();
-    drop(listener);
+    // Bound, so that nobody else can listen there, and not listening.
+    let deaf = TcpSocket::new_v4().unwrap();
+    deaf.bind((V4, 0).into()).unwrap();
     for (peer, code) in [
-        (gone, 447),
+        (deaf.local_addr().unwrap(), 447),
         ("127.0.0.2:80".parse().unwrap(), 403),
         ("10.0.0.1:80".parse().unwrap(), 403),
         ("169.254.169.254:80".parse().unwrap(), 403),

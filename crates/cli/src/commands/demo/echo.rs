@@ -10,8 +10,9 @@ const SIZE: usize = 64;
 /// The first byte; its first bit keeps it apart from STUN (RFC 7983 section 7).
 const PING: u8 = 0xe0;
 const PONG: u8 = 0xe1;
-/// The last ones are given so long to come back, and four round trips.
-const LEAST_PATIENCE: Duration = Duration::from_millis(250);
+/// The last ones are given so long to come back, and four round trips. It is waited for only where one was lost, and on a busy
+/// machine one may be late.
+const LEAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One direction of the echo, under way.
 #[derive(Debug)]

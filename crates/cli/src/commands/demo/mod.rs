@@ -76,12 +76,13 @@ fn demonstrate(arguments: &arguments::Demo) -> Result<Report, Failure> {
     let format = Format::choose(arguments.json, Stream::Stdout);
     let mut reporter = Reporter::new(format, Stream::Stdout, EVENT_SCHEMA);
     reporter.note(place.introduction())?;
-    // It is there until both peers have ended.
     let relay = match arguments.no_relay {
         true => None,
         false => Some(place.relay()?),
     };
     let stage = Stage::set(&place, relay.as_ref(), arguments)?;
+    // The server has read the relay's files: whatever ends the demo now, none is left behind.
+    drop(relay);
     stage.play(&mut reporter)
 }
 
