@@ -85,6 +85,11 @@ impl PairView {
     pub(crate) fn same_ends(&self, other: &Self) -> bool {
         self.local.address == other.local.address && self.remote.address == other.remote.address
     }
+
+    /// Whether this is the other side's pair, seen from its other end.
+    pub(crate) fn mirrors(&self, other: &Self) -> bool {
+        self.local.address == other.remote.address && self.remote.address == other.local.address
+    }
 }
 
 impl Endpoint {

@@ -27,7 +27,7 @@ use crate::failure::Failure;
 use crate::network;
 use crate::output::reason::why;
 use crate::output::text::milliseconds;
-use crate::output::{Event, Format, Reporter, Stream, ended, json_line};
+use crate::output::{Event, Format, PairView, Reporter, Stream, ended, json_line};
 
 /// The schema of the last JSON line.
 const SCHEMA: &str = "nilas.demo/1";
@@ -38,8 +38,11 @@ const NAMES: [&str; 2] = ["a", "b"];
 const LONGEST: Duration = Duration::from_secs(60);
 /// After so long without an answer, people want to know what is waited for.
 const IMPATIENT: Duration = Duration::from_secs(3);
+/// How long the peers may take to agree on a pair. A side that has doubted its path and moved by itself stays away for 10 s, and
+/// is then told again which pair is nominated, with a consent check, which comes every 4 to 6 s (RFC 7675 section 5.1).
+const AGREEMENT: Duration = Duration::from_secs(30);
 /// How long the peers may take to end.
-const FAREWELL: Duration = Duration::from_secs(5);
+const FAREWELL: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(arguments: &arguments::Demo) -> Result<(), Failure> {
     let report = ended(arguments.json, SCHEMA, demonstrate(arguments))?;
@@ -176,12 +179,23 @@ impl Stage {
         let began = Instant::now();
         let (mut decided, mut echoed, mut failed, mut in_memory) = (0, 0, false, false);
         let mut waiting = false;
-        while echoed < 2 && !(failed && decided == 2) {
+        let mut selected: [Option<PairView>; 2] = [None, None];
+        let mut talked = None;
+        while !(failed && decided == 2) {
+            let mut left = LONGEST.saturating_sub(began.elapsed());
+            if echoed == 2 {
+                if let [Some(a), Some(b)] = &selected
+                    && a.mirrors(b)
+                {
+                    return Ok(());
+                }
+                let talked = *talked.get_or_insert_with(Instant::now);
+                left = left.min(AGREEMENT.saturating_sub(talked.elapsed()));
+            }
             if !waiting && decided == 0 && began.elapsed() > IMPATIENT {
                 waiting = true;
                 reporter.note("no pair has answered yet; RFC 8863 asks for patience, so the verdict takes up to 40 s")?;
             }
-            let left = LONGEST.saturating_sub(began.elapsed());
             let (name, news) = match self.reports.recv_timeout(left) {
                 Ok(report) => report,
                 // The outcomes will say how far it came.
@@ -201,6 +215,11 @@ impl Stage {
                     }
                 }
                 News::Pairs(pairs) => reporter.pairs(name, &pairs)?,
+                News::Selected(pair) => {
+                    if let Some(place) = NAMES.iter().position(|known| *known == name) {
+                        selected[place] = Some(pair);
+                    }
+                }
                 News::Code(code) => {
                     let [_, to_b] = &self.orders;
                     // A peer that has ended has said so, and why.

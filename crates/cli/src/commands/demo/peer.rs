@@ -60,6 +60,8 @@ pub(super) enum Order {
 pub(super) enum News {
     Event(Event),
     Pairs(Vec<PairView>),
+    /// The pair that was settled on, or the one that the data moved to since.
+    Selected(PairView),
     Code(Code),
     NoRendezvous(String),
     /// A pair was nominated, or there is none.
@@ -215,10 +217,10 @@ impl Peer {
             }
             Happened::SelectedPairChange(pair) if self.decided => {
                 // Not the pair that was settled on: the last word counts.
-                self.outcome.selected = Some(PairView::selected(&pair));
+                self.select(PairView::selected(&pair));
             }
             Happened::Nominated(pair) => {
-                self.outcome.selected = Some(PairView::selected(&pair));
+                self.select(PairView::selected(&pair));
                 self.look().await;
                 if self.outcome.selected_ms.is_none() {
                     self.outcome.selected_ms = self.elapsed_ms();
@@ -227,6 +229,11 @@ impl Peer {
             }
             _ => {}
         }
+    }
+
+    fn select(&mut self, pair: PairView) {
+        self.outcome.selected = Some(pair.clone());
+        self.report(News::Selected(pair));
     }
 
     fn decide(&mut self) {

@@ -100,7 +100,7 @@ fn complaint(names: [&str; 2], outcomes: &[Outcome; 2]) -> Option<String> {
     let [Some(a), Some(b)] = outcomes.each_ref().map(|outcome| outcome.selected.as_ref()) else {
         return None; // Both are there: the loop above has seen to it.
     };
-    if a.local.address != b.remote.address || a.remote.address != b.local.address {
+    if !a.mirrors(b) {
         return Some("the two peers selected different pairs".to_owned());
     }
     let silent = names
