@@ -121,6 +121,24 @@ pub(crate) fn lossy(mut wire: Wire, loss: f64) -> Wire {
 }
 
 impl Peers {
+    /// An agent on each of these hosts, which are told of each other as they gather. What the one says reaches the other so
+    /// much later.
+    pub(crate) fn meet(
+        mut world: World,
+        hosts: [NodeId; 2],
+        configs: [AgentConfig; 2],
+        delay: Duration,
+    ) -> Self {
+        let mut configs = configs.into_iter();
+        let [a, b] = hosts.map(|host| {
+            let config = configs.next().expect("one for each");
+            world.add_agent(host, config).expect("room for an agent")
+        });
+        let mut peers = Self { world, a, b };
+        peers.introduce(Signaling::trickled(delay));
+        peers
+    }
+
     pub(crate) fn introduce(&mut self, signaling: Signaling) {
         self.world.gather(self.a).expect("a is open");
         self.world.gather(self.b).expect("b is open");

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use nilas_ice::{
-    AgentConfig, AgentError, Credentials, RecordingOptions, Role, State, StreamTransport,
-    TurnServer as Server, TurnTransport, replay,
+    AddressPolicy, AgentConfig, AgentError, Credentials, RecordingOptions, Role, State,
+    StreamTransport, TurnServer as Server, TurnTransport, replay,
 };
-use nilas_sim::{Link, NodeId, Realm, Signaling, TurnServer, World};
+use nilas_sim::{Link, NodeId, Realm, TurnServer, World};
 use nilas_turn::server::ServerConfig;
 
 use crate::common::{MINUTE, Peers, ip, ms};
@@ -46,18 +46,19 @@ fn peers(strict: bool, (port, transport): (u16, TurnTransport)) -> (Peers, NodeI
     let server = TurnServer::with_config(config).on_tls(&[443]);
     let link = Link::new(ms(12));
     let server = world.add_turn_server(Realm::INTERNET, &[ip("198.51.100.1")], link, server);
-    let [a, b] = [(1, Role::Controlling), (2, Role::Controlled)].map(|(n, role)| {
+    let hosts = [1, 2].map(|n| {
         let outside = ip(&format!("203.0.113.{n}"));
         let (_, home) = world.add_nat(Realm::INTERNET, outside, link, SYMMETRIC);
-        let host = world.add_host(home, &[ip(&format!("10.0.{n}.2"))], Link::default());
+        world.add_host(home, &[ip(&format!("10.0.{n}.2"))], Link::default())
+    });
+    let configs = [Role::Controlling, Role::Controlled].map(|role| {
         let mut config = AgentConfig::new(role);
-        config.addresses = nilas_ice::AddressPolicy::RelayOnly;
+        config.addresses = AddressPolicy::RelayOnly;
         let relay = Server::new("198.51.100.1", port, transport, brief());
         config.turn_servers.push(relay);
-        world.add_agent(host, config).expect("room")
+        config
     });
-    let mut peers = Peers { world, a, b };
-    peers.introduce(Signaling::trickled(ms(25)));
+    let mut peers = Peers::meet(world, hosts, configs, ms(25));
     assert!(peers.run_until_up(MINUTE).is_some());
     (peers, server)
 }

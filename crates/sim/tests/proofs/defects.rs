@@ -240,15 +240,11 @@ fn an_allocation_is_refreshed_by_the_lifetime_that_was_granted() {
 fn a_lost_path_is_noticed_without_being_asked_to() {
     for vanishing in [0, 1] {
         let mut world = World::new(1);
-        let [a, b] = ROLES[0].map(|role| {
-            let number = if role == Role::Controlling { 1 } else { 2 };
-            let home = ip(&format!("192.0.2.{number}"));
-            let host = world.add_host(Realm::INTERNET, &[home], quarter(ms(50)));
-            // Every setting is the default.
-            world.add_agent(host, AgentConfig::new(role)).expect("room")
-        });
-        let mut peers = Peers { world, a, b };
-        peers.introduce(Signaling::trickled(ms(25)));
+        let homes = ["192.0.2.1", "192.0.2.2"].map(|home| [ip(home)]);
+        let hosts = homes.map(|home| world.add_host(Realm::INTERNET, &home, quarter(ms(50))));
+        // Every setting is the default.
+        let configs = ROLES[0].map(AgentConfig::new);
+        let mut peers = Peers::meet(world, hosts, configs, ms(25));
         assert!(peers.run_until_up(MINUTE).is_some());
         peers.world.run_for(MINUTE);
         let (gone, left) = (peers.both()[vanishing], peers.both()[1 - vanishing]);

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use nilas_ice::{AgentConfig, CandidateType, Event, Role, State};
-use nilas_sim::{Agent, Link, Nat, NodeId, Realm, Signal, Signaling, World};
+use nilas_sim::{Agent, Link, Nat, NodeId, Realm, Signal, World};
 
 use nilas_stun::Class;
 
-use crate::common::{MINUTE, address, ip, message, ms, sent_by, with_stun};
+use crate::common::{MINUTE, Peers, address, ip, message, ms, sent_by, with_stun};
 
 /// A phone with one to three uplinks, each behind a NAT of its own, and a peer behind another.
 pub(crate) struct Scene {
@@ -67,20 +67,12 @@ fn scene_of(
     }
     let far = home(&mut world, 3);
     let other = world.add_host(far, &[ip("10.0.3.2")], Link::default());
-    let phone_agent = world.add_agent(host, config(0, phone)).expect("room");
-    let peer = world
-        .add_agent(other, config(1, phone.opposite()))
-        .expect("room");
-    world
-        .signal_between(phone_agent, peer, Signaling::trickled(ms(25)))
-        .expect("open");
-    for agent in [phone_agent, peer] {
-        world.gather(agent).expect("open");
-    }
+    let configs = [config(0, phone), config(1, phone.opposite())];
+    let peers = Peers::meet(world, [host, other], configs, ms(25));
     Scene {
-        world,
-        phone: phone_agent,
-        peer,
+        world: peers.world,
+        phone: peers.a,
+        peer: peers.b,
         nats,
         cell,
     }
@@ -517,16 +509,10 @@ fn a_session_that_comes_back_by_a_costly_network_goes_on_to_a_better_one() {
         let phone = world.add_host(Realm::INTERNET, &[ip("192.0.2.1")], wire());
         let far = world.add_host(Realm::INTERNET, &[ip("192.0.4.1")], wire());
         world.set_up(far, false);
-        let [phone, peer] = [(phone, role), (far, role.opposite())].map(|(node, role)| {
-            let config = AgentConfig::new(role);
-            world.add_agent(node, config).expect("room")
-        });
-        world
-            .signal_between(phone, peer, Signaling::trickled(ms(25)))
-            .expect("open");
-        for agent in [phone, peer] {
-            world.gather(agent).expect("open");
-        }
+        let configs = [role, role.opposite()].map(AgentConfig::new);
+        let peers = Peers::meet(world, [phone, far], configs, ms(25));
+        let [phone, peer] = peers.both();
+        let mut world = peers.world;
         let failed = |world: &World, agent: Agent| world.state(agent) == State::Failed;
         let gave_up = world.run_until(2 * MINUTE, |world| {
             [phone, peer].iter().all(|agent| failed(world, *agent))
@@ -555,16 +541,10 @@ fn where_an_address_was_gone_no_check_is_answered_any_more() {
         let phone = world.add_host(Realm::INTERNET, &[ip("192.0.2.1")], wire());
         world.add_interface(phone, Realm::INTERNET, &[ip("192.0.3.1")], wire());
         let far = world.add_host(Realm::INTERNET, &[ip("192.0.4.1")], wire());
-        let [phone, peer] = [(phone, role), (far, role.opposite())].map(|(node, role)| {
-            let config = AgentConfig::new(role);
-            world.add_agent(node, config).expect("room")
-        });
-        for agent in [phone, peer] {
-            world.gather(agent).expect("open");
-        }
-        world
-            .signal_between(phone, peer, Signaling::trickled(ms(25)))
-            .expect("open");
+        let configs = [role, role.opposite()].map(AgentConfig::new);
+        let peers = Peers::meet(world, [phone, far], configs, ms(25));
+        let [phone, peer] = peers.both();
+        let mut world = peers.world;
         world.run_for(Duration::from_secs(10));
         let before = world.selected_pair(phone).expect("a pair").base;
         assert_eq!(before.ip(), ip("192.0.2.1"));
@@ -599,19 +579,16 @@ fn a_network_that_comes_back_before_the_restart_is_answered_is_told_when_it_is()
     {
         let mut world = World::new(7);
         world.add_stun_server(Realm::INTERNET, stun, wire());
-        let agents = [("192.0.2.1", role), ("203.0.113.1", role.opposite())].map(|(own, role)| {
-            let host = world.add_host(Realm::INTERNET, &[ip(own)], wire());
+        let homes = ["192.0.2.1", "203.0.113.1"];
+        let hosts = homes.map(|own| world.add_host(Realm::INTERNET, &[ip(own)], wire()));
+        let configs = [role, role.opposite()].map(|role| {
             let mut config = with_stun(role, stun);
             config.continual = continual;
-            world.add_agent(host, config).expect("room")
+            config
         });
-        let signaling = Signaling::trickled(ms(delay));
-        world
-            .signal_between(agents[0], agents[1], signaling)
-            .expect("open");
-        for agent in agents {
-            world.gather(agent).expect("open");
-        }
+        let peers = Peers::meet(world, hosts, configs, ms(delay));
+        let agents = peers.both();
+        let mut world = peers.world;
         let both_up = |world: &World| agents.iter().all(|agent| world.is_up(*agent));
         assert!(world.run_until(MINUTE, both_up).is_some());
         world.run_for(Duration::from_secs(10));

@@ -667,27 +667,16 @@ fn a_network_that_was_away_for_long_comes_back_to_a_direct_path() {
         let (_, cell) = world.add_nat(Realm::INTERNET, ip("203.0.113.3"), link(27), SYMMETRIC);
         let phone = world.add_host(home, &[ip("10.0.0.2")], Link::default());
         world.add_interface(phone, cell, &[ip("10.0.1.2")], Link::default());
-        let agents = [(open, roles[0]), (phone, roles[1])].map(|(host, role)| {
-            world
-                .add_agent(host, with_turn(role, "secret"))
-                .expect("room")
-        });
-        let signaling = Signaling::trickled(ms(99));
-        world
-            .signal_between(agents[0], agents[1], signaling)
-            .expect("open");
-        for agent in agents {
-            world.gather(agent).expect("open");
-        }
-        let both_up = |world: &World| agents.iter().all(|agent| world.is_up(*agent));
-        assert!(world.run_until(MINUTE, both_up).is_some());
-        world.run_for(Duration::from_secs(before));
-        world.set_up(open, false);
-        world.run_for(Duration::from_secs(44));
-        world.set_up(open, true);
-        world.run_for(MINUTE + MINUTE);
-        for agent in agents {
-            let pair = world.selected_pair(agent).expect("a path");
+        let configs = roles.map(|role| with_turn(role, "secret"));
+        let mut peers = Peers::meet(world, [open, phone], configs, ms(99));
+        assert!(peers.run_until_up(MINUTE).is_some());
+        peers.world.run_for(Duration::from_secs(before));
+        peers.world.set_up(open, false);
+        peers.world.run_for(Duration::from_secs(44));
+        peers.world.set_up(open, true);
+        peers.world.run_for(MINUTE + MINUTE);
+        for agent in peers.both() {
+            let pair = peers.world.selected_pair(agent).expect("a path");
             let kinds = [pair.local.kind, pair.remote.kind];
             let what = format!("{roles:?}, {before} s: {kinds:?}");
             assert!(!kinds.contains(&CandidateType::Relay), "{what}");
