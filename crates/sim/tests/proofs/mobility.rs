@@ -8,7 +8,7 @@ use nilas_sim::{Agent, Link, Nat, NodeId, Realm, Signal, World};
 
 use nilas_stun::Class;
 
-use crate::common::{MINUTE, Peers, address, ip, message, ms, sent_by, with_stun};
+use crate::common::{Check, MINUTE, Peers, address, ip, message, ms, sent_by, with_stun};
 
 /// A phone with one to three uplinks, each behind a NAT of its own, and a peer behind another.
 pub(crate) struct Scene {
@@ -554,6 +554,21 @@ fn where_an_address_was_gone_no_check_is_answered_any_more() {
             .move_interface(phone.node, 0, Realm::INTERNET, &[before.ip()], wire())
             .expect("it is free");
         let back = world.now();
+        let mut peers = Peers { world, ..peers };
+        let [ours, theirs] = [phone, peer].map(|agent| peers.parameters(agent));
+        let mut world = peers.world;
+        let check = Check {
+            to_ufrag: &ours.ufrag,
+            to_pwd: &ours.pwd,
+            from_ufrag: &theirs.ufrag,
+            id: 77,
+            controlling: Some(1).filter(|_| role == Role::Controlled),
+            controlled: Some(1).filter(|_| role == Role::Controlling),
+            nominate: false,
+            component: 1,
+        };
+        let far = world.selected_pair(peer).expect("a pair").base;
+        world.inject(peer.node, far, before, &check.bytes());
         world.run_for(2 * MINUTE);
         let answers = sent_by(&world, phone.node)
             .filter(|packet| packet.sent >= back && packet.source == before)
