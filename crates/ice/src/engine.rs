@@ -137,6 +137,17 @@ impl Engine {
         }
     }
 
+    /// Whether this agent is here: also after it was [closed](AgentMut::close), while it gives back what TURN servers relay for
+    /// it, which takes three seconds at most.
+    pub fn hosts(&self, id: AgentId) -> bool {
+        self.agents.get(id.0).is_some()
+    }
+
+    /// Whether no agent is here, in the sense of [`hosts`](Self::hosts).
+    pub fn is_empty(&self) -> bool {
+        self.agents.len() == 0
+    }
+
     /// Takes in what happened outside. Call [`poll`](Self::poll) afterwards.
     pub fn handle(&mut self, now: Time, input: Input<'_>) -> Handled {
         match self.recorder {

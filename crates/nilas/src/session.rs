@@ -84,6 +84,11 @@ pub(crate) enum Request {
         socket: SocketId,
         remote: SocketAddr,
     },
+    /// An agent that is closed has given back what servers relay for it, as far as they answer, and its sockets are closed.
+    Left {
+        agent: AgentId,
+        reply: Reply<()>,
+    },
     /// Ports that a gateway forwarded and that nobody wants any more were given back, as far as it answers.
     PortsGivenBack {
         reply: Reply<()>,
@@ -225,8 +230,12 @@ impl Session {
         self.send_close();
         // There is nothing to look for: it ends when the agent is closed.
         self.control.wait(|_| None::<()>).await;
+        // A driver that has ended has given all of it back.
+        let _ = self
+            .control
+            .ask(|agent, reply| Request::Left { agent, reply })
+            .await;
         if self.maps_ports {
-            // A driver that has ended has given them back.
             let _ = ask(&self.control.requests, |reply| Request::PortsGivenBack {
                 reply,
             })

@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::relay::Relay;
 use common::{Two, config, deliver, event, soon};
 use nilas::ice::SendError;
-use nilas::{Batch, CandidateType, Error, Event, Role, State, Stats};
+use nilas::{Agent, Batch, CandidateType, Error, Event, Role, State, Stats};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::sleep;
@@ -85,6 +85,36 @@ async fn a_relay_is_reached_over_tls() {
 #[tokio::test]
 async fn a_relay_is_reached_over_dtls() {
     data_goes_both_ways("dtls", "dtls").await;
+}
+
+#[tokio::test]
+async fn an_agent_is_closed_when_its_relay_and_its_port_are_given_back() {
+    let relay = Relay::start("close").await;
+    for transport in ["udp", "tcp", "tls", "dtls"] {
+        let url = relay.url(transport);
+        let config = || {
+            let config = config(Role::Controlling).turn(&url, "user", "password");
+            config.unwrap().trust(relay.roots.clone())
+        };
+        let agent = Agent::new(config()).await.unwrap();
+        soon("all candidates", agent.ticket()).await.unwrap();
+        let found = agent.local_candidates();
+        let has = |kind| found.iter().find(|candidate| candidate.kind == kind);
+        assert!(
+            has(CandidateType::Relay).is_some(),
+            "{transport}: {found:?}"
+        );
+        let host = has(CandidateType::Host).unwrap().address.to_string();
+        soon("its end", agent.close()).await;
+        // At once, and not soon.
+        UdpSocket::bind(&host).await.unwrap();
+        relay.is_idle().await;
+
+        let dropped = Agent::new(config()).await.unwrap();
+        soon("all candidates", dropped.ticket()).await.unwrap();
+        drop(dropped);
+        relay.is_idle().await;
+    }
 }
 
 #[tokio::test]
@@ -222,7 +252,7 @@ async fn a_server_that_is_not_trusted_gives_an_error_and_no_candidate() {
             .only(Role::Controlling, "udp")
             .turn(&relay.url(transport), "user", "password")
             .unwrap();
-        let agent = nilas::Agent::new(stranger).await.unwrap();
+        let agent = Agent::new(stranger).await.unwrap();
         let mut events = agent.events();
         let refused = |event: &Event| matches!(event, Event::CandidateError(_));
         let Event::CandidateError(error) = event(&mut events, "the refusal", refused).await else {
@@ -317,7 +347,7 @@ async fn wrong_credentials_are_told() {
     let config = config(Role::Controlling)
         .turn(&relay.url("udp"), "user", "wrong")
         .unwrap();
-    let agent = nilas::Agent::new(config).await.unwrap();
+    let agent = Agent::new(config).await.unwrap();
     let mut events = agent.events();
     let refused = |event: &Event| matches!(event, Event::CandidateError(_));
     let Event::CandidateError(error) = event(&mut events, "the refusal", refused).await else {

@@ -45,7 +45,7 @@ use crate::framer::send_one;
 use crate::inbox::Inbox;
 use crate::ready::{Place, ReadyList, Source};
 use crate::servers::{Brought, Servers};
-use crate::session::Request;
+use crate::session::{Reply, Request};
 use crate::snapshot::Snapshot;
 use crate::sockets::{Reader, SocketTable};
 
@@ -104,6 +104,10 @@ pub(crate) struct Driver {
     tape: Option<Tape>,
     /// When agents get fresh credentials for their TURN servers.
     renew_at: Option<Time>,
+    /// Who waits until an agent that is closed has given everything back.
+    leaving: Vec<(AgentId, Reply<()>)>,
+    /// Nobody holds a handle any more.
+    ending: bool,
 }
 
 /// An agent, as the driver knows it.
@@ -192,10 +196,12 @@ impl Driver {
             ecn: false,
             tape,
             renew_at: None,
+            leaving: Vec::new(),
+            ending: false,
         }
     }
 
-    /// Drives the engine until the last handle is dropped; then closes what is open, and ends.
+    /// Drives the engine until the last handle is dropped; then closes what is open, and ends when all is given back.
     pub(crate) async fn run(
         mut self,
         requests: mpsc::Receiver<Request>,
@@ -213,6 +219,12 @@ impl Driver {
             let polled = self.poll_engine(now);
             if let Some(tape) = &mut self.tape {
                 tape.write(&mut self.engine);
+            }
+            if matches!(polled, Polled::Idle(_)) {
+                self.see_off();
+                if self.ending && self.engine.is_empty() {
+                    break;
+                }
             }
             if let Polled::Idle(Some(time)) = polled {
                 let deadline = Instant::from_std(self.clock.instant(time));
@@ -255,27 +267,45 @@ impl Driver {
                 Some(Source::Socket(socket)) => self.read(now, socket, false),
                 Some(Source::Dedicated(socket)) => self.read(now, socket, true),
                 Some(Source::Stream(stream)) => self.read_stream(now, stream),
-                Some(Source::Control) => match self.next_control(&mut inlets, timer.as_mut()) {
-                    Some(Control::Request(None)) => break,
-                    Some(control) => self.take(control),
-                    None => {}
-                },
+                Some(Source::Control) => {
+                    if let Some(control) = self.next_control(&mut inlets, timer.as_mut()) {
+                        self.take(control);
+                    }
+                }
                 None => {}
             }
             turns += 1;
         }
+        self.port_mappings.end().await;
+    }
+
+    /// Nobody can ask for anything any more.
+    fn end(&mut self) {
+        self.ending = true;
         for agent in self.agents.keys().copied().collect::<Vec<_>>() {
             self.close(agent);
         }
-        while matches!(self.poll_engine(self.clock.now()), Polled::More) {}
-        self.port_mappings.end().await;
+    }
+
+    /// Answers those who wait for agents that have given everything back, and whose sockets are closed.
+    fn see_off(&mut self) {
+        let engine = &self.engine;
+        for (_, reply) in self
+            .leaving
+            .extract_if(.., |(agent, _)| !engine.hosts(*agent))
+        {
+            // Whoever waited may have gone away.
+            let _ = reply.send(Ok(()));
+        }
     }
 
     /// One thing to do, if there is any. Others may be there, which have their turn after the sockets.
     fn next_control(&mut self, inlets: &mut Inlets, timer: Pin<&mut Sleep>) -> Option<Control> {
         self.control.begin();
         let cx = &mut self.control.context();
-        let found = if let Poll::Ready(request) = inlets.requests.poll_recv(cx) {
+        let found = if !self.ending
+            && let Poll::Ready(request) = inlets.requests.poll_recv(cx)
+        {
             Control::Request(request)
         } else if let Poll::Ready(Some(agent)) = inlets.closings.poll_recv(cx) {
             Control::Close(agent)
@@ -312,7 +342,8 @@ impl Driver {
             Control::PortMapped(news) => self.port_mapped(news),
             Control::PortGivenBack => self.port_mappings.ended(),
             Control::Interfaces(found) => self.take_interfaces(found),
-            Control::Request(None) | Control::Deadline => {}
+            Control::Request(None) => self.end(),
+            Control::Deadline => {}
         }
     }
 

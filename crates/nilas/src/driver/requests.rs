@@ -145,6 +145,7 @@ impl Driver {
                 let _ = reply.send(agent.and_then(|mut agent| agent.set_addresses(now, addresses)));
             }
             Request::Dedicate { socket, remote } => self.dedicate(socket, remote),
+            Request::Left { agent, reply } => self.leaving.push((agent, reply)),
             Request::PortsGivenBack { reply } => self.port_mappings.when_given_back(reply),
             Request::Counters { reply } => {
                 let _ = reply.send(Ok(*self.engine.counters()));

@@ -58,6 +58,16 @@ impl Relay {
             .unwrap();
     }
 
+    /// Waits until nobody has anything relayed. It counts a moment after it answers.
+    pub(crate) async fn is_idle(&self) {
+        let idle = async {
+            while self.handle.stats().turn.allocations > 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        soon("the last allocation's end", idle).await;
+    }
+
     /// Starts it again at the same addresses, with nothing left of what it knew.
     pub(crate) async fn come_back(&mut self) {
         self.config.stun_udp.clone_from(&self.addresses.stun_udp);

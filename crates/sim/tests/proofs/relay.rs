@@ -254,6 +254,10 @@ fn a_relayed_session_lasts_for_hours() {
     let counters = peers.world.turn_counters(server);
     assert_eq!(counters.allocations_made, 2, "{counters:?}");
     assert_eq!(counters.allocations, 0, "{counters:?}");
+    // Nothing else was waited for: no socket is left.
+    for agent in peers.both() {
+        assert_eq!(peers.world.engine_sockets(agent.node), []);
+    }
 }
 
 #[test]

@@ -132,6 +132,13 @@ impl Relaying {
                 .any(|allocation| allocation.open || allocation.verifying)
     }
 
+    /// Whether all allocations were given back. One that was given up before it was made has nothing to give.
+    fn is_released(&self) -> bool {
+        self.allocations.iter().all(|allocation| {
+            matches!(allocation.route, Route::Ended) || allocation.client.deadline().is_none()
+        })
+    }
+
     /// When the next request is due.
     fn deadline(&self) -> Option<Time> {
         let due = |allocation: &Allocation| match allocation.route {

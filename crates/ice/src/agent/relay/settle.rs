@@ -258,13 +258,9 @@ impl Agent {
 
     /// Whether all were given back, or it takes too long.
     pub(in crate::agent) fn is_released(&self, now: Time) -> bool {
-        self.turn.as_ref().is_none_or(|turn| {
-            turn.released_by.is_some_and(|by| by <= now)
-                || turn
-                    .allocations
-                    .iter()
-                    .all(|allocation| allocation.client.deadline().is_none())
-        })
+        self.turn
+            .as_ref()
+            .is_none_or(|turn| turn.released_by.is_some_and(|by| by <= now) || turn.is_released())
     }
 
     pub(in crate::agent) fn poll_closed(
@@ -285,6 +281,9 @@ impl Agent {
 
     pub(in crate::agent) fn closed_deadline(&self) -> Option<Time> {
         let turn = self.turn.as_ref().filter(|_| !self.gone)?;
+        if turn.is_released() {
+            return Some(Time::ZERO);
+        }
         turn.deadline().into_iter().chain(turn.released_by).min()
     }
 
