@@ -48,10 +48,20 @@ fn log_where_asked(verb: &Verb) {
         Verb::Server(server) if server.verb.is_none() => Some(server),
         _ => None,
     };
-    let filter = match (EnvFilter::try_from_env("NILAS_LOG"), server) {
-        (Ok(filter), _) => filter,
-        (Err(_), Some(_)) => EnvFilter::new("info"),
-        (Err(_), None) => return,
+    let asked = std::env::var_os("NILAS_LOG").and_then(|text| {
+        EnvFilter::try_new(text.to_string_lossy())
+            .inspect_err(|error| {
+                let why = format!(
+                    "NILAS_LOG is passed over, for it says nothing of use, such as `debug`: {error}"
+                );
+                output::complain(&Failure::usage(why));
+            })
+            .ok()
+    });
+    let filter = match (asked, server) {
+        (Some(filter), _) => filter,
+        (None, Some(_)) => EnvFilter::new("info"),
+        (None, None) => return,
     };
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

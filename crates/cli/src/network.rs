@@ -9,8 +9,11 @@ use crate::failure::Failure;
 /// The configuration of an agent, from the command line.
 pub(crate) fn from_arguments(role: Role, network: &Network) -> Result<Config, Failure> {
     let interfaces = interfaces()?;
-    if let Some(missing) = missing(&network.interface, &interfaces).first() {
-        return Err(Failure::usage(missing));
+    // A name that is mistyped would leave nothing out.
+    for names in [&network.interface, &network.without_interface] {
+        if let Some(missing) = missing(names, &interfaces).first() {
+            return Err(Failure::usage(missing));
+        }
     }
     let mut config = config(role, &network.interface, &interfaces);
     if network.loopback {
@@ -35,6 +38,17 @@ pub(crate) fn from_arguments(role: Role, network: &Network) -> Result<Config, Fa
     }
     for server in &network.stun {
         config = config.stun(server).map_err(Failure::usage)?;
+    }
+    let account = [
+        ("--password", &network.password, "NILAS_TURN_PASSWORD"),
+        ("--secret", &network.secret, "NILAS_TURN_SECRET"),
+    ];
+    for (option, given, variable) in account {
+        if network.turn.is_empty() && is_typed(given.as_deref(), variable) {
+            return Err(Failure::usage(format_args!(
+                "{option} is for the servers of --turn, and none is named"
+            )));
+        }
     }
     for url in &network.turn {
         config = add_turn(config, url, network)?;
@@ -66,6 +80,24 @@ pub(crate) fn from_arguments(role: Role, network: &Network) -> Result<Config, Fa
     }
     require_address(&mut config, &interfaces)?;
     Ok(config)
+}
+
+/// Whether it is the command line that gives this, and not the environment, which may be set for other uses.
+pub(crate) fn is_typed(given: Option<&str>, variable: &str) -> bool {
+    given.is_some() && given != std::env::var(variable).ok().as_deref()
+}
+
+/// Nothing was found. `reasons` are what went wrong on the way.
+pub(crate) fn no_candidate(network: &Network, reasons: &[String]) -> Failure {
+    let hides = network.relay_only || network.addresses == Addresses::DefaultRouteHidden;
+    Failure::no_connection(match reasons {
+        [] if hides => {
+            "no candidate was found: the local addresses are hidden, and no server told another one (--stun, --turn)"
+                .to_owned()
+        }
+        [] => "no candidate was found: bring a network interface up, or add --loopback".to_owned(),
+        reasons => format!("no candidate was found: {}", reasons.join("; ")),
+    })
 }
 
 /// A TURN server, with the account that the command line gives or a secret makes.

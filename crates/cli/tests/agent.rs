@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::Running;
+use support::{Running, Server};
 
 /// An agent that was started on the loopback interface, and what it said first.
 struct Agent {
@@ -242,4 +242,28 @@ fn before_start_only_start_and_close_mean_something() {
     let mut silent = Running::start(&["agent"]);
     silent.close_input();
     assert_eq!(silent.exit_code(), Some(0));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_server_relays_is_given_back_however_it_ends() {
+    let server = Server::relaying();
+    let (host, port) = server.stun.split_once(':').expect("an address");
+    let port: u16 = port.parse().expect("a port");
+    let turn = json!({"host": host, "port": port, "transport": "udp", "user": "ann", "pass": "x"});
+    for end in ["close", "end of input", "-INT", "-TERM"] {
+        let mut agent = Agent::start(json!({"controlling": true, "turn": turn}));
+        agent.until(|event| {
+            let line = event["candidate"].as_str();
+            line.is_some_and(|line| line.contains(" typ relay"))
+        });
+        match end {
+            "close" => agent.command(&json!({"cmd": "close"})),
+            "end of input" => agent.running.close_input(),
+            signal => support::signal(&agent.running, signal),
+        }
+        agent.until(|event| event["state"] == "closed");
+        assert_eq!(agent.running.exit_code(), Some(0), "{end}");
+        server.expect_released(1);
+    }
 }

@@ -188,17 +188,60 @@ fn whoever_leaves_is_missed_at_once() {
     ]);
     waiting.json(|event| event["event"] == "selected");
     leaving.json(|event| event["event"] == "selected");
-    let pid = leaving.child.id().to_string();
-    assert!(
-        std::process::Command::new("kill")
-            .args(["-INT", &pid])
-            .status()
-            .expect("kill runs")
-            .success()
-    );
+    support::signal(&leaving, "-INT");
     assert_eq!(leaving.exit_code(), Some(1));
     waiting.error_line("left before all was said");
     assert_eq!(waiting.exit_code(), Some(1));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_server_relays_is_given_back_however_it_ends() {
+    let server = Server::relaying();
+    let turn = format!("turn:{}", server.stun);
+    let options = ["--json", "--interface", "lo", "--family", "4"];
+    let relay = ["--turn", &turn, "--user", "ann", "--password", "x"];
+    let start = |how: &[&str]| Running::start(&[&["connect"], how, &options, &relay].concat());
+
+    let waiting = start(&["--server", &server.rendezvous]);
+    let code = waiting.json(|event| event["event"] == "code");
+    let code = code["code"].as_str().expect("a text");
+    let mut sides = [waiting, start(&[code, "--server", &server.rendezvous])];
+    for side in &mut sides {
+        side.json(|event| event["event"] == "candidate" && event["type"] == "relay");
+        side.close_input();
+    }
+    for side in sides {
+        assert_eq!(side.exit_code(), Some(0));
+    }
+    server.expect_released(2);
+
+    // A ticket is told when all has been gathered.
+    let mut alone = start(&["--ticket"]);
+    alone.json(|event| event["event"] == "ticket");
+    alone.close_input();
+    assert_eq!(alone.exit_code(), Some(1));
+    server.expect_released(1);
+
+    let stopped = start(&["--ticket"]);
+    stopped.json(|event| event["event"] == "ticket");
+    support::signal(&stopped, "-TERM");
+    assert_eq!(stopped.exit_code(), Some(1));
+    server.expect_released(1);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn without_a_candidate_there_is_no_ticket() {
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("it is bound").port().to_string();
+    let here = ["--interface", "lo", "--family", "4", "--port", &port];
+    let output = run(&[&["connect", "--ticket", "--json"], &here[..]].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
+    let result = support::last_json(&output);
+    let reason = result["reason"].as_str().expect("a text");
+    assert!(reason.contains("no port of the range is free"), "{reason}");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("nilas1:"));
 }
 
 #[test]

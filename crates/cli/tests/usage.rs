@@ -132,3 +132,39 @@ fn completions_and_the_manual_page_come_from_the_definition() {
         assert!(page.contains(word), "{word} is missing in:\n{page}");
     }
 }
+
+#[test]
+fn an_option_that_could_do_nothing_is_refused() {
+    for (arguments, named) in [
+        (
+            &["connect", "--ticket", "--server", "ws://127.0.0.1:1"][..],
+            "--server",
+        ),
+        (&["gather", "--loopback", "--secret", "s"], "--secret"),
+        (&["gather", "--loopback", "--password", "s"], "--password"),
+        (
+            &["gather", "--loopback", "--without-interface", "nope"],
+            "nope",
+        ),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let complaint = complaint(&output);
+        assert!(complaint.contains(named), "{complaint}");
+    }
+    // What is in the environment may be meant for other commands.
+    let mut command = support::nilas(&["connect", "--ticket", "--loopback"]);
+    command
+        .env("NILAS_SERVER", "ws://127.0.0.1:1")
+        .env("NILAS_TURN_SECRET", "s");
+    let mut asked = support::Running::start_command(command);
+    asked.close_input();
+    asked.error_line("the input ended");
+}
+
+#[test]
+fn a_log_filter_that_says_nothing_is_named() {
+    let mut command = support::nilas(&["gather", "--loopback"]);
+    command.env("NILAS_LOG", "nilas=loud");
+    support::Running::start_command(command).error_line("NILAS_LOG");
+}

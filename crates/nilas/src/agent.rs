@@ -152,9 +152,12 @@ impl Agent {
     /// Waits until all candidates are found, and gives them and the description as one line.
     ///
     /// # Errors
-    /// [`Error::Ticket`] when not one candidate fits into a ticket, and [`Error::Closed`].
+    /// [`Error::Ticket`] when there is no candidate, or not one fits into a ticket, and [`Error::Closed`].
     pub async fn ticket(&self) -> Result<Ticket, Error> {
         let (parameters, mut candidates) = self.gathered().await?;
+        if candidates.is_empty() {
+            return Err(TicketError::NoCandidates.into());
+        }
         // What does not fit is the least useful.
         candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.priority));
         let mut ticket = Ticket::new(describe(&parameters))?;

@@ -1,6 +1,8 @@
 //! `nilas agent`: one agent, driven by JSON lines.
 
+use std::future::Future;
 use std::io::{self, Write};
+use std::pin::Pin;
 
 use nilas::{
     Agent, Batch, Connection, Event, Events, GatheringState, Mtu, Role, SelectedPair, State,
@@ -22,13 +24,31 @@ pub(crate) fn run(arguments: &arguments::Agent) -> Result<(), Failure> {
     super::runtime()?.block_on(drive(&arguments.recording))
 }
 
+/// The commands, until standard input or the program is to end.
+struct Commands<Stop> {
+    lines: mpsc::Receiver<Line>,
+    stop: Pin<Box<Stop>>,
+}
+
+impl<Stop: Future<Output = ()>> Commands<Stop> {
+    async fn next(&mut self) -> Option<Result<Command, String>> {
+        tokio::select! {
+            line = self.lines.recv() => line.map(understand),
+            () = &mut self.stop => None,
+        }
+    }
+}
+
 /// Waits for `start`, and drives the agent to its end.
 async fn drive(record: &arguments::Recording) -> Result<(), Failure> {
-    let mut lines = input::lines(MAX_LINE)?;
-    while let Some(line) = lines.recv().await {
-        match understand(line) {
+    let mut commands = Commands {
+        lines: input::lines(MAX_LINE)?,
+        stop: Box::pin(super::server::stop_signal()?),
+    };
+    while let Some(command) = commands.next().await {
+        match command {
             Ok(Command::Start(start)) => match Session::start(&start, record).await {
-                Ok(session) => return session.drive(lines).await,
+                Ok(session) => return session.drive(commands).await,
                 Err(error) => complain(error)?,
             },
             Ok(Command::Close) => {
@@ -48,6 +68,8 @@ struct Session {
     connection: Connection,
     events: Events,
     teller: Teller,
+    /// What is wrong with `start`; the rest of it holds.
+    complaints: Vec<String>,
 }
 
 /// Puts events into words, and remembers what that takes.
@@ -90,30 +112,42 @@ impl Session {
         let agent = recording::agent(config, record, "agent").await?;
         let connection = agent.connection().map_err(Failure::internal)?;
         let events = agent.events();
-        let parameters = agent.local_parameters();
-        say(&Said::Params(&parameters))?;
-        for reason in start
-            .refused
-            .iter()
-            .chain(&network::missing(&start.interfaces, &interfaces))
-        {
-            complain(reason)?;
-        }
         let teller = Teller {
-            own: parameters,
+            own: agent.local_parameters(),
             peer_ufrag: None,
             receiving: true,
         };
+        let mut complaints = start.refused.clone();
+        complaints.extend(network::missing(&start.interfaces, &interfaces));
         Ok(Self {
             agent,
             connection,
             events,
             teller,
+            complaints,
         })
     }
 
     /// Until `close` or the end of input.
-    async fn drive(mut self, mut lines: mpsc::Receiver<Line>) -> Result<(), Failure> {
+    async fn drive(mut self, commands: Commands<impl Future<Output = ()>>) -> Result<(), Failure> {
+        match self.serve(commands).await {
+            Ok(()) => self.close().await,
+            // Nobody listens any more. A server would keep what it relays for minutes, and a gateway the port that it forwards.
+            Err(failure) => {
+                self.agent.close().await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn serve(
+        &mut self,
+        mut commands: Commands<impl Future<Output = ()>>,
+    ) -> Result<(), Failure> {
+        say(&Said::Params(&self.teller.own))?;
+        for reason in &self.complaints {
+            complain(reason)?;
+        }
         let mut batch = Batch::new();
         loop {
             tokio::select! {
@@ -133,9 +167,8 @@ impl Session {
                     // The state tells why; data may come again after a restart.
                     Err(_) => self.teller.receiving = false,
                 },
-                line = lines.recv() => match line.map(understand) {
-                    None => return Ok(()),
-                    Some(Ok(Command::Close)) => return self.close().await,
+                command = commands.next() => match command {
+                    None | Some(Ok(Command::Close)) => return Ok(()),
                     Some(Ok(command)) => self.obey(command).await?,
                     Some(Err(reason)) => complain(reason)?,
                 },
@@ -174,7 +207,7 @@ impl Session {
                 Ok(stats) => return say(&Said::Stats { stats: &stats }),
                 Err(error) => Err(error),
             },
-            Command::Close => Ok(()), // `drive` has seen to it.
+            Command::Close => Ok(()), // `serve` has seen to it.
         };
         done.or_else(complain)
     }

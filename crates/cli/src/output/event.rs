@@ -1,6 +1,6 @@
 //! What the commands tell while they run.
 
-use nilas_ice::{Candidate, CandidateType, State, TcpType, Transport};
+use nilas_ice::{Candidate, CandidateError, CandidateType, State, TcpType, Transport};
 use serde::Serialize;
 
 use super::pairs::PairView;
@@ -31,6 +31,8 @@ pub(crate) enum Event {
         error_code: u16,
         text: String,
     },
+    /// A candidate is missing, and no server is to blame: a port is in use, or the gateway forwards none.
+    CandidateError { text: String },
     /// A pair appeared, or its state changed.
     Pair(PairView),
     /// The agent's state changed.
@@ -45,6 +47,20 @@ pub(crate) enum Event {
         pair: PairView,
         why: String,
     },
+}
+
+impl From<CandidateError> for Event {
+    fn from(error: CandidateError) -> Self {
+        let (url, error_code, text) = (error.url, error.error_code, error.error_text);
+        if url.is_empty() {
+            return Self::CandidateError { text };
+        }
+        Self::ServerError {
+            url,
+            error_code,
+            text,
+        }
+    }
 }
 
 /// A local candidate and where it comes from.

@@ -63,6 +63,9 @@ impl Palette {
             Event::ServerError { url, text, .. } => {
                 format!("{}  {url}: {text}", self.bad.apply_to("no answer"))
             }
+            Event::CandidateError { text } => {
+                format!("{}  {text}", self.bad.apply_to("no candidate"))
+            }
             Event::Pair(pair) => self.pair(pair, false),
             Event::State { state, verdict } => self.state(*state, verdict.as_deref()),
             Event::Selected { pair, why } => {

@@ -203,14 +203,17 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start() -> Self {
-        let running = Running::start(&[
-            "server",
-            "--json",
-            "--listen",
-            "127.0.0.1:0",
-            "--signal-listen",
-            "127.0.0.1:0",
-        ]);
+        Self::start_with(&[])
+    }
+
+    /// One that relays for the user `ann`, whose password is `x`.
+    pub(crate) fn relaying() -> Self {
+        Self::start_with(&["--user", "ann:x"])
+    }
+
+    fn start_with(more: &[&str]) -> Self {
+        let listen = ["--listen", "127.0.0.1:0", "--signal-listen", "127.0.0.1:0"];
+        let running = Running::start(&[&["server", "--json"], &listen[..], more].concat());
         let ready = running.json(|value| value["event"] == "ready");
         let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
         Self {
@@ -219,6 +222,31 @@ impl Server {
             running,
         }
     }
+
+    /// Waits until so many allocations have ended, and sees that their clients have given them back. Otherwise they would end
+    /// long after the [`GUARD`].
+    pub(crate) fn expect_released(&self, allocations: usize) {
+        for _ in 0..allocations {
+            let line = self.running.error_line("an allocation ended");
+            assert!(line.contains("Released"), "{line}");
+        }
+    }
+}
+
+/// A port of the loopback interface that is free, and that nobody is given by chance.
+pub(crate) fn quiet_port() -> u16 {
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    (first..32_000)
+        .find(|port| std::net::UdpSocket::bind(("127.0.0.1", *port)).is_ok())
+        .expect("one is free")
+}
+
+/// Tells a program to end.
+#[cfg(unix)]
+pub(crate) fn signal(running: &Running, name: &str) {
+    let pid = running.child.id().to_string();
+    let status = Command::new("kill").args([name, &pid]).status();
+    assert!(status.expect("kill runs").success());
 }
 
 /// The last line of standard output.

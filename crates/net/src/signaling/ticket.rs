@@ -167,6 +167,8 @@ pub enum TicketError {
     Version,
     /// Part of the ticket is missing or changed.
     Broken,
+    /// There is no candidate to put into it.
+    NoCandidates,
 }
 
 impl fmt::Display for TicketError {
@@ -188,6 +190,9 @@ impl fmt::Display for TicketError {
             Self::Broken => {
                 f.write_str("the ticket is damaged: copy the whole line and paste it again")
             }
+            Self::NoCandidates => f.write_str(
+                "no candidate was found for the ticket: bring a network interface up, or allow loopback addresses",
+            ),
         }
     }
 }

@@ -6,13 +6,14 @@
 mod session;
 mod sink;
 
+use std::cell::OnceCell;
+use std::future::Future;
 use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
 
-use nilas::Role;
 use nilas::signaling::{
-    Code, Meeting, Refusal, Rendezvous, RendezvousError, RendezvousEvent, Ticket,
+    Code, Meeting, Refusal, Rendezvous, RendezvousError, RendezvousEvent, Ticket, TicketError,
 };
+use nilas::{Agent, Error, Event as Happened, GatheringState, Role};
 use serde::Serialize;
 
 use crate::arguments;
@@ -58,32 +59,58 @@ fn connect(arguments: &arguments::Connect) -> Result<(), Failure> {
     let mut reporter = Reporter::new(format, Stream::Stderr, EVENT_SCHEMA);
     let runtime = super::runtime()?;
     let ended = runtime.block_on(async {
-        // Until there is a path, nobody need be told that this side leaves.
         let stop = super::server::stop_signal()?;
-        tokio::pin!(stop);
-        let mut session = tokio::select! {
-            session = meet(arguments, &reporter) => session?,
-            () = &mut stop => return Err(Failure::no_connection("stopped before there was a connection")),
-        };
-        session.carry(&mut reporter, stop).await
+        let made = OnceCell::new();
+        let ended = converse(arguments, &mut reporter, &made, stop).await;
+        // However it ended: a server would keep what it relays for minutes, and a gateway the port that it forwards.
+        if let Some(agent) = made.into_inner() {
+            agent.close().await;
+        }
+        ended
     });
     reporter.settle()?;
     ended
 }
 
+/// Meets the other side and carries what is said. The agent, once there is one, is in `made`.
+async fn converse(
+    arguments: &arguments::Connect,
+    reporter: &mut Reporter,
+    made: &OnceCell<Agent>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    tokio::pin!(stop);
+    // Until there is a path, nobody need be told that this side leaves.
+    let mut session = tokio::select! {
+        session = meet(arguments, reporter, made) => session?,
+        () = &mut stop => return Err(Failure::no_connection("stopped before there was a connection")),
+    };
+    session.carry(reporter, stop).await
+}
+
 /// Finds the other side; the session's agent has begun to look for a path when this returns.
-async fn meet(arguments: &arguments::Connect, reporter: &Reporter) -> Result<Session, Failure> {
+async fn meet<'a>(
+    arguments: &arguments::Connect,
+    reporter: &Reporter,
+    made: &'a OnceCell<Agent>,
+) -> Result<Session<'a>, Failure> {
     if arguments.ticket {
-        exchange_tickets(arguments, reporter).await
+        if network::is_typed(arguments.server.as_deref(), "NILAS_SERVER") {
+            return Err(Failure::usage(
+                "tickets need no server: leave out --server, or --ticket",
+            ));
+        }
+        exchange_tickets(arguments, reporter, made).await
     } else {
-        meet_under_code(arguments, reporter).await
+        meet_under_code(arguments, reporter, made).await
     }
 }
 
-async fn meet_under_code(
+async fn meet_under_code<'a>(
     arguments: &arguments::Connect,
     reporter: &Reporter,
-) -> Result<Session, Failure> {
+    made: &'a OnceCell<Agent>,
+) -> Result<Session<'a>, Failure> {
     let Some(url) = &arguments.server else {
         return Err(Failure::usage(
             "there is no server to meet at: name one with --server wss://HOST or ws://HOST:PORT or in NILAS_SERVER (`nilas server` \
@@ -143,28 +170,32 @@ async fn meet_under_code(
         Role::Controlled
     };
     let agent = recording::agent(config, &arguments.network.recording, "connect").await?;
-    let agent = Arc::new(agent);
-    let signaled = Arc::clone(&agent);
-    let exchange = tokio::spawn(async move {
-        signaled
+    let agent = made.get_or_init(|| agent);
+    let exchange = async move {
+        agent
             .exchange(&mut rendezvous.sender(), &mut rendezvous)
             .await
-    });
-    Session::new(agent, Some(exchange), input::blocks(MAX_BLOCK)?)
+    };
+    Session::new(agent, Some(Box::pin(exchange)), input::blocks(MAX_BLOCK)?)
 }
 
-async fn exchange_tickets(
+async fn exchange_tickets<'a>(
     arguments: &arguments::Connect,
     reporter: &Reporter,
-) -> Result<Session, Failure> {
+    made: &'a OnceCell<Agent>,
+) -> Result<Session<'a>, Failure> {
     // Both sides are alike, and ICE heals that (RFC 8445 section 7.3.1.1).
     let config = network::from_arguments(Role::Controlling, &arguments.network)?;
     let agent = recording::agent(config, &arguments.network.recording, "connect").await?;
-    let own = agent.ticket().await.map_err(|_| {
-        Failure::no_connection(
-            "this machine has no address to tell: bring a network interface up, or add --loopback",
-        )
-    })?;
+    let agent = made.get_or_init(|| agent);
+    let own = match agent.ticket().await {
+        Ok(own) => own,
+        Err(Error::Ticket(TicketError::NoCandidates)) => {
+            let reasons = why_nothing_was_found(agent).await;
+            return Err(network::no_candidate(&arguments.network, &reasons));
+        }
+        Err(error) => return Err(Failure::no_connection(error)),
+    };
     reporter.tell(
         None,
         &Event::Ticket {
@@ -206,7 +237,26 @@ async fn exchange_tickets(
         let _ = input.again.send(true);
     }
     let _ = input.again.send(false);
-    Session::new(Arc::new(agent), None, input.blocks)
+    Session::new(agent, None, input.blocks)
+}
+
+/// What went wrong while candidates were gathered, which nobody has listened to yet.
+async fn why_nothing_was_found(agent: &Agent) -> Vec<String> {
+    let mut events = agent.events();
+    let mut reasons = Vec::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Happened::CandidateError(error)) => {
+                reasons.push(match error.url.is_empty() {
+                    true => error.error_text,
+                    false => format!("{}: {}", error.url, error.error_text),
+                });
+            }
+            Ok(Happened::GatheringStateChange(GatheringState::Complete)) => break,
+            _ => {}
+        }
+    }
+    reasons
 }
 
 /// What was typed wrongly is the user's; the rest is the network's.

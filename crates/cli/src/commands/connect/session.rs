@@ -2,12 +2,11 @@
 
 use std::future::Future;
 use std::io::{self, IsTerminal};
-use std::sync::Arc;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use nilas::{Agent, Batch, Connection, Event as Happened, Events, State};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::sink::Sink;
@@ -24,12 +23,15 @@ const NOMINATION: Duration = Duration::from_secs(5);
 const FAREWELLS: usize = 3;
 const FOREVER: Duration = Duration::from_secs(3_600);
 
-pub(super) struct Session {
-    agent: Arc<Agent>,
+/// Signals that go to the other side and come from there, until either end does.
+type Exchange<'a> = Pin<Box<dyn Future<Output = Result<(), nilas::Error>> + 'a>>;
+
+pub(super) struct Session<'a> {
+    agent: &'a Agent,
     connection: Connection,
     events: Events,
     /// Keeps the two sides in touch besides the path; after tickets there is no way to.
-    exchange: Option<JoinHandle<Result<(), nilas::Error>>>,
+    exchange: Option<Exchange<'a>>,
     input: mpsc::Receiver<Vec<u8>>,
     pipe: Pipe,
     began: Instant,
@@ -53,10 +55,10 @@ enum End {
     OutputClosed,
 }
 
-impl Session {
+impl<'a> Session<'a> {
     pub(super) fn new(
-        agent: Arc<Agent>,
-        exchange: Option<JoinHandle<Result<(), nilas::Error>>>,
+        agent: &'a Agent,
+        exchange: Option<Exchange<'a>>,
         input: mpsc::Receiver<Vec<u8>>,
     ) -> Result<Self, Failure> {
         let connection = agent.connection().map_err(Failure::internal)?;
@@ -137,7 +139,7 @@ impl Session {
                     self.exchange = None;
                     // Without signaling, what is there already may still do.
                     if let Err(reason) = exchanged && self.up.is_none() {
-                        reporter.note(reason)?;
+                        reporter.note(reason.to_string())?;
                     }
                 }
                 event = self.events.next() => match event {
@@ -202,17 +204,7 @@ impl Session {
             Happened::Candidate(candidate) => {
                 reporter.tell(None, &Event::Candidate(CandidateView::new(&candidate)))
             }
-            Happened::CandidateError(error) => {
-                let (url, error_code, text) = (error.url, error.error_code, error.error_text);
-                reporter.tell(
-                    None,
-                    &Event::ServerError {
-                        url,
-                        error_code,
-                        text,
-                    },
-                )
-            }
+            Happened::CandidateError(error) => reporter.tell(None, &error.into()),
             Happened::StateChange {
                 state: State::Failed,
                 verdict,
@@ -298,12 +290,9 @@ fn name_winner(
 }
 
 /// Waits for the exchange to end; for ever, where there is none.
-async fn ended(exchange: &mut Option<JoinHandle<Result<(), nilas::Error>>>) -> Result<(), String> {
+async fn ended(exchange: &mut Option<Exchange<'_>>) -> Result<(), nilas::Error> {
     match exchange {
-        Some(exchange) => match exchange.await {
-            Ok(ended) => ended.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        },
+        Some(exchange) => exchange.await,
         None => std::future::pending().await,
     }
 }

@@ -193,14 +193,7 @@ impl Peer {
             Happened::Candidate(candidate) => {
                 self.tell(Event::Candidate(CandidateView::new(&candidate)))
             }
-            Happened::CandidateError(error) => {
-                let (url, error_code, text) = (error.url, error.error_code, error.error_text);
-                self.tell(Event::ServerError {
-                    url,
-                    error_code,
-                    text,
-                });
-            }
+            Happened::CandidateError(error) => self.tell(error.into()),
             Happened::StateChange { state, verdict } => {
                 let verdict = verdict.map(|verdict| verdict.to_string());
                 self.outcome.state = Some(state);

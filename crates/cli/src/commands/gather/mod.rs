@@ -3,12 +3,16 @@
 mod probe;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nilas::{CandidateType, Config, Endpoint, Event as Happened, GatheringState, Role};
+use nilas::{
+    Agent, Candidate, CandidateType, Config, Endpoint, Event as Happened, GatheringState, Role,
+    Stats,
+};
 use nilas_ice::{StreamTransport, StunServer, TurnServer, TurnTransport};
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::arguments;
@@ -30,6 +34,11 @@ struct Summary {
     candidates: usize,
     /// The servers that gave no answer on some address of this machine.
     failed_servers: Vec<String>,
+    /// What went wrong besides: a port is in use, or the gateway forwards none.
+    errors: Vec<String>,
+    /// All of it, in words.
+    #[serde(skip)]
+    reasons: Vec<String>,
 }
 
 pub(crate) fn run(arguments: &arguments::Gather) -> Result<(), Failure> {
@@ -47,15 +56,16 @@ pub(crate) fn run(arguments: &arguments::Gather) -> Result<(), Failure> {
         json_line(SCHEMA, &summary)?;
     }
     if summary.candidates == 0 {
-        return Err(Failure::no_connection(
-            "no candidate was found: bring a network interface up, or add --loopback",
-        ));
+        return Err(network::no_candidate(&arguments.network, &summary.reasons));
     }
-    if !summary.ok {
+    if !summary.failed_servers.is_empty() {
         let servers = summary.failed_servers.join(", ");
         return Err(Failure::no_connection(format!(
             "not every server told an address: {servers}"
         )));
+    }
+    if !summary.ok {
+        return Err(Failure::no_connection(summary.errors.join("; ")));
     }
     Ok(())
 }
@@ -79,31 +89,55 @@ async fn gather(
     } else {
         servers.into_iter().map(Some).collect()
     };
+    // Ports that the user chose may be too few for all at once.
+    let turns = Arc::new(Semaphore::new(match config.engine_config_mut().ports {
+        Some(_) => 1,
+        None => each.len(),
+    }));
     for (number, server) in each.into_iter().enumerate() {
         let (endpoint, config, sender) = (endpoint.clone(), config.clone(), sender.clone());
-        gatherers.spawn(async move { ask(&endpoint, config, server, number == 0, &sender).await });
+        let turns = Arc::clone(&turns);
+        gatherers.spawn(async move {
+            // Nobody closes it.
+            let _turn = turns.acquire().await;
+            ask(&endpoint, config, server, number == 0, &sender).await
+        });
     }
     drop(sender);
     let mut candidates = 0;
-    let mut failed_servers = BTreeSet::new();
+    let (mut failed_servers, mut errors) = (BTreeSet::new(), BTreeSet::new());
+    let mut reasons = BTreeSet::new();
+    let mut told = Ok(());
     while let Some(event) = events.recv().await {
         match &event {
             Event::Candidate(_) => candidates += 1,
-            Event::ServerError { url, .. } => drop(failed_servers.insert(url.clone())),
+            Event::ServerError { url, text, .. } => {
+                failed_servers.insert(url.clone());
+                reasons.insert(format!("{url}: {text}"));
+            }
+            Event::CandidateError { text } => {
+                errors.insert(text.clone());
+                reasons.insert(text.clone());
+            }
             _ => {}
         }
-        reporter.tell(None, &event)?;
+        // The agents close in order, also where nobody reads any more.
+        if told.is_ok() {
+            told = reporter.tell(None, &event);
+        }
     }
     while let Some(ended) = gatherers.join_next().await {
         ended
             .map_err(Failure::internal)?
             .map_err(Failure::no_connection)?;
     }
-    let failed_servers: Vec<_> = failed_servers.into_iter().collect();
+    told?;
     Ok(Summary {
-        ok: candidates > 0 && failed_servers.is_empty(),
+        ok: candidates > 0 && reasons.is_empty(),
         candidates,
-        failed_servers,
+        failed_servers: failed_servers.into_iter().collect(),
+        errors: errors.into_iter().collect(),
+        reasons: reasons.into_iter().collect(),
     })
 }
 
@@ -125,6 +159,8 @@ async fn ask(
     // A receiver that is gone has failed to print, and says so itself.
     let tell = |event| drop(told.send(event));
     let engine = config.engine_config_mut();
+    // One is enough to know what the gateway does.
+    engine.port_mapping &= first;
     let mut round_trip = Measured::Known(None);
     match &server {
         Some(Server::Stun(server)) => {
@@ -143,16 +179,15 @@ async fn ask(
         match event {
             Ok(Happened::Candidate(candidate)) => {
                 let mut view = CandidateView::new(&candidate);
+                view.server = teller(&agent, &candidate).await;
                 match candidate.kind {
                     CandidateType::Relay => {
                         answered = true;
-                        view.server = server.as_ref().map(name);
                         view.found_ms = Some(round_ms(began.elapsed().as_secs_f64() * 1e3));
                     }
-                    CandidateType::Srflx => {
+                    CandidateType::Srflx if view.server.is_some() => {
                         // A relay that tells an address and gives none has not done its work.
                         answered |= matches!(server, Some(Server::Stun(_)));
-                        view.server = server.as_ref().map(name);
                         let measured = round_trip.get().await;
                         view.rtt_ms = measured.map(|time| round_ms(time.as_secs_f64() * 1e3));
                     }
@@ -162,12 +197,8 @@ async fn ask(
                 tell(Event::Candidate(view));
             }
             Ok(Happened::CandidateError(error)) => {
-                answered = true;
-                tell(Event::ServerError {
-                    url: error.url,
-                    error_code: error.error_code,
-                    text: error.error_text,
-                });
+                answered |= !error.url.is_empty();
+                tell(error.into());
             }
             Ok(Happened::GatheringStateChange(GatheringState::Complete)) => break,
             _ => {}
@@ -197,6 +228,20 @@ async fn ask(
     }
     agent.close().await;
     Ok(())
+}
+
+/// The server that told a candidate: the gateway is none, and neither is the command line.
+async fn teller(agent: &Agent, candidate: &Candidate) -> Option<String> {
+    let foundation = candidate.foundation.to_string();
+    let stats = agent.stats().await.unwrap_or_default();
+    stats.into_iter().find_map(|entry| match entry {
+        Stats::LocalCandidate(local)
+            if (&local.foundation, local.priority) == (&foundation, candidate.priority) =>
+        {
+            local.url
+        }
+        _ => None,
+    })
 }
 
 /// The server's URI.
