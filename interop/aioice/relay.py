@@ -11,13 +11,21 @@ from aioice import turn
 COUNT = 20
 
 
+KNOCK = b"let me through"
+HELLO = b"there and back"
+
+
 class Near(asyncio.DatagramProtocol):
     def __init__(self):
+        self.open = asyncio.Event()
         self.back = set()
         self.all_back = asyncio.get_running_loop().create_future()
 
     def datagram_received(self, data, addr):
-        self.back.add(data)
+        if data == HELLO:
+            self.open.set()
+        elif data != KNOCK:
+            self.back.add(data)
         if len(self.back) == COUNT and not self.all_back.done():
             self.all_back.set_result(None)
 
@@ -44,10 +52,11 @@ async def main(host, port, user, password, transport):
     near, protocol = await allocate(Near)
     far, _ = await allocate(Far)
     addresses = [end.get_extra_info("sockname") for end in (near, far)]
-    # Each lets the other through before anything is sent that counts.
-    far.sendto(b"let me through", addresses[0])
-    await asyncio.sleep(0.2)
-    protocol.back.clear()
+    # Each lets the other through before anything is sent that counts: until one has been there and back.
+    while not protocol.open.is_set():
+        far.sendto(KNOCK, addresses[0])
+        near.sendto(HELLO, addresses[1])
+        await asyncio.sleep(0.05)
     for number in range(COUNT):
         near.sendto(b"%d" % number, addresses[1])
         await asyncio.sleep(0.01)

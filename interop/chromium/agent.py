@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,8 +53,15 @@ class Browser:
             stderr=subprocess.DEVNULL,
             close_fds=False,
             preexec_fn=lambda: (os.dup2(high[0], 3), os.dup2(high[1], 4)),
-            # So that it finds no desktop to talk to.
-            env={**os.environ, "HOME": self.directory, "DBUS_SESSION_BUS_ADDRESS": "disabled:"},
+            # So that it finds no desktop to talk to, and leaves nothing behind.
+            env={
+                **os.environ,
+                "HOME": self.directory,
+                "TMPDIR": self.directory,
+                "DBUS_SESSION_BUS_ADDRESS": "disabled:",
+            },
+            # Its processes end with it.
+            start_new_session=True,
         )
         for descriptor in (theirs_in, theirs_out, *high):
             os.close(descriptor)
@@ -76,8 +84,10 @@ class Browser:
             yield from map(json.loads, messages)
 
     def attach(self):
-        targets = self.ask("Target.getTargets")["targetInfos"]
-        page = next(target["targetId"] for target in targets if target["type"] == "page")
+        # There may be none yet.
+        while not (pages := [target for target in self.ask("Target.getTargets")["targetInfos"] if target["type"] == "page"]):
+            time.sleep(0.05)
+        page = pages[0]["targetId"]
         return self.ask("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
 
     def open_file(self):
@@ -116,9 +126,14 @@ class Browser:
         complain("chromium ended")
 
     def end(self):
-        self.process.kill()
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        # What one of its processes had under way may still come.
+        for _ in range(50):
+            shutil.rmtree(self.directory, ignore_errors=True)
+            if not os.path.exists(self.directory):
+                return
+            time.sleep(0.02)
 
 
 browser = None

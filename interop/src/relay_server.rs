@@ -6,7 +6,8 @@ use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 
 use nilas_server::{
-    CertificateFiles, DiscoveryAddresses, Secret, Server, ServerConfig, ServerHandle, User,
+    CertificateFiles, DiscoveryAddresses, Secret, Server, ServerConfig, ServerHandle, ServerStats,
+    User,
 };
 
 use crate::HANG_GUARD;
@@ -79,6 +80,12 @@ impl RelayServer {
     #[must_use]
     pub const fn tls_port(&self) -> u16 {
         self.tls_port
+    }
+
+    /// What it has counted.
+    #[must_use]
+    pub fn stats(&self) -> ServerStats {
+        self.handle.stats()
     }
 
     /// Whom to trust.

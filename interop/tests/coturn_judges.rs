@@ -1,11 +1,16 @@
 //! Our relay, judged by others: coturn's clients in their modes, and aioice.
 
+use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nilas_interop::coturn::{PASSWORD, USER, free_port};
 use nilas_interop::programs;
 use nilas_interop::relay_server::{RelayServer, SECRET};
+
+/// What sends nothing back by then has not got its port.
+const PEER_START: Duration = Duration::from_secs(15);
 
 /// `turnutils_peer`, which sends everything back. Dropped, it is killed.
 struct Peer {
@@ -14,16 +19,48 @@ struct Peer {
 }
 
 impl Peer {
+    /// Starts it, and waits until it sends back.
     fn start() -> Self {
-        let port = free_port().unwrap().to_string();
-        let child = Command::new("turnutils_peer")
-            .args(["-L", "127.0.0.1", "-L", "::1", "-p", &port])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("turnutils_peer (Debian's package coturn) starts");
-        Self { child, port }
+        for _ in 0..10 {
+            let port = free_port().unwrap();
+            let child = Command::new("turnutils_peer")
+                .args(["-L", "127.0.0.1", "-L", "::1", "-p", &port.to_string()])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("turnutils_peer (Debian's package coturn) starts");
+            let mut peer = Self {
+                child,
+                port: port.to_string(),
+            };
+            if ["127.0.0.1", "::1"]
+                .iter()
+                .all(|host| peer.answers(host, port))
+            {
+                return peer;
+            }
+            // Another program has been faster to take the port.
+        }
+        panic!("turnutils_peer never sends back");
+    }
+
+    fn answers(&mut self, host: &str, port: u16) -> bool {
+        let began = Instant::now();
+        while began.elapsed() < PEER_START && matches!(self.child.try_wait(), Ok(None)) {
+            let asked = || {
+                let socket = UdpSocket::bind((host, 0))?;
+                socket.connect((host, port))?;
+                socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+                socket.send(b"?")?;
+                socket.recv(&mut [0; 10])
+            };
+            match asked() {
+                Ok(_) => return true,
+                Err(_) => thread::sleep(Duration::from_millis(20)),
+            }
+        }
+        false
     }
 }
 
@@ -35,6 +72,9 @@ impl Drop for Peer {
 }
 
 /// `turnutils_uclient` with two clients and 20 messages each: every one comes back.
+///
+/// Over TLS, where the machine pauses, it now and then has one of them and does not see it, with coturn's server as well (one
+/// session in 60 there, on half a processor). So it may miss one, and [`nothing_stays_in`] the server.
 #[track_caller]
 fn nothing_is_lost(server: &RelayServer, arguments: &[&str]) {
     let peer = Peer::start();
@@ -61,9 +101,12 @@ fn nothing_is_lost(server: &RelayServer, arguments: &[&str]) {
     assert_eq!(said.code, Some(0), "{arguments:?}: {text}");
     let lost = text
         .lines()
-        .rfind(|line| line.contains("Total lost packets"));
+        .rev()
+        .find_map(|line| line.split_once("Total lost packets "));
+    let lost = lost.and_then(|(_, rest)| rest.split(' ').next()?.parse::<u32>().ok());
+    let over_tls = secure && arguments.iter().any(|flag| ["-t", "-T"].contains(flag));
     assert!(
-        lost.is_some_and(|line| line.contains("Total lost packets 0 ")),
+        lost.is_some_and(|lost| lost <= u32::from(over_tls)),
         "{arguments:?}: {text}"
     );
     // It counts what it lost among what it sent; nothing sent is nothing lost.
@@ -74,14 +117,29 @@ fn nothing_is_lost(server: &RelayServer, arguments: &[&str]) {
     );
 }
 
-/// All at once, as each of them mostly waits.
-fn nothing_is_lost_in_any(rows: &[&[&str]]) {
+/// All at once, as each of them mostly waits. The server that they had.
+fn nothing_is_lost_in_any(rows: &[&[&str]]) -> RelayServer {
     let server = RelayServer::start().unwrap();
     thread::scope(|scope| {
         for arguments in rows {
             scope.spawn(|| nothing_is_lost(&server, arguments));
         }
     });
+    server
+}
+
+/// What came from clients has gone to clients: each message is sent back, or is for another client.
+#[track_caller]
+fn nothing_stays_in(server: &RelayServer) {
+    let stats = server.stats();
+    let (came, went) = (stats.turn.packets_to_peers, stats.turn.packets_to_clients);
+    assert!(came > 0 && came == went, "{stats:#?}");
+    let lost = [
+        stats.stream_data_lost,
+        stats.relay_not_sent,
+        stats.handovers_lost,
+    ];
+    assert_eq!(lost, [0; 3], "{stats:#?}");
 }
 
 #[test]
@@ -118,7 +176,7 @@ fn uclient_loses_nothing_over_tcp() {
 
 #[test]
 fn uclient_loses_nothing_over_tls() {
-    nothing_is_lost_in_any(&[
+    let server = nothing_is_lost_in_any(&[
         &["-t", "-S"],
         &["-t", "-S", "-s"],
         // Not `-y` without `-s`: over TLS it misses its own last messages then, with coturn's server, too.
@@ -126,6 +184,7 @@ fn uclient_loses_nothing_over_tls() {
         &["-t", "-S", "-l", "1200"],
         &["-t", "-S", "-x"],
     ]);
+    nothing_stays_in(&server);
 }
 
 #[test]

@@ -75,7 +75,7 @@ mod rootless {
                 .unwrap()
                 .unwrap();
             socket
-                .set_read_timeout(Some(Duration::from_secs(10)))
+                .set_read_timeout(Some(Duration::from_secs(60)))
                 .unwrap();
             socket
         };

@@ -63,7 +63,7 @@ fn users(namespaces: &[Identity]) -> Vec<String> {
 
 /// Tries until it holds; the kernel takes namespaces away in its own time.
 fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..200 {
+    for _ in 0..1_200 {
         if let Some(result) = check() {
             return result;
         }

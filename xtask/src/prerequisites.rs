@@ -143,6 +143,8 @@ fn packages(workspace: &Workspace, missing: &BTreeSet<&str>) -> Result<(), Missi
         .args(&names);
     for mut command in [update, install] {
         command
+            // A mirror that is away for a moment fails nothing; so pip is told below, and cargo in .cargo/config.toml.
+            .args(["-o", "Acquire::Retries=10"])
             .env("DEBIAN_FRONTEND", "noninteractive")
             .stdin(Stdio::null());
         execute(command).map_err(|error| explain(&error))?;
@@ -196,6 +198,7 @@ fn aioice(workspace: &Workspace) -> Result<(), Missing> {
         "install",
         "--quiet",
         "--disable-pip-version-check",
+        "--retries=10",
         "-r",
     ])
     .arg(&requirements);

@@ -332,17 +332,22 @@ fn test_runner(workspace: &Workspace, arguments: &[&str]) -> Command {
     workspace.cargo(&[runner, arguments].concat())
 }
 
-/// Runs a program where it may make network namespaces: as it is for root, else as the root of a user namespace.
+/// Runs tests where they may make network namespaces: as they are for root, else as the root of a user namespace.
 fn privileged(workspace: &Workspace, command: Command) -> Command {
-    if prerequisites::is_root() {
-        return command;
-    }
-    let mut wrapped = workspace.program("unshare");
-    wrapped
-        .args(["--user", "--map-root-user", "--"])
-        .arg(command.get_program())
-        .args(command.get_args());
-    wrapped
+    let mut command = match prerequisites::is_root() {
+        true => command,
+        false => {
+            let mut wrapped = workspace.program("unshare");
+            wrapped
+                .args(["--user", "--map-root-user", "--"])
+                .arg(command.get_program())
+                .args(command.get_args());
+            wrapped
+        }
+    };
+    // One at a time: they use the machine as a whole. To cargo-nextest .config/nextest.toml says so.
+    command.env("RUST_TEST_THREADS", "1");
+    command
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use nilas_lab::{Filtering, Lab, Mapping, Node, SERVER_V4, Topology};
 
 /// A guard against waiting forever, not an expectation.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A laboratory; where it cannot be built the test fails with what to do.
 pub(crate) fn lab(topology: &str) -> Lab {
