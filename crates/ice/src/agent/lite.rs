@@ -9,7 +9,7 @@
 //! the absence of what came regularly: where the peer's checks have renewed its consent and cease, the agent is
 //! **disconnected** 16 seconds after the last of them, more than two consent checks, and has **failed** after 30.
 //! The next check brings the path back. It is disconnected as well while the connection of a path over TCP is broken,
-//! for then it can send nothing.
+//! for then it can send nothing, and has failed where no other was opened for 30 seconds.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -106,7 +106,7 @@ impl Agent {
             let is_renewed = now.since(consent.confirmed_at) >= APART;
             consent.confirmed_at = now;
             self.renewals = self.renewals.saturating_add(u8::from(is_renewed));
-            if self.state == State::Failed {
+            if self.state == State::Failed || self.awaits_connection() {
                 self.publish(now);
             }
             self.update_state(shared, now);
@@ -159,15 +159,22 @@ impl Agent {
             State::Disconnected => self.silent_since().map(|at| at + GONE),
             _ => None,
         };
-        silent.into_iter().chain(self.lite_keepalive()).min()
+        let broken = match self.state {
+            State::Disconnected => self.broken_since().map(|at| at + GONE),
+            _ => None,
+        };
+        let silent = silent.into_iter().chain(broken);
+        silent.chain(self.lite_keepalive()).min()
     }
 
     /// The state, but for `closed`.
     pub(super) fn lite_state(&self, now: Time) -> State {
         let generation = &self.current;
         let silence = self.silent_since().map(|at| now.since(at));
+        let is_over = self.broken_since().is_some_and(|at| at + GONE <= now);
         match (self.carrier(), silence) {
             (Some(_), Some(silence)) if silence >= GONE => State::Failed,
+            (Some(_), _) if is_over => State::Failed,
             (Some(_), Some(silence)) if silence >= SILENT => State::Disconnected,
             // It is the peer's to open another.
             (Some(_), _) if self.awaits_connection() => State::Disconnected,

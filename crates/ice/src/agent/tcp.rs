@@ -65,6 +65,8 @@ pub(super) struct Tcp {
     retry_at: Option<Time>,
     /// The suspicion for which it was given up.
     renewed_for: Option<Time>,
+    /// When it was last lost.
+    broken_at: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -392,6 +394,7 @@ impl Agent {
             .carrier()
             .is_some_and(|own| carries(own, socket, remote));
         if carried {
+            self.tcp.get_or_insert_default().broken_at = Some(now);
             self.path.publish(Err(NoPath::NotConnected));
             if self.current.selected.is_none() {
                 // What carried the data while a restart is under way is not opened anew.
@@ -467,6 +470,18 @@ impl Agent {
     /// Whether nothing can be sent because the path's connection is yet to be opened again.
     pub(super) fn awaits_connection(&self) -> bool {
         self.tcp.is_some() && self.path.load() == Err(NoPath::NotConnected)
+    }
+
+    /// Since when the path's connection is gone.
+    pub(super) fn broken_since(&self) -> Option<Time> {
+        let own = self.carrier()?;
+        let pair = own.pairs.get(own.selected?)?;
+        self.sockets[usize::from(pair.socket)].tcp()?;
+        let connection = self.connection_to(pair.socket, own.remote_address(pair));
+        self.tcp
+            .as_ref()?
+            .broken_at
+            .filter(|_| connection.is_none())
     }
 
     /// A check was answered on a connection. If it is that of the path, opened anew, data may go on there.

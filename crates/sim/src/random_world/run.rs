@@ -21,6 +21,8 @@ pub(super) struct Running<'a> {
     /// Both ends of the component that is looked at; see [`each`](Self::each).
     pub(super) peers: [Agent; 2],
     pub(super) present: Present,
+    /// Whether NATs of one side have forgotten what those of the other remember.
+    forgotten: bool,
 }
 
 /// Longer than a session can look for a path: the peer's delay, gathering, patience, a last check.
@@ -80,6 +82,7 @@ impl<'a> Running<'a> {
             present: [0, 1].map(|peer| vec![true; network.ports[peer].len()]),
             world,
             network,
+            forgotten: false,
         }
     }
 
@@ -328,8 +331,9 @@ impl<'a> Running<'a> {
         self.quieten()?;
         if self.all(|running| rules::each_connected(running, must))? {
             // What a server did not say in time is told later between two that agreed on that, and by nobody else (RFC 8838
-            // section 13).
-            let told = self.plan.is_continual() || !self.is_deaf();
+            // section 13). And a NAT that maps by destination answers a check from another port than it came to, where it
+            // remembers to have sent to what is another mapping's port now.
+            let told = (self.plan.is_continual() || !self.is_deaf()) && !self.forgotten;
             return self.each(|running| rules::direct_if_possible(running, told));
         }
         self.come_back()
@@ -400,6 +404,7 @@ impl<'a> Running<'a> {
     }
 
     fn follow_the_nat(&mut self) -> Result<(), Rule> {
+        self.forgotten = true;
         self.world.run_for(AFTERMATH);
         self.rest()?;
         self.quieten()?;
