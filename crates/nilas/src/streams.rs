@@ -14,8 +14,8 @@ use crate::session::{Request, ask};
 /// and what works for one is tried first for the others. The components of a stream share their credentials: each
 /// tells the same description, one that is told to one of them is told to all, and a restart is the stream's.
 ///
-/// An application whose signaling is offers and answers exchanges [`description`](Self::description)s, one for each `m=`
-/// section; one that trickles exchanges each agent's signals.
+/// An application whose signaling is offers and answers exchanges a [`description`](Self::description) and an
+/// [`answer`](Self::answer) for each `m=` section; one that trickles exchanges each agent's signals.
 ///
 /// ```
 /// use nilas::{Config, Endpoint};
@@ -26,8 +26,8 @@ use crate::session::{Request, ask};
 /// let a = Endpoint::new()?.streams(Config::controlling().loopback(true), &[2, 1]).await?;
 /// let b = Endpoint::new()?.streams(Config::controlled().loopback(true), &[2, 1]).await?;
 /// for stream in 0..2 {
-///     a.set_remote_description(stream, b.description(stream).await?).await?;
 ///     b.set_remote_description(stream, a.description(stream).await?).await?;
+///     a.set_remote_description(stream, b.answer(stream).await?).await?;
 /// }
 /// let mut rtcp = a.agent(0, 2).unwrap().connect().await?;
 /// let at_b = b.agent(0, 2).unwrap().connect().await?;
@@ -71,8 +71,8 @@ impl Streams {
         self.agents
     }
 
-    /// Waits until all candidates of a stream are found, and gives what an `m=` section says of it: its parameters and the
-    /// candidates of all components.
+    /// Waits until all candidates of a stream are found, and gives what an `m=` section of an offer says of it: its
+    /// parameters and the candidates of all components.
     ///
     /// # Errors
     /// [`Error::Closed`], and [`Error::Agent`] if there is no such stream.
@@ -93,6 +93,17 @@ impl Streams {
                 return Ok(description);
             }
         }
+    }
+
+    /// The same of an answer: it does not name the peer's candidates of the pairs that were nominated, as a later offer of the
+    /// controlling side does (RFC 8839 section 4.4.2).
+    ///
+    /// # Errors
+    /// As of [`description`](Self::description).
+    pub async fn answer(&self, stream: usize) -> Result<IceDescription, Error> {
+        let mut description = self.description(stream).await?;
+        description.remote_candidates.clear();
+        Ok(description)
     }
 
     /// Takes in what an `m=` section of the peer says of a stream. Other parameters than before are the peer's restart.

@@ -217,8 +217,8 @@ impl SessionMut<'_> {
         Ok(())
     }
 
-    /// What an `m=` section says to the peer of a stream: its parameters, the candidates that were found so far for all of its components,
-    /// their end where there is one, and the default destinations.
+    /// What an `m=` section of an offer says to the peer of a stream: its parameters, the candidates that were found so far for all
+    /// of its components, their end where there is one, and the default destinations.
     ///
     /// Once each component has a nominated pair, that is all there is to say (RFC 8839 section 4.4.1.2.2): its local
     /// candidates, and from the controlling side the remote ones.
@@ -247,6 +247,22 @@ impl SessionMut<'_> {
         description.end_of_candidates = agents.iter().all(is_complete);
         description.choose_destinations();
         Ok(description)
+    }
+
+    /// The same of an answer, which has no [`remote_candidates`](IceDescription::remote_candidates) (RFC 8839 section 4.4.2).
+    ///
+    /// Those of an offer tell a full agent nothing. Its peer takes a pair for nominated when the check that says so was answered,
+    /// and whoever answered it knows. An answer to such an offer is best given once the own
+    /// checks of these pairs have been answered as well: [`Event::Nominated`](crate::Event::Nominated) came. Before that it has all candidates.
+    ///
+    /// # Errors
+    /// [`AgentError::UnknownStream`].
+    pub fn answer(&self, stream: usize) -> Result<IceDescription, AgentError> {
+        let description = self.description(stream)?;
+        Ok(IceDescription {
+            remote_candidates: Vec::new(),
+            ..description
+        })
     }
 
     /// Restarts a stream (RFC 8445 section 9): each of its components tells the new parameters.

@@ -161,11 +161,20 @@ const SECTIONS: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
     m=audio 9 RTP/AVP 0\r\nc=IN IP4 0.0.0.0\r\na=mid:a\r\n\
     m=video 9 RTP/AVP 96\r\nc=IN IP4 0.0.0.0\r\na=mid:v\r\n";
 
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Offer,
+    Answer,
+}
+
 /// An offer or an answer of a session with two streams.
-fn describe(world: &mut World, side: Session) -> String {
+fn describe(world: &mut World, side: Session, kind: Kind) -> String {
     let mut text = SessionDescription::parse(SECTIONS).expect("a description");
     for section in 0..2 {
-        let own = world.with_session(side, |session, _| session.description(section));
+        let own = world.with_session(side, |session, _| match kind {
+            Kind::Offer => session.description(section),
+            Kind::Answer => session.answer(section),
+        });
         let own = own.expect("open").expect("a stream");
         text.set_ice(section, &own).expect("it can be written");
     }
@@ -189,7 +198,7 @@ fn an_offer_and_an_answer_connect_two_sections_with_rtp_and_rtcp() {
         gather(&mut pair.world, side);
     }
     pair.world.run_for(ms(500));
-    let offer = describe(&mut pair.world, pair.a);
+    let offer = describe(&mut pair.world, pair.a, Kind::Offer);
     // Host and server-reflexive candidates of both components, in both sections.
     assert_eq!(offer.matches("a=candidate:").count(), 8, "{offer}");
     assert_eq!(offer.matches("a=rtcp:").count(), 2, "{offer}");
@@ -204,7 +213,7 @@ fn an_offer_and_an_answer_connect_two_sections_with_rtp_and_rtcp() {
     };
     assert_eq!((lines("1"), lines("2")), (4, 4), "{offer}");
     take(&mut pair.world, pair.b, &offer);
-    let answer = describe(&mut pair.world, pair.b);
+    let answer = describe(&mut pair.world, pair.b, Kind::Answer);
     take(&mut pair.world, pair.a, &answer);
     pair.run_until_completed();
     pair.assert_each_has_its_own_path();
@@ -234,8 +243,9 @@ fn a_description_without_trickle_has_all_candidates_until_the_next_one() {
             gather(&mut pair.world, side);
         }
         pair.world.run_for(ms(500));
-        let [offer, answer] = [pair.a, pair.b].map(|side| {
-            let text = describe(&mut pair.world, side);
+        let sides = [(pair.a, Kind::Offer), (pair.b, Kind::Answer)];
+        let [offer, answer] = sides.map(|(side, kind)| {
+            let text = describe(&mut pair.world, side, kind);
             without_trickle(&text)
         });
         // At first only where nobody is.
@@ -276,10 +286,10 @@ fn later_offers_say_what_was_nominated_and_restart_a_stream() {
         let [offerer, answerer] = [sides[offers], sides[1 - offers]];
         let exchange = |pair: &mut Pair| {
             pair.world.run_for(ms(500));
-            let offer = describe(&mut pair.world, offerer);
+            let offer = describe(&mut pair.world, offerer, Kind::Offer);
             take(&mut pair.world, answerer, &offer);
             pair.world.run_for(ms(500));
-            let answer = describe(&mut pair.world, answerer);
+            let answer = describe(&mut pair.world, answerer, Kind::Answer);
             take(&mut pair.world, offerer, &answer);
             pair.run_until_completed();
             pair.assert_each_has_its_own_path();
@@ -292,7 +302,8 @@ fn later_offers_say_what_was_nominated_and_restart_a_stream() {
         // Again: nothing changes, and what is said is what was found.
         let before = sides.map(|side| pair.world.session_events(side));
         let later = exchange(&mut pair);
-        for (text, side) in later.iter().zip([offerer, answerer]) {
+        let told = [(offerer, Kind::Offer), (answerer, Kind::Answer)];
+        for (text, (side, kind)) in later.iter().zip(told) {
             let controls = roles[usize::from(side == sides[1])] == Role::Controlling;
             let description = SessionDescription::parse(text).expect("what was written");
             for (stream, section) in description.sections().enumerate() {
@@ -311,7 +322,9 @@ fn later_offers_say_what_was_nominated_and_restart_a_stream() {
                             Some(SocketAddr::new(told.address, told.port)),
                         )
                     });
-                    assert_eq!(told, controls.then_some((component, remote)), "{text}");
+                    // RFC 8839 section 4.4.2: never in an answer.
+                    let names = controls && kind == Kind::Offer;
+                    assert_eq!(told, names.then_some((component, remote)), "{text}");
                 }
             }
         }
