@@ -15,7 +15,7 @@ pub(super) const MAX_LOCALS: usize = 128;
 
 impl Agent {
     /// Keeps a local candidate and tells it, unless it is redundant (RFC 8445 section 5.1.3).
-    pub(super) fn add_local(&mut self, shared: &mut Shared, candidate: LocalCandidate) {
+    pub(super) fn add_local(&mut self, shared: &mut Shared, mut candidate: LocalCandidate) {
         let is_full = self.current.locals.len() >= MAX_LOCALS;
         let transport = |local: &LocalCandidate| self.sockets[usize::from(local.socket)].tcp();
         let own = transport(&candidate);
@@ -31,6 +31,7 @@ impl Agent {
         if self.current.local_ended {
             return;
         }
+        candidate.priority = self.own_priority(&candidate, known);
         match known {
             // What a server sees may be told even if it is a local address that may not.
             Some(known)
@@ -60,6 +61,25 @@ impl Agent {
             let told = self.candidate(&self.current, &candidate);
             self.emit(shared, Event::Candidate(told));
         }
+    }
+
+    /// RFC 8445 section 5.1.2: no two candidates have the same priority, which those have that several servers see of one
+    /// base. What comes later stands back by more than two bases are apart.
+    fn own_priority(&self, candidate: &LocalCandidate, place: Option<usize>) -> u32 {
+        const STEP: u32 = 256 << 8;
+        let is_other = |(index, known): &(usize, &LocalCandidate)| {
+            Some(*index) != place && !known.removed && known.kind != CandidateType::Prflx
+        };
+        let is_taken = |priority: u32| {
+            let mut others = self.current.locals.iter().enumerate().filter(is_other);
+            others.any(|(_, known)| known.priority == priority)
+        };
+        let mut priority = candidate.priority;
+        // Below that there is no room left in the local preference.
+        while is_taken(priority) && priority & 0x00ff_0000 != 0 {
+            priority -= STEP;
+        }
+        priority
     }
 
     /// Whether the peer is told of a local candidate: not of what a check has taught, nor of what is hidden.
@@ -116,6 +136,24 @@ impl Agent {
             found.map(|own| SocketAddr::new(own.external, local.port()))
         };
         (of(true), of(false))
+    }
+
+    /// The number of a server in foundations (RFC 8445 section 5.1.1.3): servers are told apart by the address that is asked, and
+    /// not by how they were given. Beyond a translator or a redirection, or where only the rim knows it, it is that of the entry.
+    pub(super) fn number_of_server(&self, asked: Option<IpAddr>, entry: Origin) -> u32 {
+        let has = |addresses: &[SocketAddr]| {
+            asked.is_some_and(|asked| addresses.iter().any(|own| own.ip() == asked))
+        };
+        let stun = self.servers.iter().position(|own| has(&own.addresses));
+        let relay = || self.turn.as_ref()?.position(has);
+        let behind = self.servers.len();
+        let entry = match entry {
+            Origin::Stun(server) => usize::from(server),
+            Origin::Turn(server) => behind + usize::from(server),
+            Origin::Local | Origin::Gateway => 0,
+        };
+        let number = stun.or_else(|| relay().map(|relay| behind + relay));
+        number.unwrap_or(entry) as u32
     }
 
     /// The server that told a candidate.

@@ -313,25 +313,25 @@ impl Agent {
             next: now + KEEPALIVE,
         };
         let origin = Origin::Stun(server);
-        let server = 1_000_000 + 1_000 * u32::from(server);
-        self.add_reflexive(shared, socket, mapped, (origin, server));
+        let told = (origin, address.ip());
+        self.add_reflexive(shared, socket, mapped, told);
         if is_tcp {
-            self.add_active_reflexive(shared, socket, mapped, (origin, server));
+            self.add_active_reflexive(shared, socket, mapped, told);
         }
         if first || late {
             self.finish_gathering(shared);
         }
     }
 
-    /// The server-reflexive candidate of what a server sees of a socket. `server` is what sets its foundation apart from
-    /// those of other servers.
+    /// The server-reflexive candidate of what a server sees of a socket, with the address at which it was asked.
     pub(super) fn add_reflexive(
         &mut self,
         shared: &mut Shared,
         socket: u16,
         address: SocketAddr,
-        (origin, server): (Origin, u32),
+        (origin, asked): (Origin, IpAddr),
     ) {
+        let server = self.number_of_server(Some(asked), origin);
         let mut base = self.sockets[usize::from(socket)];
         base.preference = reflexive_preference(&base, address);
         self.add_local(
@@ -344,7 +344,7 @@ impl Agent {
                 removed: false,
                 priority: base.priority(CandidateType::Srflx, self.component()),
                 // RFC 8445 section 5.1.1.3: type, base address and server make the foundation.
-                foundation: server + base.foundation,
+                foundation: 1_000_000 + 1_000 * server + base.foundation,
             },
         );
     }

@@ -11,7 +11,7 @@
 //! it, for a few seconds. The connection stays open, and the mapping with it, until ICE has concluded (sections 4.1
 //! and 11.2); what a NAT forgets after that, nobody needs.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use nilas_stun::{Class, Message};
@@ -186,7 +186,7 @@ impl Agent {
         shared: &mut Shared,
         socket: u16,
         mapped: SocketAddr,
-        origin: (Origin, u32),
+        told: (Origin, IpAddr),
     ) {
         let ip = self.sockets[usize::from(socket)].address.ip();
         let is_active = |own: &Socket| {
@@ -194,7 +194,7 @@ impl Agent {
         };
         if let Some(active) = self.sockets.iter().position(is_active) {
             let address = SocketAddr::new(mapped.ip(), DISCARD);
-            self.add_reflexive(shared, active as u16, address, origin);
+            self.add_reflexive(shared, active as u16, address, told);
         }
     }
 

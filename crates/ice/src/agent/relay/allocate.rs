@@ -20,7 +20,7 @@ use crate::config::TurnTransport;
 use crate::demux::StreamEnd;
 use crate::event::{CandidateError, Event};
 use crate::ids::{RequestId, StreamId};
-use crate::io::{Command, ResolveError, StreamError};
+use crate::io::{Command, ResolveError, StreamError, StreamTransport};
 use crate::shared::Shared;
 
 impl Agent {
@@ -470,15 +470,14 @@ impl Agent {
                 break;
             }
             // RFC 8445 section 5.1.1.3: of the same server and address, the same foundation.
+            let group = self.group_of_relay(index as u16);
             let same = relays.clone().find(|own| {
-                own.address.ip() == address.ip()
-                    && own.relay.is_some_and(|of| {
-                        self.relaying().allocations[usize::from(of)].server == server
-                    })
+                let is_of_group = |of| self.group_of_relay(of) == group;
+                own.address.ip() == address.ip() && own.relay.is_some_and(is_of_group)
             });
             let foundation = match same {
                 Some(own) => own.foundation,
-                None => 4_000_000 + self.number_of_base(shared, address.ip(), 1 + server),
+                None => 4_000_000 + self.number_of_base(shared, address.ip(), group),
             };
             let rank = 2 * index as u16 + u16::from(address.is_ipv4());
             self.sockets.push(Socket {
@@ -531,14 +530,44 @@ impl Agent {
         let (Some(socket), Some(mapped)) = (self.below(relay), self.mapped_of(relay)) else {
             return;
         };
-        let server = self.relaying().allocations[index].server;
+        let allocation = &self.relaying().allocations[index];
+        let (origin, asked) = (Origin::Turn(allocation.server), self.asked_at(relay));
         let carrier = self.sockets[usize::from(socket)];
-        if !self.is_base(&carrier) || carrier.duty != Duty::Datagrams {
-            return;
+        if self.is_base(&carrier)
+            && carrier.duty == Duty::Datagrams
+            && let Some(asked) = asked
+        {
+            self.add_reflexive(shared, socket, mapped, (origin, asked));
         }
-        let origin = Origin::Turn(server);
-        let server = 5_000_000 + 1_000 * u32::from(server);
-        self.add_reflexive(shared, socket, mapped, (origin, server));
+    }
+
+    /// The address at which the server of an allocation is asked, if it is known.
+    fn asked_at(&self, relay: u16) -> Option<IpAddr> {
+        let turn = self.turn.as_ref()?;
+        let allocation = &turn.allocations[usize::from(relay)];
+        match allocation.route {
+            Route::Datagram { server, .. } => Some(server.ip()),
+            _ => {
+                turn.servers[usize::from(allocation.server)]
+                    .addresses
+                    .first()
+            }
+            .map(SocketAddr::ip),
+        }
+    }
+
+    /// What sets the foundations of relayed candidates of one address apart: their server, and how it is reached.
+    fn group_of_relay(&self, relay: u16) -> u16 {
+        let turn = self.relaying();
+        let server = turn.allocations[usize::from(relay)].server;
+        let transport = match turn.servers[usize::from(server)].config.transport {
+            TurnTransport::Udp => 0,
+            TurnTransport::Stream(StreamTransport::Dtls) => 1,
+            TurnTransport::Stream(StreamTransport::Tcp) => 2,
+            TurnTransport::Stream(StreamTransport::Tls) => 3,
+        };
+        let number = self.number_of_server(self.asked_at(relay), Origin::Turn(server));
+        1 + 4 * number as u16 + transport
     }
 
     /// The agent's address as the server of this relayed address sees it.

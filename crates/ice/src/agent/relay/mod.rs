@@ -151,7 +151,13 @@ impl Relaying {
 
     /// Whether the addresses of any server are so.
     pub(super) fn any_server(&self, are_so: impl Fn(&[SocketAddr]) -> bool) -> bool {
-        self.servers.iter().any(|server| are_so(&server.addresses))
+        self.position(are_so).is_some()
+    }
+
+    /// The first server whose addresses are so.
+    pub(super) fn position(&self, are_so: impl Fn(&[SocketAddr]) -> bool) -> Option<usize> {
+        let mut servers = self.servers.iter();
+        servers.position(|server| are_so(&server.addresses))
     }
 
     pub(super) fn url(&self, server: u16) -> Option<&str> {
