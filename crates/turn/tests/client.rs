@@ -570,6 +570,48 @@ fn an_answer_without_integrity_allocates_refreshes_and_permits_nothing() {
     );
 }
 
+/// RFC 8656 section 7.3: it is deleted, so that the server does not keep it for its lifetime.
+#[test]
+fn an_allocation_without_addresses_is_given_back_before_its_failure_is_told() {
+    let mut bench = Bench::new(config());
+    let mut peer = Peer::new("secret of ann", Families::V4);
+    let mut buffer = [0; 1500];
+    let size = peer.client.poll(bench.now, &mut buffer).expect("a request");
+    let _ = bench.datagram(peer.path, &buffer[..size]);
+    let (_, challenge) = bench.transmits.pop().expect("a challenge");
+    let _ = peer.client.handle(bench.now, &challenge);
+    let size = peer.client.poll(bench.now, &mut buffer).expect("a request");
+    let _ = bench.datagram(peer.path, &buffer[..size]);
+    let _ = bench.transmits.pop().expect("an answer");
+    assert_eq!(bench.relays.len(), 1);
+    // The server says yes, and not where.
+    let request = Message::parse(&buffer[..size]).expect("a message");
+    let mut out = [0; 300];
+    let mut answer = nilas_stun::MessageBuilder::new(
+        &mut out,
+        Class::SuccessResponse,
+        Method::ALLOCATE,
+        request.transaction_id(),
+    )
+    .expect("room");
+    answer.lifetime(600).expect("room");
+    let (_, key) = peer
+        .client
+        .key_and_stand_in(Clone::clone)
+        .expect("it was challenged");
+    answer.message_integrity_sha256(&key, 32).expect("room");
+    let size = answer.finish();
+    let _ = peer.client.handle(bench.now, &out[..size]);
+    assert_eq!(peer.client.poll_event(), None, "not yet");
+    peer.settle(&mut bench);
+    assert_eq!(peer.requests, [Method::REFRESH]);
+    assert!(bench.relays.is_empty());
+    let reason = "an allocation without addresses".into();
+    let failed = ClientEvent::Failed(Failure::Refused { code: 0, reason });
+    assert_eq!(peer.events, [failed]);
+    assert_eq!(peer.client.deadline(), None);
+}
+
 /// RFC 8656 section 9: a permission lasts for five minutes, and a peer without a channel has nothing else to renew it.
 #[test]
 fn a_permission_is_renewed_where_there_is_no_channel() {

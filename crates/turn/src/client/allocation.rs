@@ -176,8 +176,11 @@ impl Client {
             .take(2)
             .collect();
         let (false, Ok(Some(mapped))) = (relayed.is_empty(), response.xor_mapped_address()) else {
-            let reason = "an allocation without addresses".into();
-            return self.end(ClientEvent::Failed(Failure::Refused { code: 0, reason }));
+            // RFC 8656 section 7.3: what is of no use is deleted, and then told.
+            self.state = State::Allocated;
+            self.release();
+            self.is_unusable = true;
+            return;
         };
         self.state = State::Allocated;
         self.relayed.clone_from(&relayed);

@@ -189,6 +189,8 @@ pub struct Client {
     /// When a refused allocation is asked for again.
     retry_at: Option<Time>,
     attempts: u8,
+    /// What is being given back is an allocation without addresses, which nobody has heard of.
+    is_unusable: bool,
     /// Credentials for the next allocation.
     fresh: Option<Credentials>,
     peers: Vec<Peer>,
@@ -223,6 +225,7 @@ impl Client {
             keepalive_at: None,
             retry_at: Some(Time::ZERO),
             attempts: 0,
+            is_unusable: false,
             fresh: None,
             peers: Vec::new(),
             next_channel: peer::FIRST_CHANNEL,
@@ -289,7 +292,8 @@ impl Client {
                 self.attempts = 0;
             }
             State::Allocating => self.end(ClientEvent::Released),
-            State::Releasing | State::Ended => {}
+            // Whoever gives it back is told so, and nothing else.
+            State::Releasing | State::Ended => self.is_unusable = false,
         }
     }
 
@@ -339,6 +343,13 @@ impl Client {
     }
 
     fn end(&mut self, event: ClientEvent) {
+        let event = match core::mem::take(&mut self.is_unusable) {
+            true => {
+                let reason = "an allocation without addresses".into();
+                ClientEvent::Failed(Failure::Refused { code: 0, reason })
+            }
+            false => event,
+        };
         self.state = State::Ended;
         self.relayed.clear();
         self.peers.clear();
