@@ -121,7 +121,8 @@ pub struct AgentConfig {
     pub port_mapping: bool,
     /// Whether the agent restarts by itself (RFC 8445 section 9) when its path has died and no other is known,
     /// or when the addresses of this machine change. The event `LocalParameters` then comes unasked, to be
-    /// passed to the peer as after [`restart`](crate::AgentMut::restart). On by default.
+    /// passed to the peer as after [`restart`](crate::AgentMut::restart). On by default; where it is off,
+    /// [`Event::RestartDue`](crate::Event::RestartDue) proposes it.
     pub restarts_alone: bool,
     /// Whether the agent offers to tell and take candidates that come or go after the end of candidates, without a
     /// restart: the ice-option `continual` of nilas. Where the peer does not offer it, RFC 8838 section 13 stands:

@@ -45,6 +45,25 @@ pub enum Event {
         /// The most bytes: [`Path::max_payload`](crate::Path::max_payload).
         bytes: usize,
     },
+    /// A restart would help ([`AgentMut::restart`](crate::AgentMut::restart)), and the agent is not to begin one by itself:
+    /// [`AgentConfig::restarts_alone`](crate::AgentConfig::restarts_alone) is off. In a session each component says so for itself. What
+    /// stands is told again at growing intervals.
+    RestartDue(RestartReason),
+}
+
+/// What a restart would help against (RFC 8445 section 9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum RestartReason {
+    /// The path does not answer any more, and no other is known.
+    PathDied,
+    /// The addresses of this machine are others now, or a server tells another or none, and the peer takes no news of that without
+    /// a restart (RFC 8838 section 13).
+    AddressesChanged,
+    /// Another pair than the nominated one carries the data or would do so better, and the peer does not
+    /// offer to nominate again.
+    OtherPath,
 }
 
 /// Something about a whole session of several streams or components.

@@ -102,7 +102,9 @@ pub use counters::Counters;
 pub use dscp::{Dscp, DscpError};
 pub use engine::{AgentMut, Engine, SessionMut};
 pub use error::AgentError;
-pub use event::{CandidateError, ChecklistState, Event, GatheringState, Role, SessionEvent, State};
+pub use event::{
+    CandidateError, ChecklistState, Event, GatheringState, RestartReason, Role, SessionEvent, State,
+};
 pub use explain::explain;
 pub use ids::{AgentId, RequestId, SessionId, SocketId, StreamId};
 pub use io::{

@@ -85,7 +85,7 @@ pub use nilas_ice as ice;
 pub use nilas_ice::RecordingOptions;
 pub use nilas_ice::{
     AddressPolicy, Candidate, CandidateType, Counters, Dscp, DscpError, Event, GatheringState, Mtu,
-    NoPath, Parameters, PortRange, PortRangeError, Role, SelectedPair, State, Stats,
+    NoPath, Parameters, PortRange, PortRangeError, RestartReason, Role, SelectedPair, State, Stats,
     TemporaryAddresses, Verdict,
 };
 pub use nilas_net::Ecn;

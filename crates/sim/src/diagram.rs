@@ -225,6 +225,7 @@ fn note(event: &Event) -> Option<String> {
         Event::Nominated(pair) => format!("nominated: {} ↔ {}", pair.local.kind, pair.remote.kind),
         Event::RoleChange(role) => format!("is {role:?} now"),
         Event::MaxPayloadChange { bytes } => format!("sends up to {bytes} bytes"),
+        Event::RestartDue(reason) => format!("is to restart: {reason:?}"),
         _ => return None,
     })
 }

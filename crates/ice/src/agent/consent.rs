@@ -19,7 +19,7 @@ use super::pair::PairId;
 use super::standby::Doubt;
 use super::transaction::{Purpose, RTO, Schedule, Transaction};
 use super::trickle::scoped;
-use crate::event::State;
+use crate::event::{RestartReason, State};
 use crate::path::{Departure, NoPath};
 use crate::shared::Shared;
 use crate::verdict::Verdict;
@@ -287,7 +287,7 @@ impl Agent {
     fn expired_asleep(&mut self, shared: &mut Shared, now: Time) {
         // Whatever restarted before has nothing to do with it.
         self.restart_after = now;
-        self.restart_alone(shared, now);
+        self.restart_alone(shared, now, RestartReason::PathDied);
         self.end_previous(shared);
         self.path.publish(Err(NoPath::ConsentExpired));
         if self.current.remote.is_none() {

@@ -14,7 +14,7 @@ use super::consent::EXPIRY;
 use super::generation::LocalCandidate;
 use super::local::MAX_LOCALS;
 use super::pair::Pair;
-use crate::event::{Event, GatheringState};
+use crate::event::{Event, GatheringState, RestartReason};
 use crate::path::NoPath;
 use crate::shared::Shared;
 
@@ -250,7 +250,7 @@ impl Agent {
                 true => RestartDue::WhenAnswered,
                 false => RestartDue::No,
             };
-            self.restart_alone(shared, now);
+            self.restart_alone(shared, now, RestartReason::AddressesChanged);
         }
     }
 

@@ -7,7 +7,7 @@ use super::generation::{Generation, RemoteCandidate};
 use super::pair::{Pair, PairId};
 use super::standby::SHUNNED;
 use crate::candidate::{Candidate, CandidateType};
-use crate::event::{Event, Role};
+use crate::event::{Event, RestartReason, Role};
 use crate::selection::{self, Choice, Contender, Liveness, Situation};
 use crate::shared::Shared;
 use nilas_turn::Time;
@@ -141,12 +141,11 @@ impl Agent {
             return;
         }
         if !self.renominates() {
-            if choice.reason.is_worth_a_restart() && self.moves.may_restart(now) {
-                let number = self.current.number;
-                self.restart_alone(shared, now);
-                if self.current.number != number {
-                    self.moves.restarted(now);
-                }
+            if choice.reason.is_worth_a_restart()
+                && self.moves.may_restart(now)
+                && self.restart_alone(shared, now, RestartReason::OtherPath)
+            {
+                self.moves.restarted(now);
             }
             return;
         }

@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 use super::generation::Generation;
 use super::pair::{Pair, PairId};
 use super::{Agent, earliest};
-use crate::event::Role;
+use crate::event::{Event, RestartReason, Role};
 use crate::ids::SocketId;
 use crate::shared::Shared;
 use crate::stats::PairState;
@@ -247,7 +247,7 @@ impl Agent {
                 return self.with_suspicion(|suspicion| suspicion.restart_at = Some(again));
             }
             self.with_suspicion(|suspicion| suspicion.restart_at = None);
-            self.restart_alone(shared, now);
+            self.restart_alone(shared, now, RestartReason::PathDied);
         }
     }
 
@@ -452,7 +452,8 @@ impl Agent {
         }
         if !self.renominates() {
             // RFC 8445 section 8.1.1 has one nomination; another takes a restart (section 9).
-            return self.restart_alone(shared, now);
+            self.restart_alone(shared, now, RestartReason::OtherPath);
+            return;
         }
         self.nominate(id);
     }
@@ -465,18 +466,26 @@ impl Agent {
             .is_some_and(|remote| remote.renomination)
     }
 
-    /// A restart of the agent's own accord, if it may and the last one is some time ago.
-    pub(super) fn restart_alone(&mut self, shared: &mut Shared, now: Time) {
-        if !self.settings.restarts_alone || self.restart_after > now || self.closed {
-            return;
-        }
-        if self.is_unanswered() {
-            return;
+    /// A restart of the agent's own accord, if the last one is some time ago; where it may not, its owner is told. Whether
+    /// either was done.
+    pub(super) fn restart_alone(
+        &mut self,
+        shared: &mut Shared,
+        now: Time,
+        reason: RestartReason,
+    ) -> bool {
+        if self.restart_after > now || self.closed || self.is_unanswered() {
+            return false;
         }
         self.restart_after = now + RESTART_INTERVAL * (1 << self.restarts.min(6));
         self.restarts = self.restarts.saturating_add(1);
-        shared.counters.restarts += 1;
-        self.restart(shared, now);
+        if self.settings.restarts_alone {
+            shared.counters.restarts += 1;
+            self.restart(shared, now);
+        } else {
+            self.emit(shared, Event::RestartDue(reason));
+        }
+        true
     }
 
     /// Whether the peer has yet to answer a restart: that one stands.

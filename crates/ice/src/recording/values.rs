@@ -18,7 +18,7 @@ use crate::config::{
 use crate::dscp::Dscp;
 use crate::error::AgentError;
 use crate::event::{
-    CandidateError, ChecklistState, Event, GatheringState, Role, SessionEvent, State,
+    CandidateError, ChecklistState, Event, GatheringState, RestartReason, Role, SessionEvent, State,
 };
 use crate::ids::{AgentId, RequestId, SessionId, SocketId, StreamId};
 use crate::io::{
@@ -267,7 +267,9 @@ wire_enum!(Event {
     7 = RoleChange { 0: role },
     8 = CandidateRemoved { 0: candidate },
     9 = MaxPayloadChange { bytes: bytes },
+    10 = RestartDue { 0: reason },
 });
+wire_enum!(RestartReason { 0 = PathDied {}, 1 = AddressesChanged {}, 2 = OtherPath {} });
 wire_struct!(CandidateError {
     address,
     port,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use nilas_ice::{AgentConfig, CandidateType, Event, Role, State};
+use nilas_ice::{AgentConfig, CandidateType, Event, RestartReason, Role, State};
 use nilas_sim::{Agent, Link, Nat, NodeId, Realm, Signal, World};
 
 use nilas_stun::Class;
@@ -266,6 +266,51 @@ fn a_peer_without_continual_gathering_gets_a_restart() {
             let removed = |(_, event): &(_, Event)| matches!(event, Event::CandidateRemoved(_));
             assert!(!scene.world.events(scene.phone).iter().any(removed));
             scene.assert_unbroken();
+        }
+    }
+}
+
+/// Where the application restarts, it is told when to, and nothing happens before.
+#[test]
+fn a_restart_is_proposed_where_an_agent_does_not_begin_it() {
+    for role in ROLES {
+        for (reason, limit) in [
+            (RestartReason::AddressesChanged, ms(5_000)),
+            (RestartReason::PathDied, ms(10_000)),
+        ] {
+            let mut scene = Scene::connect(scene_of(1, role, 1, |_, config| {
+                (config.continual, config.restarts_alone) = (false, false);
+            }));
+            let phone = scene.phone;
+            match reason {
+                RestartReason::AddressesChanged => scene.enter("203.0.113.9", "10.0.9.2"),
+                _ => {
+                    let dead = Link::default().with_loss(1.0);
+                    scene.world.set_interface_link(phone.node, 0, dead);
+                }
+            }
+            scene.talk(limit);
+            let told = |scene: &Scene| -> Vec<RestartReason> {
+                let events = scene.world.events(phone).iter();
+                let reasons = events.filter_map(|(_, event)| match event {
+                    Event::RestartDue(reason) => Some(*reason),
+                    _ => None,
+                });
+                reasons.collect()
+            };
+            assert_eq!(told(&scene), [reason], "{role:?}");
+            assert_eq!(scene.restarts(phone), 0, "{role:?}");
+            // The application does as it is told.
+            let restarted = scene
+                .world
+                .with_agent(phone, |mut agent, now| agent.restart(now));
+            restarted.expect("open");
+            scene
+                .world
+                .set_interface_link(phone.node, 0, Link::default());
+            scene.talk(limit);
+            scene.assert_unbroken();
+            assert_eq!(told(&scene), [reason], "{role:?}");
         }
     }
 }

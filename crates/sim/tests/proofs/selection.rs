@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use nilas_ice::selection::{Choice, Contender, SelectionReason, Situation};
-use nilas_ice::{AgentConfig, Event, GatheringState, Role, Time};
+use nilas_ice::{AgentConfig, Event, GatheringState, RestartReason, Role, Time};
 use nilas_sim::{Agent, Link, Realm, Signal, Signaling, World};
 
 use crate::common::{MINUTE, ip, ms, states};
@@ -218,8 +218,14 @@ fn an_application_s_own_policy_is_followed() {
 /// The peer offers no renomination: a cheaper network is worth a restart, a faster one is not.
 #[test]
 fn beside_a_plain_peer_only_cost_and_relays_are_worth_a_restart() {
-    for (cost, slower, moves) in [(900, 0, true), (0, SLOW, false)] {
-        let mut scene = Scene::new(1, Scene::roles(Role::Controlling), [0, 0]);
+    let cases = [(900, 0, true), (0, SLOW, false)];
+    for ((cost, slower, moves), alone) in cases
+        .into_iter()
+        .flat_map(|case| [(case, true), (case, false)])
+    {
+        let mut configs = Scene::roles(Role::Controlling);
+        configs[0].restarts_alone = alone;
+        let mut scene = Scene::new(1, configs, [0, 0]);
         let (phone, peer) = (scene.phone, scene.peer);
         for agent in [phone, peer] {
             scene.world.gather(agent).expect("open");
@@ -229,18 +235,23 @@ fn beside_a_plain_peer_only_cost_and_relays_are_worth_a_restart() {
         introduce(&mut scene.world, phone, peer);
         scene.world.run_for(Duration::from_secs(10));
         assert!(scene.world.is_up(phone));
+        // Where the application restarts, it is told.
         let restarts = |world: &World| {
             let events = world.events(phone).iter();
-            events
-                .filter(|(_, event)| matches!(event, Event::LocalParameters(_)))
-                .count()
+            let counts = |event: &Event| match event {
+                Event::LocalParameters(_) => alone,
+                Event::RestartDue(reason) => !alone && *reason == RestartReason::OtherPath,
+                _ => false,
+            };
+            events.filter(|(_, event)| counts(event)).count()
         };
         let before = restarts(&scene.world);
         scene.world.set_interface_cost(phone.node, 0, cost);
         let link = Link::new(ms(5 + slower));
         scene.world.set_interface_link(phone.node, 0, link);
         scene.world.run_for(2 * MINUTE);
-        assert_eq!(restarts(&scene.world) > before, moves, "{cost} {slower}");
+        let now = restarts(&scene.world);
+        assert_eq!(now > before, moves, "{cost} {slower} {alone}");
         assert_eq!(
             scene.ways()[0],
             ip(CELLULAR),
