@@ -131,7 +131,8 @@ pub struct AgentConfig {
     pub continual: bool,
     /// Which of the machine's addresses become host candidates.
     pub filter: InterfaceFilter,
-    /// The credentials of the first generation; `None` makes fresh ones.
+    /// The credentials of the first generation, with a username fragment of 32 characters at most (RFC 8839 section 5.4); `None`
+    /// makes fresh ones.
     pub credentials: Option<Parameters>,
     /// The time between two new transactions (Ta) that this agent asks for, whole milliseconds, 5 ms
     /// at the least. The slower of both sides' wishes holds, and a peer without one counts as 50 ms
@@ -429,7 +430,8 @@ pub enum TurnTransport {
 pub struct InterfaceFilter {
     /// Loopback addresses; left out by default (RFC 8445 section 5.1.1.1).
     pub loopback: bool,
-    /// Link-local addresses; left out by default.
+    /// Link-local addresses; left out by default. Where they are asked for, they are used beside temporary addresses, too,
+    /// although RFC 8445 section 5.1.1.1 forbids that: nearly every machine has temporary ones, and the wish would come to nothing.
     pub link_local: bool,
     /// IPv4 addresses; admitted by default.
     pub ipv4: bool,

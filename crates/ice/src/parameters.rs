@@ -14,7 +14,7 @@ pub(crate) const TRICKLE: &str = "trickle";
 /// As JSON: `{"ufrag":…,"pwd":…,"options":[…],"pacing":ms,"lite":bool,"answers":ufrag}`; what is not known is ignored.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parameters {
-    /// The username fragment, 4 to 256 ice-chars (RFC 8839 section 5.4).
+    /// The username fragment, 4 to 256 ice-chars, of which an own one has 32 at most (RFC 8839 section 5.4).
     pub ufrag: String,
     /// The password, 22 to 256 ice-chars (RFC 8839 section 5.4).
     pub pwd: String,
@@ -78,6 +78,16 @@ impl Parameters {
         Ok(())
     }
 
+    /// Refuses besides what must not be sent: a username fragment of more than 32 characters, which any receiver must accept
+    /// (RFC 8839 section 5.4).
+    pub fn check_own(&self) -> Result<(), ParametersError> {
+        self.check()?;
+        match self.ufrag.len() {
+            ..=32 => Ok(()),
+            _ => Err(ParametersError::LongUfrag),
+        }
+    }
+
     /// The pacing this side asks for; 50 ms where it says nothing (RFC 8839 section 5.5).
     pub fn pacing(&self) -> Duration {
         Duration::from_millis(self.pacing.unwrap_or(50).into())
@@ -102,6 +112,8 @@ pub enum ParametersError {
     Ufrag,
     /// The password.
     Pwd,
+    /// The username fragment is valid, and longer than one that may be sent.
+    LongUfrag,
 }
 
 impl fmt::Display for ParametersError {
@@ -109,6 +121,7 @@ impl fmt::Display for ParametersError {
         f.write_str(match self {
             Self::Ufrag => "ufrag: 4 to 256 letters, digits, '+' or '/' are needed",
             Self::Pwd => "pwd: 22 to 256 letters, digits, '+' or '/' are needed",
+            Self::LongUfrag => "ufrag: one that is sent has 32 characters at most",
         })
     }
 }

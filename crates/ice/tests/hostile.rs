@@ -494,6 +494,18 @@ fn stale_ids_and_wrong_calls_are_values() {
         pair.sides[0].engine.add_agent(now, config),
         Err(AgentError::Parameters(_))
     ));
+    // RFC 8839 section 5.4: longer ones are taken from a peer, and not sent.
+    let mut config = AgentConfig::new(Role::Controlling);
+    let long = nilas_ice::Parameters::new("u".repeat(33), "0123456789012345678901");
+    config.credentials = Some(long.clone());
+    assert!(matches!(
+        pair.sides[0].engine.add_agent(now, config),
+        Err(AgentError::Parameters(
+            nilas_ice::ParametersError::LongUfrag
+        ))
+    ));
+    let told = pair.sides[1].agent().set_remote_parameters(now, &long);
+    assert_eq!(told, Ok(()));
     let mut config = AgentConfig::new(Role::Controlling);
     config.credentials = Some(nilas_ice::Parameters::new("abcd", "0123456789012345678901"));
     assert!(pair.sides[0].engine.add_agent(now, config.clone()).is_ok());

@@ -399,6 +399,11 @@ fn nothing_written_becomes_a_second_line() {
         description.set_ice(0, &short),
         Err(SdpError::Parameters(ParametersError::Ufrag))
     );
+    let long = IceDescription::new(parameters(&"u".repeat(33)));
+    assert_eq!(
+        description.set_ice(0, &long),
+        Err(SdpError::Parameters(ParametersError::LongUfrag))
+    );
     let clash = IceDescription::new(parameters("abcd"));
     assert_eq!(description.set_ice(0, &clash), Err(SdpError::SameUfrag));
     assert_eq!(description.to_string(), BROWSER);

@@ -422,7 +422,7 @@ impl Agent {
             // The stream has claimed them.
             (Some(local), _) => local,
             (None, Some(given)) => {
-                given.check()?;
+                given.check_own()?;
                 let local = restart::credentials(given.ufrag.as_str(), given.pwd.as_str().into())?;
                 if !shared.demux.claim_ufrag(&local.ufrag, slot) {
                     return Err(AgentError::UfragInUse);

@@ -254,7 +254,7 @@ wire_enum!(SessionEvent {
     1 = StateChange { 0: state },
 });
 wire_enum!(ChecklistState { 0 = Running {}, 1 = Completed {}, 2 = Failed {} });
-wire_enum!(ParametersError { 0 = Ufrag {}, 1 = Pwd {} });
+wire_enum!(ParametersError { 0 = Ufrag {}, 1 = Pwd {}, 2 = LongUfrag {} });
 
 wire_enum!(Event {
     0 = LocalParameters { 0: parameters },

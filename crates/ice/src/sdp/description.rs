@@ -69,7 +69,7 @@ impl SessionDescription {
             return Ok(());
         }
         if let Some(parameters) = &ice.parameters {
-            parameters.check()?;
+            parameters.check_own()?;
             self.0.check_ufrag(index, parameters)?;
         }
         check_destinations(ice)?;
