@@ -12,8 +12,9 @@ use crate::sections::Index;
 pub(crate) const PATH: &str = "docs/protocol.md";
 
 /// The RFCs that the map must cover from the first section to the last.
-const MAPPED: [u32; 16] = [
-    5780, 5928, 6062, 6886, 6887, 7065, 7443, 7635, 7675, 8016, 8155, 8445, 8489, 8656, 8838, 8863,
+const MAPPED: [u32; 22] = [
+    4571, 5780, 5928, 6052, 6062, 6886, 6887, 7050, 7065, 7443, 7635, 7675, 8016, 8155, 8305, 8421,
+    8445, 8489, 8656, 8838, 8863, 8880,
 ];
 
 /// What a row without a file may say instead, each followed by a colon and a reason where one is needed.
