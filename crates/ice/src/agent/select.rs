@@ -141,10 +141,8 @@ impl Agent {
             return;
         }
         if !self.renominates() {
-            if choice.reason.is_worth_a_restart()
-                && self.moves.may_restart(now)
-                && self.restart_alone(shared, now, RestartReason::OtherPath)
-            {
+            let is_due = choice.reason.is_worth_a_restart() && self.moves.may_restart(now);
+            if is_due && self.restart_alone(shared, now, RestartReason::OtherPath) {
                 self.moves.restarted(now);
             }
             return;

@@ -2,7 +2,7 @@
 //!
 //! A TCP candidate's base is a socket among the others. An *active* one opens a connection from any port when a
 //! check is to be sent, a *passive* one accepts them, and a *simultaneous-open* one does both from one port. Over an
-//! open connection go frames with their length in front (RFC 4571), each a STUN message or a datagram of data, so that
+//! open connection go frames with their length in front (RFC 4571 section 2), each a STUN message or a datagram of data, so that
 //! all else in an agent takes a connection for a path like any other: from a base, to a remote address.
 //!
 //! Whoever connects is a stranger until a check of its has been authenticated: there are few of them at a time, each

@@ -30,8 +30,8 @@ pub enum Framing {
         /// The peer.
         peer: SocketAddr,
     },
-    /// The length in two bytes in front (RFC 4571): a connection to the peer itself (RFC 6544 section
-    /// 10.1).
+    /// The length in two bytes in front (RFC 4571 section 2): a connection to the peer itself (RFC
+    /// 6544 section 10.1).
     Length,
 }
 
