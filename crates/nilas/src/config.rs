@@ -445,6 +445,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn which_addresses_are_used_is_what_was_asked_for() {
+        let config = Config::controlling();
+        let default = config.agent.filter.clone();
+        assert_eq!(default.temporary, TemporaryAddresses::Preferred);
+        let config = config.temporary_addresses(TemporaryAddresses::Avoided);
+        assert_eq!(config.agent.filter.temporary, TemporaryAddresses::Avoided);
+        let config = config.link_local(true).loopback(true);
+        assert!(config.agent.filter.link_local && config.agent.filter.loopback);
+        assert!(!default.link_local && !default.loopback);
+    }
+
+    #[test]
     fn a_list_of_servers_is_taken_whole_or_not_at_all() {
         let list = r#"[{"urls":"stun:192.0.2.1"},
             {"urls":["turn:192.0.2.2","turns:t.example:443?transport=tcp"],"username":"u","credential":"p"}]"#;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::{Two, config, deliver, event, receive, soon};
 use nilas::ice::{AgentError, Stats};
 use nilas::signaling::{CandidateInit, Description, Signal};
-use nilas::{Agent, Batch, Error, Event, GatheringState, NoPath, Role, State};
+use nilas::{Agent, Batch, Connection, Error, Event, GatheringState, NoPath, Role, State};
 use tokio::sync::mpsc;
 
 #[tokio::test]
@@ -166,6 +166,11 @@ async fn without_a_path_sending_says_why() {
         matches!(refused, Err(Error::NoPath(NoPath::NotConnected))),
         "{refused:?}"
     );
+    let refused = agent.sender().try_send_batch(b"too early", 3);
+    assert!(
+        matches!(refused, Err(Error::NoPath(NoPath::NotConnected))),
+        "{refused:?}"
+    );
     assert!(agent.selected_pair().is_none());
 }
 
@@ -175,21 +180,50 @@ async fn batches_arrive_as_single_datagrams() {
     two.exchange();
     let (mut a, mut b) = two.connect().await;
     let bytes: Vec<u8> = (0..70 * 1000 + 5).map(|at| (at / 1000) as u8).collect();
-    a.send_batch(&bytes, 1000).await.unwrap();
-    let (mut batch, mut received) = (Batch::new(), Vec::new());
-    while received.len() < 71 {
-        soon("a batch", b.recv_batch(&mut batch)).await.unwrap();
-        received.extend(batch.iter().map(<[u8]>::to_vec));
+    for waits in [true, false] {
+        if waits {
+            a.send_batch(&bytes, 1000).await.unwrap();
+        } else {
+            send_without_waiting(&mut a, &bytes, 1000).await;
+        }
+        let (mut batch, mut received) = (Batch::new(), Vec::new());
+        while received.len() < 71 {
+            soon("a batch", b.recv_batch(&mut batch)).await.unwrap();
+            received.extend(batch.iter().map(<[u8]>::to_vec));
+        }
+        assert_eq!(
+            received,
+            bytes.chunks(1000).map(<[u8]>::to_vec).collect::<Vec<_>>()
+        );
     }
-    assert_eq!(
-        received,
-        bytes.chunks(1000).map(<[u8]>::to_vec).collect::<Vec<_>>()
-    );
     assert_eq!(b.dropped(), 0);
-    assert!(matches!(
+    let refused = [
         a.send_batch(&bytes, 0).await,
-        Err(Error::EmptySegment)
+        a.sender().try_send_batch(&bytes, 0).map(drop),
+    ];
+    assert!(matches!(
+        refused,
+        [Err(Error::EmptySegment), Err(Error::EmptySegment)]
     ));
+}
+
+/// What has no room is tried again, from where it stopped.
+async fn send_without_waiting(connection: &mut Connection, bytes: &[u8], segment: usize) {
+    let mut sender = connection.sender();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match sender.try_send_batch(rest, segment) {
+            Ok(sent) => {
+                assert!(
+                    sent > 0 && (sent % segment == 0 || sent == rest.len()),
+                    "{sent}"
+                );
+                rest = &rest[sent..];
+            }
+            Err(Error::WouldBlock) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 #[tokio::test]

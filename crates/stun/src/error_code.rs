@@ -18,17 +18,6 @@ macro_rules! error_codes {
                 pub const $constant: Self = Self { code: $code, reason: $reason };
             )*
         }
-
-        impl ErrorCode<'_> {
-            /// The recommended reason phrase of a code, or `None` for a code not known here.
-            #[must_use]
-            pub const fn default_reason(code: u16) -> Option<&'static str> {
-                match code {
-                    $($code => Some($reason),)*
-                    _ => None,
-                }
-            }
-        }
     };
 }
 
