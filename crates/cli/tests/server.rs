@@ -41,6 +41,66 @@ fn it_says_ready_once_it_serves_and_ends_with_a_signal() {
     }
 }
 
+/// CVE-2018-4056, CVE-2018-4059, GHSA-v8hj-2xx7-xmp5 and coturn#1830: there is no console and no panel to administrate it
+/// by, and nothing else that nobody asked for.
+#[cfg(target_os = "linux")]
+#[test]
+fn coturn_e72930f5_it_listens_where_it_says_and_nowhere_else() {
+    let server = support::Server::start();
+    let port = |text: &str| -> u16 {
+        let (_, port) = text.rsplit_once(':').expect("with a port");
+        port.parse().expect("a number")
+    };
+    let (stun, rendezvous) = (port(&server.stun), port(&server.rendezvous));
+    let stun_tcp = port(server.ready["stun_tcp"][0].as_str().expect("a text"));
+    let found = listeners(server.running.child.id());
+    let wanted = [("tcp", stun_tcp), ("tcp", rendezvous), ("udp", stun)];
+    assert_eq!(found, wanted.into(), "{}", server.ready);
+}
+
+/// The ports at which a process takes in what comes, as the system knows them.
+#[cfg(target_os = "linux")]
+fn listeners(pid: u32) -> std::collections::BTreeSet<(&'static str, u16)> {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs");
+    let names = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+    let sockets: Vec<String> = names
+        .filter_map(|name| {
+            let name = name.to_str()?.strip_prefix("socket:[")?;
+            Some(name.strip_suffix(']')?.to_owned())
+        })
+        .collect();
+    let mut found = std::collections::BTreeSet::new();
+    for (file, kind, listens) in [
+        ("tcp", "tcp", "0A"),
+        ("tcp6", "tcp", "0A"),
+        ("udp", "udp", "07"),
+        ("udp6", "udp", "07"),
+    ] {
+        let table = std::fs::read_to_string(format!("/proc/{pid}/net/{file}"));
+        for line in table.unwrap_or_default().lines().skip(1) {
+            // The local address, the state, and the number of the socket.
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let [_, local, _, state, _, _, _, _, _, socket, ..] = fields[..] else {
+                panic!("{file}: {line}");
+            };
+            if state == listens && sockets.iter().any(|own| own == socket) {
+                let (_, port) = local.rsplit_once(':').expect("with a port");
+                let port = u16::from_str_radix(port, 16).expect("in hexadecimal");
+                found.insert((kind, port));
+            }
+        }
+    }
+    let unix = std::fs::read_to_string(format!("/proc/{pid}/net/unix")).unwrap_or_default();
+    for line in unix.lines().skip(1) {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // 0x10000: it accepts connections.
+        if fields[3] == "00010000" && sockets.iter().any(|own| own == fields[6]) {
+            found.insert(("unix", 0));
+        }
+    }
+    found
+}
+
 #[test]
 fn people_get_one_line() {
     let server = Running::start(&[

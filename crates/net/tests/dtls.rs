@@ -315,7 +315,7 @@ fn a_key_that_dtls_cannot_use_is_refused_at_once() {
 }
 
 #[test]
-fn a_flood_of_hellos_is_answered_shortly_and_kept_nowhere() {
+fn ghsa_5x2p_a_flood_of_hellos_is_answered_shortly_and_kept_nowhere() {
     let mut wire = Wire::new(DtlsLimits::default());
     let hello = wire.client_sends().remove(0);
     for number in 0..10_000_u32 {

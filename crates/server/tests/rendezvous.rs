@@ -356,7 +356,7 @@ async fn health_is_json_and_other_paths_are_not_found() {
 }
 
 #[tokio::test]
-async fn a_request_that_never_ends_is_cut_off() {
+async fn cve_2020_6061_a_request_that_never_ends_is_cut_off() {
     let bench = Bench::with(|config| {
         config.rendezvous_limits.greeting_time = Duration::from_millis(50);
     })

@@ -199,6 +199,8 @@ pub(crate) struct Server {
     pub(crate) stun: String,
     /// `ws://127.0.0.1:PORT`
     pub(crate) rendezvous: String,
+    /// All that it has said.
+    pub(crate) ready: serde_json::Value,
 }
 
 impl Server {
@@ -220,6 +222,7 @@ impl Server {
             stun: text(&ready["stun_udp"][0]),
             rendezvous: text(&ready["rendezvous"][0]),
             running,
+            ready,
         }
     }
 
