@@ -124,6 +124,13 @@ fn probes_are_paced_and_one_is_under_way_at_a_time() {
     mtu.set(1_420);
     pair.until(60);
     let times = probes(&pair);
+    // Both lengths that get through and those that do not.
+    for got_through in [true, false] {
+        let count = times
+            .iter()
+            .filter(|(_, length)| (*length <= 1_420) == got_through);
+        assert!(count.count() >= 2, "{times:?}");
+    }
     let waits = times
         .windows(2)
         .map(|two| (two[1].0.since(two[0].0), two[0].1));

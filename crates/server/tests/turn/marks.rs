@@ -11,7 +11,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use crate::support::{GUARD, Relayed, V4, V6, config, credentials, start};
+use crate::support::{GUARD, Relayed, V4, V6, config, credentials, need_ipv6, start};
 
 /// EF with ECT(1), AF41 with CE, CS6 alone, ECT(0) alone, and nothing.
 const OCTETS: [u8; 5] = [46 << 2 | 1, 34 << 2 | 3, 48 << 2, 2, 0];
@@ -96,6 +96,7 @@ async fn relay(
 /// By ChannelData and by indications, between all families, from one address of the server and from one of several.
 #[tokio::test]
 async fn a_mark_comes_out_as_it_went_in_both_ways() {
+    need_ipv6();
     let any_v4 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let any_v6 = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     for (listener, client_ip, peer_ip) in [
@@ -104,10 +105,6 @@ async fn a_mark_comes_out_as_it_went_in_both_ways() {
         (V6, V6, V4),
         (any_v6, V6, V6),
     ] {
-        let families = [client_ip, peer_ip];
-        if families.contains(&V6) && std::net::UdpSocket::bind((V6, 0)).is_err() {
-            continue;
-        }
         let (server, mut client, relayed, peers) = relay(listener, client_ip, peer_ip).await;
         for peer in &peers {
             for octet in OCTETS {

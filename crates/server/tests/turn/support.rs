@@ -21,6 +21,11 @@ use tokio::time::timeout;
 pub(crate) const GUARD: Duration = Duration::from_secs(60);
 pub(crate) const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 pub(crate) const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+pub(crate) fn need_ipv6() {
+    let there = std::net::UdpSocket::bind((V6, 0));
+    there.expect("the loopback interface needs IPv6");
+}
 pub(crate) const USER: &str = "ann";
 pub(crate) const PASSWORD: &str = "password of ann";
 

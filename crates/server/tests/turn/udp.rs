@@ -7,7 +7,9 @@ use nilas_turn::client::{Credentials, Failure, Families};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use crate::support::{GUARD, Relayed, Running, V4, V6, config, credentials, echo, start};
+use crate::support::{
+    GUARD, Relayed, Running, V4, V6, config, credentials, echo, need_ipv6, start,
+};
 
 async fn client(server: &Running) -> Relayed {
     Relayed::udp(server.udp(), credentials(), Families::V4).await
@@ -72,10 +74,7 @@ async fn a_peer_without_turn_is_reached_and_answers() {
 
 #[tokio::test]
 async fn both_families_in_one_allocation() {
-    if std::net::UdpSocket::bind((V6, 0)).is_err() {
-        // Without IPv6 there is nothing to test.
-        return;
-    }
+    need_ipv6();
     let mut config = config();
     config.relay.addresses.push(V6.into());
     let server = start(config).await;
