@@ -184,7 +184,7 @@ async fn batches_arrive_as_single_datagrams() {
         if waits {
             a.send_batch(&bytes, 1000).await.unwrap();
         } else {
-            send_without_waiting(&mut a, &bytes, 1000).await;
+            send_without_waiting(&a, &bytes, 1000).await;
         }
         let (mut batch, mut received) = (Batch::new(), Vec::new());
         while received.len() < 71 {
@@ -208,7 +208,7 @@ async fn batches_arrive_as_single_datagrams() {
 }
 
 /// What has no room is tried again, from where it stopped.
-async fn send_without_waiting(connection: &mut Connection, bytes: &[u8], segment: usize) {
+async fn send_without_waiting(connection: &Connection, bytes: &[u8], segment: usize) {
     let mut sender = connection.sender();
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -349,7 +349,7 @@ async fn a_path_that_carries_much_gets_a_socket_of_its_own() {
     let two = Two::new().await;
     two.exchange();
     let (mut a, mut b) = two.connect().await;
-    let port = |connection: &nilas::Connection| connection.selected_pair().unwrap().base.port();
+    let port = |connection: &Connection| connection.selected_pair().unwrap().base.port();
     // One that says little does not.
     deliver(&mut a, &mut b, "a little").await;
     assert_eq!(connected_from(port(&a)), 0);

@@ -110,7 +110,11 @@ async fn a_mark_comes_out_as_it_went_in_both_ways() {
             for octet in OCTETS {
                 mark(client.socket(), octet);
                 client.send(peer.local_addr().unwrap(), b"there").await;
-                assert_eq!(octet_of(peer, b"there").await, octet, "{families:?}");
+                assert_eq!(
+                    octet_of(peer, b"there").await,
+                    octet,
+                    "{client_ip} {peer_ip}"
+                );
                 mark(peer, octet);
                 // Padding of an indication would follow other lengths.
                 peer.send_to(b"back", relayed).await.unwrap();
