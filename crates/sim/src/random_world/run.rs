@@ -216,7 +216,7 @@ impl<'a> Running<'a> {
     fn disturb(&mut self, disturbance: &Disturbance) -> Result<(), Rule> {
         let since = self.world.now();
         let was_up = self.are_up();
-        // What a connection has not delivered comes late, and keeps one side up longer than the other.
+        // What a connection has not delivered comes late, and keeps consent on one side for longer than on the other.
         let lasts = |seconds: u64| was_up && seconds < SHORT_ABSENCE && !self.plan.has_tcp();
         match disturbance {
             Disturbance::Restarts(restarts) => {
@@ -230,7 +230,6 @@ impl<'a> Running<'a> {
                 self.all(|running| rules::at_rest(running, must))?;
             }
             Disturbance::Away { peer, seconds } => {
-                let seconds = &self.bounded(*seconds);
                 let must = lasts(*seconds);
                 self.world.set_up(self.network.peers[*peer].host, false);
                 self.world.run_for(Duration::from_secs(*seconds));
@@ -238,7 +237,6 @@ impl<'a> Running<'a> {
                 self.aftermath(must)?;
             }
             Disturbance::Sleep { peer, seconds } => {
-                let seconds = &self.bounded(*seconds);
                 let must = lasts(*seconds);
                 let host = self.network.peers[*peer].host;
                 self.world.hold_signals(self.peers[1 - *peer]);
@@ -310,15 +308,6 @@ impl<'a> Running<'a> {
         Ok(())
     }
 
-    /// What a connection has not delivered comes late, which keeps up consent on one side longer than on the other: here no
-    /// peer is away for longer than consent lasts where there are connections.
-    fn bounded(&self, seconds: u64) -> u64 {
-        match self.plan.has_tcp() {
-            true => seconds.min(SHORT_ABSENCE),
-            false => seconds,
-        }
-    }
-
     /// Whether the session, whose interfaces have changed, has to find its way by itself.
     fn must_move(&self, was_up: bool, since: Time) -> bool {
         was_up && self.plan.is_calm() && !self.plan.has_tcp() && self.must_connect(since)
@@ -343,9 +332,7 @@ impl<'a> Running<'a> {
         let since = self.world.now();
         self.restart(0);
         self.settle(since)?;
-        // A lite agent opens no connection, and one that it has not missed yet is not opened anew.
-        let lite_over_tcp = self.plan.has_tcp() && self.plan.peers.iter().any(|peer| peer.lite);
-        let must = self.must_connect(since) && !lite_over_tcp;
+        let must = self.must_connect(since);
         // Where no path is left, a side may hold on to the path of before for longer than the other.
         self.all(|running| rules::each_connected(running, must))
             .map(|_| ())
