@@ -143,6 +143,13 @@ impl Engine {
         self.agents.get(id.0).is_some()
     }
 
+    /// The agent that waits for the answer to this [`Command::OpenStream`]: whose settings say how its server is reached, such as
+    /// through a proxy, is up to the driver. None once nobody waits for it.
+    pub fn opener(&self, request: RequestId) -> Option<AgentId> {
+        let agent = self.agents.by_slot(request.slot())?;
+        agent.is_opening(request).then_some(agent.id)
+    }
+
     /// Whether no agent is here, in the sense of [`hosts`](Self::hosts).
     pub fn is_empty(&self) -> bool {
         self.agents.len() == 0

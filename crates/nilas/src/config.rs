@@ -420,7 +420,7 @@ impl Config {
     }
 
     fn connector(&mut self) -> &mut Connector {
-        Arc::make_mut(&mut self.servers.connector)
+        Arc::make_mut(self.servers.connector.get_or_insert_default())
     }
 }
 

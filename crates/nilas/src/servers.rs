@@ -1,11 +1,11 @@
-//! The servers that agents were configured with, as far as the engine does not keep it: how streams to them
-//! are opened, and which names stand for services.
+//! The servers that agents were configured with, as far as the engine does not keep it: which names stand for services, and
+//! how streams to them are opened.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use nilas_ice::{AgentConfig, ResolveError, StreamError, StreamTransport, TurnTransport};
+use nilas_ice::{ResolveError, StreamError, StreamTransport, TurnTransport};
 use nilas_net::dns::{DnsError, ServerResolver, ServerTransport};
 use nilas_net::mdns::Mdns;
 use nilas_net::stream::Stream;
@@ -41,73 +41,36 @@ pub(crate) enum Service {
 /// What an application says of the servers of a new agent, besides the engine's configuration.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NewServers {
-    pub(crate) connector: Arc<Connector>,
+    /// None for no proxy, and the system's roots.
+    pub(crate) connector: Option<Arc<Connector>>,
     pub(crate) services: Vec<(Server, Service)>,
     /// Secrets that make the credentials of some.
     pub(crate) secrets: Vec<Secret>,
 }
 
-/// The servers that are reached by a stream.
-pub(crate) fn stream_servers(config: &AgentConfig) -> Vec<Server> {
-    let servers = config.turn_servers.iter();
-    servers
-        .filter(|server| server.transport != TurnTransport::Udp)
-        .map(|server| (server.host.clone(), server.port))
-        .collect()
-}
-
-/// What an agent brings along, and takes away when it is gone.
-#[derive(Debug, Default)]
-pub(crate) struct Brought {
-    streams: Vec<Server>,
-    services: Vec<(Server, Service)>,
-}
-
-/// Those of all agents, counted.
+/// The services that the names of all agents' servers stand for, counted.
 #[derive(Debug, Default)]
 pub(crate) struct Servers {
-    connectors: BTreeMap<Server, (Arc<Connector>, usize)>,
     services: BTreeMap<(Server, Service), usize>,
     resolver: Arc<OnceCell<Option<ServerResolver>>>,
     pub(crate) mdns: Mdns,
 }
 
 impl Servers {
-    /// Takes in what a new agent has. Where two agents have the same server, the later one says how
-    /// it is reached.
-    pub(crate) fn add(&mut self, streams: Vec<Server>, new: NewServers) -> Brought {
-        let NewServers {
-            connector,
-            services,
-            ..
-        } = new;
-        let brought = Brought { streams, services };
-        for server in &brought.streams {
-            let known = self.connectors.entry(server.clone());
-            let (how, users) = known.or_insert_with(|| (Arc::clone(&connector), 0));
-            *how = Arc::clone(&connector);
-            *users += 1;
-        }
-        for service in &brought.services {
+    /// Takes in what the servers of a new agent stand for.
+    pub(crate) fn add(&mut self, services: &[(Server, Service)]) {
+        for service in services {
             *self.services.entry(service.clone()).or_default() += 1;
         }
-        brought
     }
 
-    pub(crate) fn remove(&mut self, brought: Brought) {
-        for server in brought.streams {
-            if let Some((_, users)) = self.connectors.get_mut(&server) {
+    /// Such an agent is gone.
+    pub(crate) fn remove(&mut self, services: &[(Server, Service)]) {
+        for service in services {
+            if let Some(users) = self.services.get_mut(service) {
                 *users -= 1;
                 if *users == 0 {
-                    self.connectors.remove(&server);
-                }
-            }
-        }
-        for service in brought.services {
-            if let Some(users) = self.services.get_mut(&service) {
-                *users -= 1;
-                if *users == 0 {
-                    self.services.remove(&service);
+                    self.services.remove(service);
                 }
             }
         }
@@ -155,24 +118,19 @@ impl Servers {
         }
     }
 
-    /// Opens a stream to a server, on this address if it is known already.
+    /// Opens a stream to a server, on this address if it is known already, as its agent wants it: `connector` is none where
+    /// that is gone.
     pub(crate) fn open(
         &self,
         transport: StreamTransport,
         server: Server,
         address: Option<SocketAddr>,
+        connector: Option<Arc<Connector>>,
     ) -> impl Future<Output = Result<Stream, StreamError>> + Send + use<> {
-        // A server that another one has pointed to may have another port, and is reached in the same way.
-        let ports = (server.0.clone(), 0)..=(server.0.clone(), u16::MAX);
-        let known = self.connectors.get(&server);
-        let connector = known
-            .or_else(|| self.connectors.range(ports).map(|(_, known)| known).next())
-            .map(|(how, _)| Arc::clone(how));
         let over = over(TurnTransport::Stream(transport));
         let service = self.turn_service(&server, over);
         let lookup = self.lookup();
         async move {
-            // The agent whose server it was is gone, and so is how it was to be reached.
             let connector = connector.ok_or(StreamError::Other)?;
             let mut target = Target {
                 transport,
@@ -382,8 +340,14 @@ mod tests {
         let config = uris.iter().fold(Config::controlling(), |config, uri| {
             config.turn(uri, "u", "p").unwrap()
         });
-        servers.add(stream_servers(&config.agent), config.servers);
+        servers.add(&config.servers.services);
         servers
+    }
+
+    /// Without a proxy, and with the system's roots.
+    #[expect(clippy::unnecessary_wraps, reason = "it is an argument")]
+    fn as_usual() -> Option<Arc<Connector>> {
+        Some(Arc::default())
     }
 
     /// RFC 5928 section 3, step 4.
@@ -408,12 +372,12 @@ mod tests {
         let server = || ("example.net".to_owned(), 3478);
         let udp = servers.resolve(server()).await;
         assert_eq!(udp, Ok(vec!["127.0.0.1:4000".parse().unwrap()]));
-        let opened = servers.open(StreamTransport::Tcp, server(), None);
+        let opened = servers.open(StreamTransport::Tcp, server(), None, as_usual());
         let (opened, accepted) = tokio::join!(opened, listener.accept());
         assert_eq!(opened.unwrap().local_address(), accepted.unwrap().1);
         for transport in [StreamTransport::Tls, StreamTransport::Dtls] {
             let server = ("example.net".to_owned(), 5349);
-            let opened = servers.open(transport, server, None).await;
+            let opened = servers.open(transport, server, None, as_usual()).await;
             assert_eq!(opened.err(), Some(StreamError::Unresolved), "not offered");
         }
     }
@@ -429,7 +393,9 @@ mod tests {
         let server = || ("example.net".to_owned(), 3478);
         let udp = servers.resolve(server()).await;
         assert_eq!(udp, Ok(vec!["127.0.0.1:3478".parse().unwrap()]));
-        let opened = servers.open(StreamTransport::Tcp, server(), None).await;
+        let opened = servers
+            .open(StreamTransport::Tcp, server(), None, as_usual())
+            .await;
         assert_eq!(opened.err(), Some(StreamError::Unresolved));
     }
 
@@ -449,7 +415,7 @@ mod tests {
         let uris = ["turn:example.net", "turn:example.net?transport=tcp"];
         let servers = servers(records, &uris).await;
         let server = || ("example.net".to_owned(), 3478);
-        let opened = servers.open(StreamTransport::Tcp, server(), None);
+        let opened = servers.open(StreamTransport::Tcp, server(), None, as_usual());
         let (opened, accepted) = tokio::join!(opened, listener.accept());
         assert_eq!(opened.unwrap().local_address(), accepted.unwrap().1);
         assert_eq!(servers.resolve(server()).await, Err(ResolveError::NotFound));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::relay::Relay;
 use common::{Two, config, deliver, event, soon};
 use nilas::ice::SendError;
-use nilas::{Agent, Batch, CandidateType, Error, Event, Role, State, Stats};
+use nilas::{Agent, Batch, CandidateType, Endpoint, Error, Event, Role, State, Stats};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::sleep;
@@ -339,6 +339,32 @@ async fn a_relay_is_reached_through_a_proxy() {
     deliver(&mut a, &mut b, "through the proxy").await;
     deliver(&mut b, &mut a, "and back").await;
     assert!(opened.load(Ordering::Relaxed) >= 2);
+}
+
+#[tokio::test]
+async fn each_agent_of_an_endpoint_reaches_the_same_server_in_its_own_way() {
+    let mut relay = Relay::start("own-way").await;
+    let (address, opened) = proxy().await;
+    let endpoint = Endpoint::new().unwrap();
+    let through = format!("http://{address}").parse().unwrap();
+    let proxied = relay.only(Role::Controlling, "tls").proxy(through);
+    let first = endpoint.agent(proxied).await.unwrap();
+    soon("its relay", first.ticket()).await.unwrap();
+    let passed = opened.load(Ordering::Relaxed);
+    assert!(passed > 0);
+    let plain = relay.only(Role::Controlling, "tls");
+    let second = endpoint.agent(plain).await.unwrap();
+    soon("its relay", second.ticket()).await.unwrap();
+    assert_eq!(opened.load(Ordering::Relaxed), passed, "without a proxy");
+    // What the second one wants says nothing of how the first one connects again.
+    relay.kill().await;
+    relay.come_back().await;
+    let again = async {
+        while opened.load(Ordering::Relaxed) == passed {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon("the first to come again", again).await;
 }
 
 #[tokio::test]

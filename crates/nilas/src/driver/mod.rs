@@ -41,10 +41,11 @@ use self::listeners::{Accepted, Listeners};
 use self::port_mappings::{News, PortMappings};
 use self::streams::StreamSource;
 pub(crate) use self::tape::Tape;
+use crate::connector::Connector;
 use crate::framer::send_one;
 use crate::inbox::Inbox;
 use crate::ready::{Place, ReadyList, Source};
-use crate::servers::{Brought, Servers};
+use crate::servers::{Server, Servers, Service};
 use crate::session::{Reply, Request};
 use crate::snapshot::Snapshot;
 use crate::sockets::{Reader, SocketTable};
@@ -117,8 +118,10 @@ struct Hosted {
     events: broadcast::Sender<Event>,
     /// The peer's present generation.
     remote_ufrag: Option<String>,
+    /// How the streams to its TURN servers are opened.
+    connector: Option<Arc<Connector>>,
     /// To be taken from the driver's list with it.
-    servers: Brought,
+    services: Vec<(Server, Service)>,
     secrets: Vec<renewals::Shared>,
 }
 
@@ -499,7 +502,12 @@ impl Driver {
                     port,
                     address,
                 }) => {
-                    let opened = self.servers.open(transport, (host, port), address);
+                    let agent = self.engine.opener(request);
+                    let hosted = agent.and_then(|agent| self.agents.get(&agent));
+                    let connector =
+                        hosted.map(|hosted| hosted.connector.clone().unwrap_or_default());
+                    let opened =
+                        { &self.servers }.open(transport, (host, port), address, connector);
                     self.opening.spawn(async move { (request, opened.await) });
                     self.control.enqueue();
                 }
@@ -599,7 +607,7 @@ impl Driver {
             if state == State::Closed
                 && let Some(hosted) = self.agents.remove(&agent)
             {
-                self.servers.remove(hosted.servers);
+                self.servers.remove(&hosted.services);
             }
         }
     }

@@ -15,7 +15,7 @@ use super::renewals::{Shared, shared};
 use super::{Driver, Hosted, INTERFACES_AGE, MAX_EVENTS};
 use crate::inbox::Inbox;
 use crate::secret::RENEWAL;
-use crate::servers::{NewServers, Server, stream_servers};
+use crate::servers::NewServers;
 use crate::session::{Added, AddedStreams, Request};
 use crate::snapshot::Snapshot;
 
@@ -164,10 +164,10 @@ impl Driver {
     ) -> Result<Added, AgentError> {
         self.list_interfaces();
         let now = self.clock.now();
-        let (streams, maps_ports) = (stream_servers(&config), config.port_mapping);
+        let maps_ports = config.port_mapping;
         let secrets = shared(&servers.secrets, &config);
         let id = self.engine.add_agent(now, config)?;
-        let added = self.host(id, (streams, servers), secrets, inbox)?;
+        let added = self.host(id, servers, secrets, inbox)?;
         Ok(Added {
             maps_ports,
             ..added
@@ -197,7 +197,6 @@ impl Driver {
         let state = watch::Sender::new(State::New);
         let seen = state.subscribe();
         self.sessions.insert(id, state);
-        let servers_of = stream_servers(&config);
         let secrets = shared(&servers.secrets, &config);
         let mut agents = Vec::new();
         for (stream, inboxes) in inboxes.into_iter().enumerate() {
@@ -205,8 +204,7 @@ impl Driver {
             for (component, inbox) in (1..).zip(inboxes) {
                 let agent = self.engine.session(id)?.component(stream, component);
                 let agent = agent.ok_or(AgentError::UnknownAgent)?;
-                let brought = (servers_of.clone(), servers.clone());
-                let hosted = self.host(agent, brought, secrets.clone(), inbox)?;
+                let hosted = self.host(agent, servers.clone(), secrets.clone(), inbox)?;
                 let maps_ports = config.port_mapping;
                 added.push(Added {
                     maps_ports,
@@ -244,7 +242,7 @@ impl Driver {
     fn host(
         &mut self,
         id: AgentId,
-        (streams, servers): (Vec<Server>, NewServers),
+        servers: NewServers,
         secrets: Vec<Shared>,
         inbox: Arc<Inbox>,
     ) -> Result<Added, AgentError> {
@@ -256,6 +254,12 @@ impl Driver {
         if !secrets.is_empty() {
             self.renew_at.get_or_insert(now + RENEWAL);
         }
+        let NewServers {
+            connector,
+            services,
+            secrets: _,
+        } = servers;
+        self.servers.add(&services);
         let (events, first_events) = broadcast::channel(MAX_EVENTS);
         let added = Added {
             agent: id,
@@ -272,7 +276,8 @@ impl Driver {
                 snapshot,
                 events,
                 remote_ufrag: None,
-                servers: self.servers.add(streams, servers),
+                connector,
+                services,
                 secrets,
             },
         );

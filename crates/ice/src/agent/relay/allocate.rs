@@ -291,6 +291,17 @@ impl Agent {
         self.relaying_mut().allocations[index].route = Route::Opening(request);
     }
 
+    /// Whether this agent waits for the answer to this `OpenStream`.
+    pub(crate) fn is_opening(&self, request: RequestId) -> bool {
+        self.opening(request).is_some()
+    }
+
+    /// The allocation that a stream is being opened for.
+    fn opening(&self, request: RequestId) -> Option<usize> {
+        let opening = |allocation: &Allocation| matches!(allocation.route, Route::Opening(asked) if asked == request);
+        self.turn.as_ref()?.allocations.iter().position(opening)
+    }
+
     /// The answer to `OpenStream`; false if this agent did not ask.
     pub(crate) fn stream_opened(
         &mut self,
@@ -298,12 +309,7 @@ impl Agent {
         request: RequestId,
         result: Result<StreamId, StreamError>,
     ) -> bool {
-        let opening = |allocation: &Allocation| matches!(allocation.route, Route::Opening(asked) if asked == request);
-        let Some(index) = self
-            .turn
-            .as_ref()
-            .and_then(|turn| turn.allocations.iter().position(opening))
-        else {
+        let Some(index) = self.opening(request) else {
             return false;
         };
         match result {
