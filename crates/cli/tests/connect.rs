@@ -281,6 +281,7 @@ fn the_rendezvous_may_be_over_tls() {
     ]);
     let ready = server.json(|value| value["event"] == "ready");
     let url = format!("wss://{}", ready["tls"][0].as_str().expect("an address"));
+    assert_eq!(ready["rendezvous"][1], url);
     let arguments = [
         "connect",
         "in private",
@@ -310,6 +311,29 @@ fn the_rendezvous_may_be_over_tls() {
     let stranger = Running::start_command(command);
     stranger.error_line("cannot be spoken to over TLS");
     assert_eq!(stranger.exit_code(), Some(1));
+
+    let closed = Running::start(&[
+        "server",
+        "--json",
+        "--signal-listen",
+        "none",
+        "--tls-listen",
+        "127.0.0.1:0",
+        "--cert",
+        &cert,
+        "--key",
+        &key,
+        "--listen",
+        "none",
+    ]);
+    let ready = closed.json(|value| value["event"] == "ready");
+    assert_eq!(ready["rendezvous"], serde_json::json!([]));
+    let url = format!("wss://{}", ready["tls"][0].as_str().expect("an address"));
+    let mut command = nilas(&["connect", "--server", &url]);
+    command.env("SSL_CERT_FILE", &roots);
+    let refused = Running::start_command(command);
+    refused.error_line("it is no rendezvous server");
+    assert_eq!(refused.exit_code(), Some(1));
     let _ = std::fs::remove_dir_all(&directory);
 }
 

@@ -120,6 +120,7 @@ impl Server {
                     .saturating_add(16),
                 limits.max_connections_per_source.saturating_add(16),
             ),
+            meets: !config.rendezvous.is_empty(),
             head_time: limits.greeting_time,
             running: is_running,
         };

@@ -44,6 +44,8 @@ pub(crate) struct Web {
     pub(crate) counters: Arc<Counters>,
     pub(crate) phase: Arc<watch::Sender<Phase>>,
     pub(crate) admission: Admission,
+    /// Whether peers may meet here.
+    pub(crate) meets: bool,
     /// From a connection's beginning to the end of its request's head.
     pub(crate) head_time: Duration,
     /// Its sender lives as long as the server runs, and nothing is ever sent.
@@ -95,9 +97,11 @@ impl Web {
             permit: Arc::new(permit),
         };
         let head_time = self.head_time;
-        let router = Router::new()
-            .route(PATH, get(rendezvous))
-            .route("/health", get(health))
+        let mut router = Router::new().route("/health", get(health));
+        if self.meets {
+            router = router.route(PATH, get(rendezvous));
+        }
+        let router = router
             .with_state(self)
             .layer(map_response(one_request_each))
             .layer(Extension(peer));

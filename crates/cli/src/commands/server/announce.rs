@@ -167,7 +167,10 @@ pub(super) fn ready(config: &ServerConfig, addresses: &LocalAddresses) -> String
         ));
     }
     if !addresses.rendezvous.is_empty() {
-        parts.push(format!("rendezvous at {}", rendezvous(addresses).join(" ")));
+        parts.push(format!(
+            "rendezvous at {}",
+            rendezvous(config, addresses).join(" ")
+        ));
     }
     if let Some(metrics) = addresses.metrics {
         parts.push(format!("metrics at http://{metrics}/metrics"));
@@ -176,12 +179,17 @@ pub(super) fn ready(config: &ServerConfig, addresses: &LocalAddresses) -> String
 }
 
 /// The rendezvous as its clients name it.
-pub(super) fn rendezvous(addresses: &LocalAddresses) -> Vec<String> {
-    addresses
-        .rendezvous
-        .iter()
-        .map(|address| format!("ws://{address}"))
-        .collect()
+pub(super) fn rendezvous(config: &ServerConfig, addresses: &LocalAddresses) -> Vec<String> {
+    let plain = addresses.rendezvous.iter();
+    let mut urls: Vec<_> = plain.map(|address| format!("ws://{address}")).collect();
+    // Without a listener of its own there is none at the ports of TLS either.
+    if !urls.is_empty() {
+        for listener in &addresses.tls {
+            let hosts = hosts(config, listener).into_iter();
+            urls.extend(hosts.map(|host| format!("wss://{host}:{}", listener.port())));
+        }
+    }
+    urls
 }
 
 #[cfg(test)]

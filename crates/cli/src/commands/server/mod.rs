@@ -125,7 +125,7 @@ fn tell_ready(json: bool, configuration: &Configuration, server: &Server) -> Res
             stun_tcp: &addresses.stun_tcp,
             tls: &addresses.tls,
             dtls: &addresses.dtls,
-            rendezvous: &announce::rendezvous(addresses),
+            rendezvous: &announce::rendezvous(config, addresses),
             metrics: addresses.metrics,
             relay: &relay,
             ice_servers: &ice_servers,
