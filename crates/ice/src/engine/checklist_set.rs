@@ -1,7 +1,7 @@
 //! The checklists of a session (RFC 8445 sections 6.1.2.6, 6.1.4.2 and 7.2.5.3.3, RFC 8838 section 12): which pairs
 //! stop being Frozen.
 //!
-//! A foundation is tried by one pair of the set at a time, until one succeeds (section 6.1.4.2, step 2). So where it leads nowhere
+//! A foundation is tried by one pair of the set at a time, until one succeeds (RFC 8445 section 6.1.4.2). So where it leads nowhere
 //! the components fail one after the other, each after all transmissions of its check: four of them after 160 s.
 
 use core::cmp::Reverse;
