@@ -159,3 +159,22 @@ fn the_real_driver_records_too() {
     assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
     assert_eq!(explained(&file)["note"], "nilas agent");
 }
+
+#[test]
+fn the_command_in_a_simulated_recording_makes_that_session_again() {
+    let folder = Folder::new("again");
+    let (first, second) = (folder.file("first"), folder.file("second"));
+    let given = "sim --nat-a sym --nat-b open --servers turn --seed 9 --rtt-ms 10 --loss 5 --tcp --controlling b";
+    let run_into = |command: &str, file: &str| {
+        let words: Vec<_> = command.split(' ').chain(["--record", file]).collect();
+        let output = run(&words);
+        assert_eq!(output.status.code(), Some(0), "{}", complaint(&output));
+        std::fs::read(file).expect("a recording")
+    };
+    let recording = run_into(given, &first);
+    let told = String::from_utf8(run(&["explain", &first]).stdout).expect("text");
+    let (_, told) = told.split_once("nilas sim").expect("the command");
+    let end = told.find(['\n', ')']).unwrap_or(told.len());
+    let command = format!("sim{}", &told[..end]);
+    assert!(run_into(&command, &second) == recording, "{command}");
+}

@@ -28,9 +28,11 @@ pub(crate) fn parse_stun(text: &str) -> Result<Entry, ServerError> {
         Err(UriError::Scheme { .. }) if text.parse::<TurnUri>().is_ok() => {
             return Err(error(ServerErrorReason::Turn));
         }
-        Err(wrong @ UriError::Scheme { .. }) => {
-            bare().map_err(|_| error(ServerErrorReason::Uri(wrong)))?
-        }
+        // What has slashes was meant as a URI.
+        Err(wrong @ UriError::Scheme { .. }) => bare().map_err(|of_bare| {
+            let wrong = if text.contains('/') { wrong } else { of_bare };
+            error(ServerErrorReason::Uri(wrong))
+        })?,
         parsed => parsed.map_err(|wrong| error(ServerErrorReason::Uri(wrong)))?,
     };
     stun(&uri)
@@ -361,6 +363,8 @@ mod tests {
                 "{text:?}"
             );
         }
+        let port = ServerErrorReason::Uri(UriError::Port);
+        assert_eq!(reason("127.0.0.1:99999"), port, "no scheme is missed");
         let reason = |text: &str| match parse_turn(text, "u", "p") {
             Ok(_) => panic!("{text}"),
             Err(error) => error.reason,

@@ -3,7 +3,7 @@
 use core::net::{IpAddr, SocketAddr};
 use core::num::NonZeroU8;
 use core::ops::RangeInclusive;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nilas_net::own_addresses;
@@ -131,7 +131,7 @@ impl Relay {
                 config.max_stun_connections,
                 config.max_stun_connections_per_source,
             ),
-            idle_time: config.stun_idle_time,
+            idle_time: Mutex::new(config.stun_idle_time),
             message_time: config.stun_message_time,
             tls,
         };
@@ -193,6 +193,10 @@ impl Relay {
 impl Shared {
     /// Has all cores take on another configuration.
     pub(crate) fn change_config(&self, config: &Arc<TurnConfig>) {
+        *self
+            .idle_time
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = config.stream_patience;
         for mailbox in &self.mailboxes {
             mailbox.order(Order::Config(Arc::clone(config)));
         }

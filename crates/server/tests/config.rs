@@ -226,6 +226,11 @@ fn what_cannot_change_is_named() {
     new.stun_tcp.clear();
     new.certificate = Some(CertificateFiles::new("a", "b"));
     assert_eq!(old.fixed_differences(&new), ["listen", "cert", "realm"]);
+    let mut new = old.clone();
+    new.rendezvous_limits.max_connections += 1;
+    new.rendezvous_limits.code_lifetime += Duration::from_secs(1);
+    let named = ["max-rendezvous", "code-lifetime"];
+    assert_eq!(old.fixed_differences(&new), named);
     assert!(matches!(
         {
             let mut long = old;

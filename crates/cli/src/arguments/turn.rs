@@ -121,7 +121,7 @@ pub(crate) struct TurnCreds {
     /// The server's URL, to print the iceServers JSON for an application; may be given several times
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub(crate) url: Vec<ServerUrl>,
-    /// The hash under the password: sha1 is what every server understands
+    /// The hash under the password: sha1 is what every server understands, and the only one that `nilas server` does
     #[arg(long, value_enum, default_value_t = Hash::Sha1)]
     pub(crate) hash: Hash,
     /// Print one JSON object (schema nilas.turn-creds/1)

@@ -331,6 +331,7 @@ pub(super) fn turn(
 
 /// What differs and cannot change while the server runs.
 pub(super) fn fixed_differences(old: &ServerConfig, new: &ServerConfig) -> Vec<&'static str> {
+    let limits = |config: &ServerConfig| config.rendezvous_limits.clone();
     [
         (
             "listen",
@@ -356,8 +357,16 @@ pub(super) fn fixed_differences(old: &ServerConfig, new: &ServerConfig) -> Vec<&
             old.stun_message_time != new.stun_message_time,
         ),
         (
-            "rendezvous limits",
-            old.rendezvous_limits != new.rendezvous_limits,
+            "max-rendezvous",
+            limits(old).max_connections != limits(new).max_connections,
+        ),
+        (
+            "max-rendezvous-per-source",
+            limits(old).max_connections_per_source != limits(new).max_connections_per_source,
+        ),
+        (
+            "code-lifetime",
+            limits(old).code_lifetime != limits(new).code_lifetime,
         ),
         ("realm", old.access.realm != new.access.realm),
         ("relay-address", old.relay.addresses != new.relay.addresses),

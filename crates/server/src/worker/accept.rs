@@ -61,7 +61,7 @@ impl Worker {
         let shared = Arc::clone(&self.shared);
         if let Some(tls) = &shared.tls {
             let mut first = [0];
-            match timeout(self.shared.idle_time, stream.peek(&mut first)).await {
+            match timeout(self.shared.idle_time(), stream.peek(&mut first)).await {
                 Ok(Ok(1)) if first[0] == TLS_HANDSHAKE => {
                     let handshake = tls.acceptor.accept(stream);
                     if let Ok(Ok(stream)) = timeout(self.shared.message_time, handshake).await {
@@ -91,7 +91,7 @@ impl Worker {
         let agreed = stream.get_ref().1.alpn_protocol().map(|name| name == HTTP);
         let is_http = match agreed {
             Some(is_http) => is_http,
-            None => match timeout(self.shared.idle_time, stream.fill_buf()).await {
+            None => match timeout(self.shared.idle_time(), stream.fill_buf()).await {
                 // RFC 8489 section 5: the first two bits of STUN are zero; no method of HTTP begins so.
                 Ok(Ok([first, ..])) => first.is_ascii_uppercase(),
                 _ => return,

@@ -81,13 +81,20 @@ pub(crate) struct Shared {
     /// How many clients there may be on TCP, TLS and DTLS.
     pub(crate) admission: Admission,
     /// How long a client on TCP may take to say what it speaks.
-    pub(crate) idle_time: Duration,
+    pub(crate) idle_time: Mutex<Duration>,
     /// How long a message may take from its first byte to its last, in either direction, and a handshake as a whole.
     pub(crate) message_time: Duration,
     pub(crate) tls: Option<Tls>,
 }
 
 impl Shared {
+    fn idle_time(&self) -> Duration {
+        *self
+            .idle_time
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What all cores have counted.
     pub(crate) fn turn_counters(&self) -> TurnCounters {
         let mut sum = TurnCounters::default();

@@ -106,6 +106,22 @@ pub(super) fn run(arguments: &arguments::Sim) -> Result<(), Failure> {
     )))
 }
 
+/// The other options that make a session what it is, each after a blank.
+fn besides(arguments: &arguments::Sim) -> String {
+    let (rtt, loss) = (arguments.rtt_ms, arguments.loss);
+    let mut text = format!(" --rtt-ms {rtt}");
+    if loss > 0.0 {
+        text.push_str(&format!(" --loss {loss}"));
+    }
+    if arguments.tcp {
+        text.push_str(" --tcp");
+    }
+    if arguments.controlling != "a" {
+        text.push_str(&format!(" --controlling {}", arguments.controlling));
+    }
+    text
+}
+
 fn simulate(arguments: &arguments::Sim) -> Result<Summary, Failure> {
     let (Some(a), Some(b)) = (arguments.nat_a, arguments.nat_b) else {
         return Err(Failure::usage("--nat-a and --nat-b are needed"));
@@ -125,8 +141,10 @@ fn simulate(arguments: &arguments::Sim) -> Result<Summary, Failure> {
     if let Some(file) = &arguments.html {
         let session = first.run().map_err(Failure::usage)?;
         let title = format!(
-            "{a} beside {b}, servers: {}, seed {}",
-            first.servers, first.seed
+            "{a} beside {b}, servers: {}, seed {}{}",
+            first.servers,
+            first.seed,
+            besides(arguments)
         );
         std::fs::write(file, session.diagram(&title)).map_err(|error| {
             Failure::usage(format!("{} cannot be written: {error}", file.display()))
@@ -134,8 +152,10 @@ fn simulate(arguments: &arguments::Sim) -> Result<Summary, Failure> {
     }
     if arguments.recording.record.is_some() {
         let note = format!(
-            "sim --nat-a {a} --nat-b {b} --servers {} --seed {}",
-            first.servers, first.seed
+            "sim --nat-a {a} --nat-b {b} --servers {} --seed {}{}",
+            first.servers,
+            first.seed,
+            besides(arguments)
         );
         let session = first.run_recorded(arguments.recording.options(&note));
         let mut session = session.map_err(Failure::usage)?;
