@@ -341,10 +341,9 @@ impl<'a> Running<'a> {
     /// Runs on until each component is up or has failed: both peers may have begun something new late.
     fn rest(&mut self) -> Result<(), Rule> {
         let agents = self.agents();
-        let rests = |state: State| state.is_up() || state == State::Failed;
-        let rested = self.world.run_until(self.limit(), |world| {
-            agents.iter().all(|agent| rests(world.state(*agent)))
-        });
+        let rested = self
+            .world
+            .run_until(self.limit(), |world| all_rest(world, &agents));
         match rested {
             Some(_) => Ok(()),
             None => Err(self.dead()),
@@ -365,11 +364,13 @@ impl<'a> Running<'a> {
         Ok(())
     }
 
-    /// Runs on for so long; whether nothing has changed meanwhile.
+    /// Runs on for so long; whether nothing has changed meanwhile, and nothing is about to: a component that had failed checks for
+    /// longer than that where one relay after the other is allocated anew.
     fn is_quiet_for(&mut self, duration: Duration) -> bool {
         let before = self.world.now();
         self.world.run_for(duration);
-        !self.agents().iter().any(|peer| {
+        let agents = self.agents();
+        let changed = agents.iter().any(|peer| {
             any_since(&self.world, *peer, before, |event| {
                 matches!(
                     event,
@@ -378,7 +379,8 @@ impl<'a> Running<'a> {
                         | Event::LocalParameters(_)
                 )
             })
-        })
+        });
+        !changed && all_rest(&self.world, &agents)
     }
 
     fn dead(&self) -> Rule {
@@ -440,6 +442,12 @@ impl<'a> Running<'a> {
 
 /// Restarts after which two peers ought to have come to an end.
 const MOST_RESTARTS: usize = 12;
+
+/// Whether each is up or has failed.
+fn all_rest(world: &World, agents: &[Agent]) -> bool {
+    let mut states = agents.iter().map(|agent| world.state(*agent));
+    states.all(|state| state.is_up() || state == State::Failed)
+}
 
 fn nominated_since(world: &World, agent: Agent, since: Time) -> bool {
     any_since(world, agent, since, |event| {
