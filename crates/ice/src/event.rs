@@ -46,8 +46,9 @@ pub enum Event {
         bytes: usize,
     },
     /// A restart would help ([`AgentMut::restart`](crate::AgentMut::restart)), and the agent is not to begin one by itself:
-    /// [`AgentConfig::restarts_alone`](crate::AgentConfig::restarts_alone) is off. In a session each component says so for itself. What
-    /// stands is told again at growing intervals.
+    /// [`AgentConfig::restarts_alone`](crate::AgentConfig::restarts_alone) is off. In a session each component says so for itself. That a
+    /// path has died is told once for each time, and that addresses have changed once for each change; that another pair would do
+    /// better again at growing intervals, as long as it stands.
     RestartDue(RestartReason),
 }
 

@@ -39,6 +39,7 @@ impl Agent {
         let is_told = |other: &RemoteCandidate| {
             other.candidate.kind != CandidateType::Prflx
                 && !other.removed
+                && other.is_tcp == own.is_tcp
                 && other.address.ip() == own.address.ip()
         };
         own.candidate.kind == CandidateType::Prflx && remotes.iter().any(is_told)
@@ -105,6 +106,7 @@ impl Agent {
         let (is_member, component) = (self.is_member(), self.component());
         let is_full = self.current.pairs.len() >= self.max_pairs();
         let last_resort = is_full.then(|| self.last_resort()).flatten();
+        let keeps_last_resort = self.keeps_last_resort();
         let generation = &mut self.current;
         let target = &generation.remotes[usize::from(remote)];
         // RFC 6544 section 6.2.
@@ -125,7 +127,7 @@ impl Agent {
         );
         let is_last_resort = own.relay.is_some() && target.candidate.kind == CandidateType::Relay;
         let rank = match last_resort {
-            None if is_last_resort => u64::MAX,
+            None if is_last_resort && keeps_last_resort => u64::MAX,
             _ => priority,
         };
         if is_full && !generation.make_room(rank, last_resort) {
@@ -184,16 +186,24 @@ impl Agent {
     /// The best pair of two relays. Its priority is below all others, and it is the one that leads somewhere where no other does:
     /// many networks and transports would discard it (RFC 8445 section 6.1.2.5). A departure: it stays within the bound.
     fn last_resort(&self) -> Option<PairId> {
+        if !self.keeps_last_resort() {
+            return None;
+        }
         let generation = &self.current;
         let is_it = |(_, pair): &(PairId, &Pair)| {
             let remote = &generation.remotes[usize::from(pair.remote)].candidate;
             let own = &self.sockets[usize::from(pair.socket)];
-            let may_lead = pair.is_open() || pair.is_valid();
+            let may_lead = (pair.is_open() || pair.is_valid()) && self.has_ends(pair);
             may_lead && own.relay.is_some() && remote.kind == CandidateType::Relay
         };
         let pairs = generation.pairs.iter().filter(is_it);
         let (id, _) = pairs.max_by_key(|(_, pair)| pair.priority)?;
         Some(id)
+    }
+
+    /// It may take one place of several.
+    fn keeps_last_resort(&self) -> bool {
+        self.max_pairs() > 1
     }
 
     /// RFC 8445 section 7.2.5.1: priorities depend on the role.

@@ -150,13 +150,14 @@ impl Agent {
     /// Whether the priority that a check carries is one of another component: it ends in 256 less the component (RFC 8445
     /// sections 5.1.2.1 and 7.1.1), unless the peer has a formula of its own (section 5.1.2). Its candidates show which;
     /// `None` while it has told none.
-    pub(super) fn is_of_another_component(&self, priority: u32) -> Option<bool> {
+    pub(super) fn is_of_another_component(&self, generation: u32, priority: u32) -> Option<bool> {
         let of = |priority: u32| 256 - (priority & 0xFF) as u16;
         let (own, named) = (self.component(), of(priority));
         if !self.is_member() || named > MAX_COMPONENTS || named == own {
             return Some(false);
         }
-        let remotes = self.current.remotes.iter().map(|remote| &remote.candidate);
+        let remotes = &self.generation(generation)?.remotes;
+        let remotes = remotes.iter().map(|remote| &remote.candidate);
         let mut told = remotes
             .filter(|candidate| candidate.kind != CandidateType::Prflx)
             .peekable();

@@ -31,7 +31,9 @@ impl Agent {
         if self.current.local_ended {
             return;
         }
-        candidate.priority = self.own_priority(&candidate, known);
+        if candidate.kind == CandidateType::Srflx {
+            candidate.priority = self.own_priority(&candidate, known);
+        }
         match known {
             // What a server sees may be told even if it is a local address that may not.
             Some(known)

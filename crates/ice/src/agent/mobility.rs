@@ -79,6 +79,8 @@ impl Agent {
         } else if appeared {
             self.restart_due = RestartDue::At(now.max(self.restart_after));
         }
+        // What was still to come may have been of an address that is gone.
+        self.finish_gathering(shared);
         self.previous_path_is_gone(shared, now, |socket| lost.contains(&socket));
         self.give_up(shared, now, |pair| lost.contains(&pair.socket));
     }
@@ -177,7 +179,7 @@ impl Agent {
 
     /// Whether new addresses are on their way to become candidates of the present generation.
     pub(super) fn is_gathering_more(&self) -> bool {
-        self.gathering == GatheringState::Gathering && self.current.concluded
+        self.gathering == GatheringState::Gathering && self.current.concluded && self.is_continual()
     }
 
     /// Gathers on the addresses that appeared, within the same generation.

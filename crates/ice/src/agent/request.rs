@@ -89,7 +89,7 @@ impl Agent {
             return Handled::NotOurs;
         }
         let Some(answer) = self.examine(shared, now, generation, socket, remote, &check) else {
-            return Handled::NotOurs;
+            return Handled::Consumed;
         };
         let id = check.transaction_id();
         let slot = self.id.0.slot;
@@ -129,8 +129,9 @@ impl Agent {
             return Some(answer);
         }
         // A NAT may have given this component the port by which it knew another. If the peer took the pair for valid, the
-        // data of one would come out of the other. As long as that cannot be told there is no answer: the peer asks again.
-        if self.is_of_another_component(priority)? {
+        // data of one would come out of the other. A departure from RFC 8445 section 7.3, which answers at once: as long as that
+        // cannot be told there is no answer, and the peer asks again.
+        if self.is_of_another_component(generation, priority)? {
             return Some(Answer::BadRequest);
         }
         if self.lite {

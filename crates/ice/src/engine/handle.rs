@@ -37,7 +37,10 @@ impl AgentMut<'_> {
 
     /// The peer's parameters. Others than before are the peer's restart (RFC 8445 section 9): the event
     /// `LocalParameters` follows with what is to be sent in answer. In a [session](crate::SessionMut) they are those of all
-    /// components of the stream.
+    /// components of the stream. They may be given again before the candidates have ended; whether a peer without the option
+    /// `trickle` has more candidates to tell is for the caller to say
+    /// ([`end_of_remote_candidates`](Self::end_of_remote_candidates)), or for a whole
+    /// [description](Self::set_remote_description).
     pub fn set_remote_parameters(
         &mut self,
         now: Time,

@@ -73,6 +73,18 @@ impl Scene {
     }
 
     fn connected(
+        self,
+        signaling: Signaling,
+        configure: impl Fn(&mut AgentConfig),
+    ) -> (Peers, Vec<Realm>) {
+        let (mut peers, homes) = self.introduced(signaling, configure);
+        assert!(peers.run_until_up(MINUTE).is_some());
+        peers.world.run_for(MINUTE);
+        assert_direct(&peers, "at first");
+        (peers, homes)
+    }
+
+    fn introduced(
         mut self,
         signaling: Signaling,
         configure: impl Fn(&mut AgentConfig),
@@ -95,9 +107,6 @@ impl Scene {
             b: agents[1],
         };
         peers.introduce(signaling);
-        assert!(peers.run_until_up(MINUTE).is_some());
-        peers.world.run_for(MINUTE);
-        assert_direct(&peers, "at first");
         (peers, self.homes)
     }
 }
@@ -281,6 +290,41 @@ fn where_datagrams_pass_again_beside_a_connection() {
         for agent in peers.both() {
             assert_eq!(transports(&peers, agent), [None; 2], "{role:?}");
         }
+        peers.assert_mirrored_and_working();
+    }
+}
+
+/// The second network leads to no server, and goes while the relay is still waited for that it was to be asked for: then nothing
+/// more is.
+#[test]
+fn where_the_address_goes_that_gathering_waits_for_it_ends() {
+    for role in ROLES {
+        let mut scene = Scene::new(role, TurnTransport::Udp)
+            .behind(Nat::default())
+            .and_behind(Nat::default())
+            .behind(Nat::default());
+        let host = scene.hosts[0];
+        let deaf = Link::default().with_loss(1.0);
+        scene.world.set_interface_link(host, 1, deaf);
+        let (mut peers, _) = scene.introduced(Signaling::trickled(ms(25)), |config| {
+            config.continual = false;
+            config.stun_servers.clear();
+        });
+        assert!(peers.run_until_up(MINUTE).is_some());
+        peers.world.run_for(Duration::from_secs(2));
+        let has_ended = |peers: &Peers| {
+            let complete = Event::GatheringStateChange(GatheringState::Complete);
+            let mut events = peers.world.events(peers.a).iter();
+            events.any(|(_, event)| *event == complete)
+        };
+        assert!(!has_ended(&peers), "it waits");
+        peers.world.remove_interface(host, 1);
+        peers.world.run_for(Duration::from_secs(2));
+        assert!(
+            has_ended(&peers),
+            "{role:?}: {:#?}",
+            peers.world.events(peers.a)
+        );
         peers.assert_mirrored_and_working();
     }
 }

@@ -134,6 +134,28 @@ fn however_few_pairs_there_may_be_the_one_of_both_relays_is_among_them() {
     }
 }
 
+/// Where there is room for one pair, it is not kept for the relays.
+#[test]
+fn of_one_pair_the_direct_one_is_left() {
+    let mut world = World::new(1);
+    let server = TurnServer::new("ann", "secret").expect("good words");
+    let link = quarter(ms(50));
+    world.add_turn_server(Realm::INTERNET, &[ip("198.51.100.1")], link, server);
+    let [one, other] = ["203.0.113.1", "203.0.113.2"]
+        .map(|own| world.add_host(Realm::INTERNET, &[ip(own)], quarter(ms(50))));
+    let configs = [Role::Controlling, Role::Controlled].map(|role| {
+        let mut config = with_turn(role, "secret");
+        config.max_pairs = 1;
+        config
+    });
+    let mut peers = Peers::meet(world, [one, other], configs, ms(25));
+    assert!(peers.run_until_up(MINUTE).is_some());
+    for (local, remote) in kinds(&peers) {
+        assert!(![local, remote].contains(&CandidateType::Relay));
+    }
+    peers.assert_mirrored_and_working();
+}
+
 #[test]
 fn a_relay_costs_what_the_network_costs_that_it_is_reached_by() {
     for transport in WAYS {
@@ -439,11 +461,14 @@ fn elsewhere(to: &str) -> TurnServer {
 }
 
 /// Two peers behind symmetric NATs whose only server is 198.51.100.1, reached in this way.
-fn sent_elsewhere(transport: TurnTransport, mut world: World, loss: f64) -> Peers {
-    let [a, b] = [0, 1].map(|n: usize| {
+fn sent_elsewhere(transport: TurnTransport, mut world: World, loss: f64) -> (Peers, [NodeId; 2]) {
+    let nats = [0, 1].map(|n: usize| {
         let outside = ip(&format!("203.0.113.{}", n + 1));
         let link = quarter(ms(50)).with_loss(loss);
-        let (_, home) = world.add_nat(Realm::INTERNET, outside, link, SYMMETRIC);
+        world.add_nat(Realm::INTERNET, outside, link, SYMMETRIC)
+    });
+    let [a, b] = [0, 1].map(|n: usize| {
+        let home = nats[n].1;
         let host = world.add_host(home, &[ip(&format!("10.0.{n}.2"))], Link::default());
         let mut config = with_turn([Role::Controlling, Role::Controlled][n], "secret");
         config.turn_servers[0].transport = transport;
@@ -451,7 +476,7 @@ fn sent_elsewhere(transport: TurnTransport, mut world: World, loss: f64) -> Peer
     });
     let mut peers = Peers { world, a, b };
     peers.introduce(Signaling::trickled(ms(25)));
-    peers
+    (peers, nats.map(|(router, _)| router))
 }
 
 const WAYS: [TurnTransport; 2] = [
@@ -472,7 +497,7 @@ fn a_server_that_sends_its_clients_elsewhere_is_followed() {
             let there = [ip("198.51.100.2")];
             let server = TurnServer::new("ann", "secret").expect("good words");
             let second = world.add_turn_server(Realm::INTERNET, &there, link, server);
-            let mut peers = sent_elsewhere(transport, world, loss);
+            let (mut peers, nats) = sent_elsewhere(transport, world, loss);
             let up = peers.run_until_up(MINUTE);
             assert!(up.is_some(), "{transport:?}:\n{}", peers.world.trace());
             peers.world.run_for(MINUTE);
@@ -480,6 +505,10 @@ fn a_server_that_sends_its_clients_elsewhere_is_followed() {
             let [first, second] = [first, second].map(|node| peers.world.turn_counters(node));
             assert_eq!((first.allocations_made, second.allocations_made), (0, 2));
             assert!(first.redirected >= 2, "{first:?}");
+            // Where a connection breaks, it is so again at once: that is another request.
+            peers.world.reboot(nats[0]);
+            peers.world.run_for(MINUTE);
+            peers.assert_mirrored_and_working();
         }
     }
 }
@@ -498,7 +527,7 @@ fn servers_that_send_their_clients_around_are_not_followed_for_ever() {
             let to = elsewhere(&format!("{to}:3478"));
             world.add_turn_server(Realm::INTERNET, &[ip(at)], link, to)
         });
-        let mut peers = sent_elsewhere(transport, world, 0.0);
+        let (mut peers, _) = sent_elsewhere(transport, world, 0.0);
         peers.world.run_for(MINUTE);
         for agent in peers.both() {
             assert_sent_around(&peers, agent, transport);
@@ -527,7 +556,7 @@ fn a_chain_of_redirections_is_followed_four_times() {
             let to = elsewhere(&format!("198.51.100.{}:3478", n + 1));
             world.add_turn_server(Realm::INTERNET, &[here], quarter(ms(50)), to)
         });
-        let mut peers = sent_elsewhere(transport, world, 0.0);
+        let (mut peers, _) = sent_elsewhere(transport, world, 0.0);
         peers.world.run_for(MINUTE);
         for agent in peers.both() {
             assert_sent_around(&peers, agent, transport);

@@ -454,6 +454,8 @@ impl Agent {
         allocation.mapped = Some(mapped);
         (allocation.open, allocation.verifying) = (false, false);
         allocation.reconnects = 0;
+        // Another Allocate is another request: RFC 8489 section 10 is about one that has no answer yet.
+        allocation.asked.clear();
         let server = allocation.server;
         let transport = self.relaying().servers[usize::from(server)]
             .config

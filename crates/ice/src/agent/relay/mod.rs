@@ -41,7 +41,8 @@ const MAX_HOPS: usize = 4;
 const REDIRECTED_WITHIN: Duration = Duration::from_secs(5 * 60);
 /// A lost connection is opened anew so often in a row.
 const MAX_RECONNECTS: u8 = 5;
-/// RFC 8656 section 7.4: so many local addresses are tried where the server says that one is taken (437).
+/// RFC 8656 section 7.4: so many local addresses are tried where the server says that one is taken (437), or that its
+/// allocation has other credentials than are good now.
 const MAX_TRIES: u8 = 3;
 const FIRST_RECONNECT: Duration = Duration::from_millis(500);
 /// How long a closed agent waits for its servers to confirm that they took their addresses back.

@@ -199,6 +199,8 @@ impl Agent {
         entry.config.credentials = credentials.clone();
         for allocation in &mut turn.allocations {
             if usize::from(allocation.server) == server {
+                // What was made with the old ones may come to its end, too.
+                allocation.tries = allocation.tries.min(1);
                 allocation.client.set_credentials(credentials.clone());
             }
         }
