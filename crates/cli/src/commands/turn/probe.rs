@@ -119,7 +119,28 @@ pub(super) async fn all(
             outcome,
         });
     }
+    forgive(&mut rows);
     Ok(rows)
+}
+
+/// An address that cannot be connected to keeps nobody from a server that has another where the same transport works: clients
+/// try them all (RFC 5928 section 3).
+fn forgive(rows: &mut [Row]) {
+    let working = ALL.map(|transport| {
+        let works = |row: &Row| row.transport == transport && row.works();
+        rows.iter().any(works).then_some(transport)
+    });
+    for row in rows {
+        if let Outcome::Failed {
+            stage: RelayStage::Connect,
+            reason,
+        } = &row.outcome
+            && working.contains(&Some(row.transport))
+        {
+            let reason = reason.clone();
+            row.outcome = Outcome::Unavailable { reason };
+        }
+    }
 }
 
 /// The ways to ask a server, and whether each was asked for by name.
@@ -312,6 +333,38 @@ mod tests {
                     ..
                 }
             ));
+        }
+    }
+
+    #[test]
+    fn one_address_of_a_name_that_works_is_enough_for_a_transport() {
+        let row = |transport, outcome| Row {
+            transport,
+            address: SocketAddr::from(([192, 0, 2, 1], 3478)),
+            outcome,
+        };
+        let works = || {
+            Outcome::Allocated(Allocated {
+                connect: Duration::ZERO,
+                allocate: Duration::ZERO,
+                mapped: None,
+                relays: Vec::new(),
+            })
+        };
+        let fails = |stage| Outcome::Failed {
+            stage,
+            reason: "refused".into(),
+        };
+        use RelayStage::{Allocate, Connect};
+        use ServerTransport::{Tcp, Udp};
+        for (transport, stage, is_forgiven) in [
+            (Tcp, Connect, true),
+            (Tcp, Allocate, false),
+            (Udp, Connect, false),
+        ] {
+            let mut rows = [row(transport, fails(stage)), row(Tcp, works())];
+            forgive(&mut rows);
+            assert_eq!(!rows[0].fails(), is_forgiven, "{transport} {stage:?}");
         }
     }
 
