@@ -260,8 +260,9 @@ pub(super) fn direct_if_possible(running: &Running<'_>, told: bool) -> Result<()
         Existence::WithServers => plan.servers != Servers::None && told,
         Existence::Perhaps | Existence::No => false,
     };
-    // A plain peer takes no better path later than the one that was nominated.
-    let in_time = plan.is_told_soon() || !plan.plain;
+    // What is told when a pair is nominated makes none any more (RFC 8445 section 8.1.2), but between two that take candidates
+    // at any time. Before it is told, what a check from a relay has taught cannot be known to be one.
+    let in_time = plan.is_told_soon() || plan.is_continual();
     // Where host candidates are told by their names, a translator has no way to them.
     let named = plan.names != Names::Addresses;
     if !possible || !plan.is_calm() || !in_time || named || plan.has_costs() {
