@@ -233,7 +233,13 @@ fn lints(workspace: &Workspace) -> Vec<Command> {
         workspace.cargo(&arguments.concat())
     };
     // The benchmarks use what the rest makes public, and nothing else compiles them here.
-    let bench = clippy(&["--manifest-path", "bench/Cargo.toml"]);
+    // In one folder, so that what both are made of is looked at once.
+    let bench = clippy(&[
+        "--manifest-path",
+        "bench/Cargo.toml",
+        "--target-dir",
+        "target",
+    ]);
     vec![clippy(&["--workspace"]), bench]
 }
 

@@ -40,7 +40,7 @@ impl AgentMut<'_> {
     /// components of the stream. They may be given again before the candidates have ended; whether a peer without the option
     /// `trickle` has more candidates to tell is for the caller to say
     /// ([`end_of_remote_candidates`](Self::end_of_remote_candidates)), or for a whole
-    /// [description](Self::set_remote_description).
+    /// [description](crate::SessionMut::set_remote_description).
     pub fn set_remote_parameters(
         &mut self,
         now: Time,
