@@ -52,7 +52,7 @@ impl Agent {
             }
         }
         if !self.current.concluded {
-            let overtaken = self.overtaken_by(id);
+            let overtaken = self.overtaken_by(now, id);
             self.current.conclude(id);
             for (socket, remote) in overtaken {
                 self.form_late_pair(socket, remote, &mut shared.counters);
@@ -86,14 +86,20 @@ impl Agent {
     }
 
     /// Direct pairs that are about to be given up for a relayed one before anything is known of them: their candidate has
-    /// just come, or the peer's check. Had it come a moment later, it would be a late one between two that take such, and
-    /// so it is.
-    fn overtaken_by(&self, nominated: PairId) -> SmallVec<[(u16, u16); 8]> {
+    /// just come, or the peer's check, or their first check went out while the nomination was on its way (RFC 8445
+    /// section 8.1.2 has its response waited for). Had they come a moment later, they would be late ones between two that take
+    /// such, and so they are.
+    fn overtaken_by(&self, now: Time, nominated: PairId) -> SmallVec<[(u16, u16); 8]> {
         let best = self.current.pairs.get(nominated);
-        if !self.is_continual() || !best.is_some_and(|best| self.is_relayed(best)) {
+        let best = best.filter(|best| self.is_continual() && self.is_relayed(best));
+        let Some(best) = best else {
             return SmallVec::new();
-        }
-        let is_new = |pair: &Pair| pair.requests_sent == 0 || pair.requests_received > 0;
+        };
+        let patience = self.patience_with(best);
+        let is_new = |pair: &Pair| {
+            let is_young = pair.requests_sent == 1 && now < pair.checked_at + patience;
+            pair.requests_sent == 0 || is_young || pair.requests_received > 0
+        };
         let pairs = self.current.pairs.iter().map(|(_, pair)| pair);
         pairs
             .filter(|pair| pair.is_open() && is_new(pair) && !self.is_relayed(pair))
@@ -159,19 +165,13 @@ impl Agent {
         if generation.pairs.iter().any(|(_, pair)| pair.nominate) {
             return None;
         }
-        // Twice the round trip of the best valid pair; unmeasured, that of its check's repetition.
-        let patience = best.round_trip.or(self.round_trip).unwrap_or_default() * 2;
+        let patience = self.patience_with(best);
         let better = generation
             .pairs
             .iter()
             .filter(|(id, pair)| *id != best_id && pair.is_open() && self.is_better(pair, best));
         let mut at = Time::ZERO;
         let relayed = self.is_relayed(best);
-        let patience = if relayed {
-            (patience * 5).clamp(LEAST_RELAY_PATIENCE, RELAY_PATIENCE)
-        } else {
-            patience
-        };
         let valid_at = best.checked_at + best.answered_after;
         let ended = self.gathering == GatheringState::Complete && generation.remote_ended;
         if relayed && !ended {
@@ -196,6 +196,16 @@ impl Agent {
             }
         }
         Some(at)
+    }
+
+    /// How long a better pair than the best valid one is given to answer: twice the round trip of that one; unmeasured, that of
+    /// its check's repetition.
+    fn patience_with(&self, best: &Pair) -> Duration {
+        let patience = best.round_trip.or(self.round_trip).unwrap_or_default() * 2;
+        match self.is_relayed(best) {
+            true => (patience * 5).clamp(LEAST_RELAY_PATIENCE, RELAY_PATIENCE),
+            false => patience,
+        }
     }
 
     /// In the order of the [policy](crate::selection): what a network costs goes first. A better pair that is not waited
