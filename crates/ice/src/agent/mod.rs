@@ -29,7 +29,6 @@
 //! | [`state`] | W3C states, patience | 8863 |
 //! | [`report`], [`carried`] | statistics | |
 
-use self::mobility::RestartDue;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::sync::Arc;
@@ -39,6 +38,7 @@ use smallvec::SmallVec;
 use self::component::{Place, Seat};
 use self::generation::{Generation, LocalCredentials};
 use self::hidden::NameKey;
+use self::mobility::RestartDue;
 use self::transaction::Transaction;
 use self::ufrag::Ufrag;
 use crate::candidate::{CandidateType, TcpType, priority, tcp_priority};

@@ -1,12 +1,12 @@
 //! Parameters of both sides, and restarts (RFC 8445 section 9).
 
-use super::mobility::RestartDue;
 use core::mem::take;
 
 use nilas_stun::Key;
 
 use super::Agent;
 use super::generation::{CONTINUAL, Generation, LocalCredentials, RENOMINATION, RemoteCredentials};
+use super::mobility::RestartDue;
 use super::transaction::Purpose;
 use crate::config::AddressPolicy;
 use crate::error::AgentError;

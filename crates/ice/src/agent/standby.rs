@@ -11,13 +11,13 @@
 //! A **standby** is a valid pair on another way through the network: of another local address or to another
 //! remote one. One is kept for each way, a few in all, and checked every 15 s so that NATs remember it.
 
-use super::mobility::RestartDue;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::generation::Generation;
+use super::mobility::RestartDue;
 use super::pair::{Pair, PairId};
 use super::{Agent, earliest};
 use crate::event::{Event, RestartReason, Role};

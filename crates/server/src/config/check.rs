@@ -331,7 +331,7 @@ pub(super) fn turn(
 
 /// What differs and cannot change while the server runs.
 pub(super) fn fixed_differences(old: &ServerConfig, new: &ServerConfig) -> Vec<&'static str> {
-    let limits = |config: &ServerConfig| config.rendezvous_limits.clone();
+    let (old_limits, new_limits) = (&old.rendezvous_limits, &new.rendezvous_limits);
     [
         (
             "listen",
@@ -358,15 +358,15 @@ pub(super) fn fixed_differences(old: &ServerConfig, new: &ServerConfig) -> Vec<&
         ),
         (
             "max-rendezvous",
-            limits(old).max_connections != limits(new).max_connections,
+            old_limits.max_connections != new_limits.max_connections,
         ),
         (
             "max-rendezvous-per-source",
-            limits(old).max_connections_per_source != limits(new).max_connections_per_source,
+            old_limits.max_connections_per_source != new_limits.max_connections_per_source,
         ),
         (
             "code-lifetime",
-            limits(old).code_lifetime != limits(new).code_lifetime,
+            old_limits.code_lifetime != new_limits.code_lifetime,
         ),
         ("realm", old.access.realm != new.access.realm),
         ("relay-address", old.relay.addresses != new.relay.addresses),

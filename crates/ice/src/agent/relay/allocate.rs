@@ -1,6 +1,5 @@
 //! Servers are asked, and what they gave becomes candidates (RFC 8656 section 7).
 
-use crate::agent::mobility::RestartDue;
 use core::net::{IpAddr, SocketAddr};
 
 use nilas_turn::Time;
@@ -12,6 +11,7 @@ use super::{
 };
 use crate::agent::gather::Sharing;
 use crate::agent::generation::{LocalCandidate, Origin};
+use crate::agent::mobility::RestartDue;
 use crate::agent::reflexive::unresolved;
 use crate::agent::translator::ipv4_only;
 use crate::agent::{Agent, Duty, Socket};
@@ -545,22 +545,22 @@ impl Agent {
             && carrier.duty == Duty::Datagrams
             && let Some(asked) = asked
         {
-            self.add_reflexive(shared, socket, mapped, (origin, asked));
+            self.add_reflexive(shared, socket, mapped, (origin, asked.ip()));
         }
     }
 
     /// The address at which the server of an allocation is asked, if it is known.
-    fn asked_at(&self, relay: u16) -> Option<IpAddr> {
+    pub(super) fn asked_at(&self, relay: u16) -> Option<SocketAddr> {
         let turn = self.turn.as_ref()?;
         let allocation = &turn.allocations[usize::from(relay)];
         match allocation.route {
-            Route::Datagram { server, .. } => Some(server.ip()),
+            Route::Datagram { server, .. } => Some(server),
             _ => {
                 turn.servers[usize::from(allocation.server)]
                     .addresses
                     .first()
             }
-            .map(SocketAddr::ip),
+            .copied(),
         }
     }
 
@@ -574,7 +574,8 @@ impl Agent {
             TurnTransport::Stream(StreamTransport::Tcp) => 2,
             TurnTransport::Stream(StreamTransport::Tls) => 3,
         };
-        let number = self.number_of_server(self.asked_at(relay), Origin::Turn(server));
+        let asked = self.asked_at(relay).map(|asked| asked.ip());
+        let number = self.number_of_server(asked, Origin::Turn(server));
         1 + 4 * number as u16 + transport
     }
 

@@ -37,7 +37,7 @@ pub(crate) use self::carry::{Unwrapped, enclose, head_length, indication_id};
 
 /// A client follows so many redirections within [`REDIRECTED_WITHIN`] and no more.
 const MAX_HOPS: usize = 4;
-/// RFC 8489 section 10: within this time no server is asked again that has sent the client on.
+/// RFC 8489 section 10: within this time no redirection of the same request leads to a server that was asked.
 const REDIRECTED_WITHIN: Duration = Duration::from_secs(5 * 60);
 /// A lost connection is opened anew so often in a row.
 const MAX_RECONNECTS: u8 = 5;

@@ -163,18 +163,8 @@ impl Agent {
     /// Whether a redirection leads to a server that was not asked yet, as far as is known: which address of a name a
     /// connection went to, only the rim knows.
     fn may_follow(&mut self, now: Time, index: usize, to: SocketAddr) -> bool {
-        let turn = self.relaying_mut();
-        let allocation = &mut turn.allocations[index];
-        let from = match allocation.route {
-            Route::Datagram { server, .. } => Some(server),
-            _ => {
-                turn.servers[usize::from(allocation.server)]
-                    .addresses
-                    .first()
-            }
-            .copied(),
-        };
-        let asked = &mut allocation.asked;
+        let from = self.asked_at(index as u16);
+        let asked = &mut self.relaying_mut().allocations[index].asked;
         asked.retain(|(_, at)| now.since(*at) < REDIRECTED_WITHIN);
         if asked.is_empty() {
             asked.extend(from.map(|from| (from, now)));
